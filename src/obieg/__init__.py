@@ -1,0 +1,1 @@
+"""obieg: regional exchange of electronic medical documentation."""

@@ -1,0 +1,5 @@
+"""``python -m obieg`` is ``obieg``."""
+
+from obieg.ops.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Who does the work: registry, repository, patient index, access control."""

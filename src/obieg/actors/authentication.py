@@ -1,0 +1,33 @@
+"""The one place that makes a Requester."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from obieg.domain.problems import Problem
+from obieg.domain.requester import Requester
+
+
+class LaboratoryAuthentication:
+    """In the laboratory nobody has to prove anything; the node listens on loopback only."""
+
+    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:  # noqa: ARG002 - a port
+        """Whoever calls."""
+        return Requester(system=address, address=address, repositories=None)
+
+
+class AddressAuthentication:
+    """Callers are the nodes that the settings name, by their network address."""
+
+    def __init__(self, nodes: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+        """``nodes``: address -> (name, repositoryUniqueIds that it may register for)."""
+        self._nodes = nodes
+
+    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:  # noqa: ARG002 - a port
+        """Raises Problem for an address that no node has."""
+        node = self._nodes.get(address)
+        if node is None:
+            raise Problem.of("AuthenticationFailed", "this address belongs to no node that the settings name")
+        name, repositories = node
+        return Requester(system=name, address=address, organisation=name, repositories=repositories)

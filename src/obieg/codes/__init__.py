@@ -1,0 +1,1 @@
+"""Identifiers, value sets and tables of the standards, as data."""

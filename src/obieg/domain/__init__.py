@@ -1,0 +1,1 @@
+"""What the words mean, whichever protocol said them."""

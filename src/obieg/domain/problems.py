@@ -1,0 +1,36 @@
+"""What can be wrong with a request, said once; edges render it in their protocol's own terms.
+
+``codes/problems.toml`` gives, for each code, the XDS error code, HTTP status, FHIR issue type, HL7 v2 ERR code, SOAP
+fault and audit outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong (or, with ``warning``, only worth saying)."""
+
+    code: str  # a key of codes/problems.toml
+    detail: str  # what happened, what it means, what to do; never a stack trace, never clinical content
+    location: str = ""  # which element or attribute, in the request's own terms
+    warning: bool = False
+
+
+class Problem(Exception):  # noqa: N818 - the word of the house
+    """The peer's request cannot be fulfilled; carries all findings of the request, at least one."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("; ".join(f"{f.code}: {f.detail}" for f in findings))
+        self.findings = tuple(findings)
+
+    @classmethod
+    def of(cls, code: str, detail: str, location: str = "") -> Problem:
+        """A problem with one finding."""
+        return cls((Finding(code, detail, location),))
+
+
+class RetryLater(Exception):  # noqa: N818
+    """Our own side failed in a way that may pass (database away, disk full); the request may be repeated."""

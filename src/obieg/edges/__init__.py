@@ -1,0 +1,1 @@
+"""Where the node touches the network: SOAP, MLLP, outgoing calls, limits."""

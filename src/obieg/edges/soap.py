@@ -1,0 +1,438 @@
+"""The SOAP edge: an ASGI application that carries every transaction with a SOAP binding (ITI TF-2 Appendix V).
+
+The way of one request: limits, MIME and XML, the envelope, the caller, the transaction by ``wsa:Action``, decode, the
+actor, encode. Whatever is wrong is answered in the protocol's own terms: a SOAP fault when the message cannot be taken
+as what it claims to be, the transaction's own error answer otherwise. What never reached an actor is audited here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from obieg.codes.load import toml
+from obieg.domain.audit import AuditEvent, Outcome
+from obieg.domain.content import MemoryContent
+from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.edges.content import MEMORY_BYTES_MAX, PartSink, SpooledContent
+from obieg.edges.wsdl import write_wsdl
+from obieg.protocol import (
+    AuditSink,
+    Authenticator,
+    Content,
+    Context,
+    SoapBinding,
+    SoapReply,
+    SoapRequest,
+    Transaction,
+)
+from obieg.wire import mime, soap
+from obieg.wire.soap import SoapFault
+from obieg.wire.xml import XmlLimits, XmlRefused, parse_message
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+
+PATH_PREFIX = "/services/"
+_PROBLEMS = toml("problems.toml")
+_SOAP_HEADERS = [(b"content-type", b"application/soap+xml; charset=UTF-8")]
+# Anything above this many bytes of XML is parsed in a thread, so that the event loop stays responsive.
+_PARSE_IN_THREAD_BYTES = 256 * 1024
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoapLimits:
+    """What one request may take."""
+
+    message_bytes_max: int = 32 * 1024 * 1024  # of the XML part
+    document_bytes_max: int = 1024 * 1024 * 1024  # of one attached part
+    parts_max: int = 100
+    depth_max: int = 64
+    attributes_max: int = 100
+    request_time_s: float = 300  # to receive the whole request
+    spool_folder: Path = field(default_factory=Path)
+
+
+class _Refused(Exception):  # noqa: N818
+    """The HTTP request is no SOAP message: answered with a fault."""
+
+    def __init__(self, status: int, fault: SoapFault) -> None:
+        super().__init__(fault.reason)
+        self.status = status
+        self.fault = fault
+
+
+@dataclass(slots=True)
+class _Received:
+    root: Any
+    parts: dict[str, Content]
+    mtom: bool
+
+
+class SoapEdge:
+    """Mount it at ``/services/``."""
+
+    def __init__(
+        self,
+        *,
+        transactions: Sequence[Transaction],
+        actors: object,
+        authenticator: Authenticator,
+        audit: AuditSink,
+        limits: SoapLimits,
+        public_url: str = "",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        observe: Callable[[str, str, float], None] = lambda _transaction, _outcome, _seconds: None,
+    ) -> None:
+        self._endpoints: dict[str, dict[str, Transaction]] = {}
+        for transaction in transactions:
+            if isinstance(transaction.binding, SoapBinding) and getattr(actors, transaction.actor, None) is not None:
+                path = PATH_PREFIX + transaction.binding.endpoint
+                self._endpoints.setdefault(path, {})[transaction.binding.action] = transaction
+        self._actors = actors
+        self._authenticator = authenticator
+        self._audit = audit
+        self._limits = limits
+        self._xml_limits = XmlLimits(limits.message_bytes_max, limits.depth_max, limits.attributes_max)
+        self._public_url = public_url
+        self._clock = clock
+        self._new_request_id = new_request_id
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        path = scope["path"]
+        actions = self._endpoints.get(path)
+        if actions is None:
+            await _send_plain(send, 404, "there is no service at this address")
+        elif scope["method"] == "POST":
+            await self._post(scope, receive, send, actions)
+        elif scope["method"] in ("GET", "HEAD"):
+            await self._get(scope, send, actions, path)
+        else:
+            await _send_plain(send, 405, "send POST, or GET with ?wsdl", [(b"allow", b"GET, HEAD, POST")])
+
+    async def _get(self, scope: Scope, send: Send, actions: dict[str, Transaction], path: str) -> None:
+        if scope["query_string"].lower() not in (b"wsdl", b"singlewsdl"):
+            names = ", ".join(f"{t.id} {t.name}" for t in actions.values())
+            await _send_plain(send, 200, f"{names}. The WSDL is at {path}?wsdl; send SOAP 1.2 by POST.")
+            return
+        host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
+        base = self._public_url or f"{scope['scheme']}://{host}"
+        body = write_wsdl(list(actions.values()), base.rstrip("/") + path)
+        await _send(send, 200, [(b"content-type", b"text/xml; charset=UTF-8")], body)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send, actions: dict[str, Transaction]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        request_id = self._new_request_id()
+        client = scope.get("client")
+        address = client[0] if client else ""
+        envelope = soap.Envelope(body=None)
+        received: _Received | None = None
+        transaction: Transaction | None = None
+        outcome = "success"
+        try:
+            received = await self._receive(scope, receive)
+            envelope = soap.read_envelope(received.root)
+            transaction = _choose(actions, envelope)
+            outcome, reply = await self._serve(transaction, envelope, received, request_id, address, scope["path"])
+            await _reply(send, transaction, envelope, reply)
+        except _Refused as refusal:
+            outcome = "refused"
+            await self._fault(send, refusal.status, refusal.fault, envelope, request_id, address, transaction)
+        except SoapFault as fault:
+            outcome = "refused"
+            status = 500 if fault.code == "Receiver" else 400
+            await self._fault(send, status, fault, envelope, request_id, address, transaction)
+        finally:
+            if received is not None:
+                for part in received.parts.values():
+                    if isinstance(part, SpooledContent):
+                        part.close()
+            self._observe(transaction.id if transaction else "unknown", outcome, loop.time() - started)
+
+    async def _serve(
+        self,
+        transaction: Transaction,
+        envelope: soap.Envelope,
+        received: _Received,
+        request_id: str,
+        address: str,
+        path: str,
+    ) -> tuple[str, SoapReply]:
+        """Outcome for the metrics, and the answer."""
+        context: Context | None = None
+        try:
+            requester = self._authenticator.authenticate(address=address, security_header=envelope.security)
+            context = Context(
+                transaction=transaction,
+                requester=requester,
+                request_id=request_id,
+                received_at=self._clock(),
+                source_user=envelope.reply_to or address,
+                destination_user=self._public_url + path,
+            )
+            binding = transaction.binding
+            if isinstance(binding, SoapBinding) and binding.mtom and not received.mtom:
+                raise _Refused(
+                    415,
+                    SoapFault("Sender", f"{transaction.id} is sent as an MTOM package: multipart/related with "
+                              "type=application/xop+xml (ITI TF-2 Appendix V.8)"),
+                )  # fmt: skip
+            request = transaction.decode(SoapRequest(envelope.body, received.parts, received.mtom))
+            context.objects = transaction.audit(request)
+            result = await transaction.serve(getattr(self._actors, transaction.actor), request, context)
+            return "success", transaction.encode(result)
+        except Problem as problem:
+            return "refused", await self._refuse(transaction, context, problem.findings, request_id, address)
+        except RetryLater as error:
+            log.warning("a request could not be served now", request_id=request_id, error=str(error))
+            busy = "XDSRepositoryBusy" if transaction.actor == "document_repository" else "XDSRegistryBusy"
+            finding = Finding(busy, f"not possible now, repeat the identical request later (request {request_id})")
+            return "busy", transaction.refuse((finding,))
+        except (SoapFault, _Refused):
+            raise
+        except Exception:
+            log.exception("a request failed", request_id=request_id, transaction=transaction.id)
+            code = "XDSRepositoryError" if transaction.actor == "document_repository" else "XDSRegistryError"
+            finding = Finding(code, f"the node failed; tell its operator the request id {request_id}")
+            return "failed", await self._refuse(transaction, context, (finding,), request_id, address)
+
+    async def _refuse(
+        self,
+        transaction: Transaction,
+        context: Context | None,
+        findings: tuple[Finding, ...],
+        request_id: str,
+        address: str,
+    ) -> SoapReply:
+        codes = sorted({f.code for f in findings})
+        worst = max((int(_PROBLEMS[c]["audit"]) for c in codes if c in _PROBLEMS), default=4)
+        outcome = Outcome(str(worst or 4))
+        detail = " ".join(codes)
+        if context is None or not context.audited:
+            event = (
+                context.audit(outcome, detail)
+                if context is not None
+                else AuditEvent(transaction.id, "security_alert", outcome, detail, request_id, source_address=address)
+            )
+            await self._record(event)
+        log.info("refused", request_id=request_id, transaction=transaction.id, codes=codes)
+        return transaction.refuse(findings)  # type: ignore[no-any-return]
+
+    async def _fault(
+        self,
+        send: Send,
+        status: int,
+        fault: SoapFault,
+        envelope: soap.Envelope,
+        request_id: str,
+        address: str,
+        transaction: Transaction | None,
+    ) -> None:
+        log.info("fault", request_id=request_id, reason=fault.reason, address=address)
+        await self._record(
+            AuditEvent(
+                transaction.id if transaction else "SOAP",
+                "security_alert",
+                Outcome.SERIOUS_FAILURE,
+                f"{fault.code} {fault.subcode}".strip(),
+                request_id,
+                source_address=address,
+            )
+        )
+        body = soap.write_envelope(soap.FAULT_ACTION, soap.write_fault(fault), relates_to=envelope.message_id)
+        # What is left of an oversized request is not read: the connection ends with the answer.
+        close = [(b"connection", b"close")] if status == 413 else []
+        await _send(send, status, _SOAP_HEADERS + close, body)
+
+    async def _record(self, event: AuditEvent) -> None:
+        try:
+            await self._audit.record(event)
+        except RetryLater as error:
+            log.error("an audit record could not be stored", request_id=event.request_id, error=str(error))
+
+    # receiving --------------------------------------------------------------------------------------------------
+
+    async def _receive(self, scope: Scope, receive: Receive) -> _Received:
+        headers = dict(scope["headers"])
+        media, parameters = mime.content_type(headers.get(b"content-type", b"").decode("latin-1"))
+        try:
+            async with asyncio.timeout(self._limits.request_time_s):
+                if media == soap.SOAP_TYPE:
+                    return _Received(await self._xml(await self._whole(receive)), {}, mtom=False)
+                if media == "multipart/related":
+                    return await self._multipart(receive, parameters)
+        except XmlRefused as error:
+            raise SoapFault("Sender", str(error)) from None
+        except mime.MimeRefused as error:
+            raise SoapFault("Sender", f"the MIME package cannot be read: {error}") from None
+        except TimeoutError:
+            raise _Refused(408, SoapFault("Sender", "the request did not arrive in time")) from None
+        raise _Refused(
+            415, SoapFault("Sender", f"Content-Type {media or 'missing'!r}: send application/soap+xml (SOAP 1.2) or "
+                           "multipart/related with type=application/xop+xml (MTOM)")
+        )  # fmt: skip
+
+    async def _whole(self, receive: Receive) -> bytes:
+        pieces: list[bytes] = []
+        left = self._limits.message_bytes_max
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise SoapFault("Sender", "the connection ended within the request")
+            body = message.get("body", b"")
+            left -= len(body)
+            if left < 0:
+                raise self._too_large("message_bytes_max", self._limits.message_bytes_max)
+            pieces.append(body)
+            if not message.get("more_body"):
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @staticmethod
+    def _too_large(limit: str, value: int) -> _Refused:
+        return _Refused(413, SoapFault("Sender", f"the message exceeds this node's limit {limit} of {value} bytes"))
+
+    async def _xml(self, data: bytes) -> Any:
+        if len(data) > _PARSE_IN_THREAD_BYTES:
+            return await asyncio.to_thread(parse_message, data, self._xml_limits)
+        return parse_message(data, self._xml_limits)
+
+    async def _multipart(self, receive: Receive, parameters: dict[str, str]) -> _Received:
+        if parameters.get("type", "").lower() != soap.XOP_TYPE:
+            raise SoapFault("Sender", f"multipart/related needs type={soap.XOP_TYPE} (MTOM)")
+        start = parameters.get("start", "").removeprefix("<").removesuffix(">")
+        parser = mime.MultipartParser(parameters.get("boundary", ""), parts_max=self._limits.parts_max)
+        parts: dict[str, Content] = {}
+        root: bytes | None = None
+        sink: PartSink | None = None
+        content_id = ""
+        is_root = False
+        try:
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise SoapFault("Sender", "the connection ended within the request")
+                more = bool(message.get("more_body"))
+                for event in parser.feed(message.get("body", b"")):
+                    if type(event) is mime.PartData:
+                        assert sink is not None  # noqa: S101 - data follow a start
+                        await sink.write(event.data)
+                        limit = self._limits.message_bytes_max if is_root else self._limits.document_bytes_max
+                        if sink.size > limit:
+                            raise self._too_large("message_bytes_max" if is_root else "document_bytes_max", limit)
+                    elif type(event) is mime.PartStart:
+                        content_id = event.content_id
+                        is_root = root is None and (content_id == start if start else not parts)
+                        _check_encoding(event)
+                        sink = PartSink(event.headers.get("content-type", ""), self._limits.spool_folder)
+                    elif sink is not None:
+                        content, sink = await sink.finish(), None
+                        if is_root:
+                            root = await _bytes(content)
+                        elif content_id in parts or not content_id:
+                            raise SoapFault("Sender", "every part needs a Content-ID of its own")
+                        else:
+                            parts[content_id] = content
+            parser.finish()
+            if root is None:
+                raise SoapFault("Sender", "the MIME package has no root part")
+            return _Received(await self._xml(root), parts, mtom=True)
+        except BaseException:
+            if sink is not None:
+                sink.close()
+            for part in parts.values():
+                if isinstance(part, SpooledContent):
+                    part.close()
+            raise
+
+
+def _check_encoding(part: mime.PartStart) -> None:
+    encoding = part.headers.get("content-transfer-encoding", "binary").lower()
+    if encoding not in ("binary", "8bit", "7bit"):
+        raise SoapFault("Sender", f"Content-Transfer-Encoding {encoding!r}: parts of an MTOM package are binary")
+
+
+async def _bytes(content: Content) -> bytes:
+    if isinstance(content, MemoryContent):
+        return content.data
+    data = b"".join([piece async for piece in content.chunks()])
+    if isinstance(content, SpooledContent):
+        content.close()
+    return data
+
+
+def _choose(actions: dict[str, Transaction], envelope: soap.Envelope) -> Transaction:
+    if not envelope.action:
+        raise SoapFault("Sender", "wsa:Action is missing", "wsa:MessageAddressingHeaderRequired")
+    transaction = actions.get(envelope.action)
+    if transaction is None:
+        raise SoapFault("Sender", f"action {envelope.action!r} is not served at this address", "wsa:ActionNotSupported")
+    if not envelope.message_id:
+        raise SoapFault("Sender", "wsa:MessageID is missing", "wsa:MessageAddressingHeaderRequired")
+    return transaction
+
+
+# answering -------------------------------------------------------------------------------------------------------
+
+
+async def _reply(send: Send, transaction: Transaction, envelope: soap.Envelope, reply: SoapReply) -> None:
+    binding = transaction.binding
+    assert isinstance(binding, SoapBinding)  # noqa: S101 - chosen by its SOAP action
+    root = soap.write_envelope(
+        binding.response_action, reply.body, relates_to=envelope.message_id, message_id=f"urn:uuid:{uuid.uuid4()}"
+    )
+    if not reply.mtom:
+        await _send(send, 200, _SOAP_HEADERS, root)
+        return
+    boundary = f"obieg_{uuid.uuid4().hex}"
+    content_type = (
+        f'multipart/related; type="{soap.XOP_TYPE}"; boundary="{boundary}"; start="<root@obieg>"; '
+        f'start-info="{soap.SOAP_TYPE}"'
+    ).encode()
+    root_type = f'{soap.XOP_TYPE}; charset=UTF-8; type="{soap.SOAP_TYPE}"'
+    head = mime.part_head(boundary, root_type, "root@obieg")[2:] + root
+    heads = [
+        mime.part_head(boundary, content.content_type or "application/octet-stream", content_id)
+        for content_id, content in reply.parts
+    ]
+    tail = mime.closing(boundary)
+    length = len(head) + sum(map(len, heads)) + sum(c.size for _, c in reply.parts) + len(tail)
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    pending = [head]
+    held = 0
+    for part_head, (_, content) in zip(heads, reply.parts, strict=True):
+        pending.append(part_head)
+        async for piece in content.chunks():
+            pending.append(piece)
+            held += len(piece)
+            if held > MEMORY_BYTES_MAX:
+                await send({"type": "http.response.body", "body": b"".join(pending), "more_body": True})
+                pending.clear()
+                held = 0
+    pending.append(tail)
+    await send({"type": "http.response.body", "body": b"".join(pending)})
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _send_plain(send: Send, status: int, text: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    await _send(send, status, [(b"content-type", b"text/plain; charset=UTF-8"), *headers], text.encode() + b"\n")

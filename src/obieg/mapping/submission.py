@@ -1,0 +1,15 @@
+"""What ITI-41 and ITI-42 share: the objects of their audit records, and documents with their entries."""
+
+from __future__ import annotations
+
+from obieg.domain.audit import AuditObject
+from obieg.domain.documents import Submission
+
+
+def submission_audit(submission: Submission) -> tuple[AuditObject, ...]:
+    """Patient and submission set (ITI TF-2:3.41.5.1.1, 3.42.5.1.1)."""
+    sset = submission.submission_set
+    return (
+        AuditObject("patient", sset.patient_id or ""),
+        AuditObject("submission_set", sset.unique_id or ""),
+    )

@@ -1,0 +1,1 @@
+"""How a node is run: settings, wiring, command line, supervisor, demo, backup."""

@@ -1,0 +1,128 @@
+"""``obieg init``, ``obieg serve``, ``obieg lab``: making a node and running it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+
+from obieg.codes.load import toml
+from obieg.ops import settings as node_settings
+from obieg.ops.failure import Failure
+from obieg.ops.options import ReadyFile, SettingsFile
+from obieg.ops.supervisor import serve as run_node
+from obieg.ops.supervisor import write_atomically
+
+SETTINGS_NAME = "settings.toml"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(init)
+    app.command()(serve)
+    app.command()(lab)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the node; made if there is none.")],
+    role: Annotated[
+        str, typer.Option(help="region: registry and regional repository. facility: a repository that registers there.")
+    ],
+    name: Annotated[str, typer.Option(help="What people call the node.")] = "",
+    region: Annotated[str, typer.Option(help="For a facility: address of the region, as http://host:port.")] = "",
+) -> None:
+    """Write a commented settings file for a new node."""
+    if role not in ("region", "facility"):
+        raise typer.BadParameter("is region or facility", param_hint="--role")
+    path = folder / SETTINGS_NAME
+    if path.exists():
+        raise Failure(
+            f"{path} exists.",
+            "It was not changed: it may describe a node that holds documents.",
+            "Edit it, or choose another folder.",
+        )
+    url = (region or "http://127.0.0.1:8080").rstrip("/")
+    text = node_settings.write_commented(
+        "region" if role == "region" else "facility",
+        name=name or role,
+        data_dir="data",
+        identity={
+            "home_community_id": node_settings.new_oid(),
+            "repository_unique_id": node_settings.new_oid(),
+            "assigning_authority": node_settings.new_oid(),
+        },
+        registry={"register_url": f"{url}/services/register", "query_url": f"{url}/services/registry"},
+        http={"port": 8080 if role == "region" else 8081},
+        mllp={"port": 2575 if role == "region" else 2576},
+    )
+    write_atomically(path, text)
+    typer.echo(f"{path} is written. Its OIDs are new and nobody else's; put your own in their place if you have some")
+    typer.echo("(a facility has its region's home_community_id and assigning_authority). Then:")
+    typer.echo(f"  obieg serve --settings {shlex.quote(str(path))}")
+
+
+def serve(settings: SettingsFile, ready_file: ReadyFile = None) -> None:
+    """Run the node that a settings file describes, until SIGTERM or Ctrl-C."""
+    run_node(node_settings.load(settings), settings_file=settings, ready_file=ready_file)
+
+
+def lab(
+    codes: Annotated[
+        Path | None,
+        typer.Option(help="Codes of the affinity domain (affinity_domain_codes.json); none: the Polish ones."),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Folder for everything the laboratory keeps.")] = Path("lab-data"),
+    ready_file: ReadyFile = None,
+    *,
+    port: Annotated[int, typer.Option(help="TCP port of the endpoints; 0: any free one.", min=0, max=65535)] = 0,
+    mllp_port: Annotated[
+        int, typer.Option(help="TCP port of the patient feed; 0: any free one.", min=0, max=65535)
+    ] = 0,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
+    assigning_authority: Annotated[str, typer.Option(help="OID of the patient ids.")] = "",
+) -> None:
+    """Run one region node for conformance tests: loopback only, nobody proves who they are."""
+    if codes is not None and not codes.is_file():
+        raise Failure(
+            f"There is no file {codes}.",
+            "It says which codes the affinity domain accepts.",
+            "Name affinity_domain_codes.json, or leave --codes out for the Polish affinity domain.",
+        )
+    path = data / SETTINGS_NAME
+    identity = _identity_of(path)
+    identity["assigning_authority"] = assigning_authority or toml("lab.toml")["assigning_authority"]
+    text = node_settings.write_commented(
+        "region",
+        lab=True,
+        name="lab",
+        data_dir=".",
+        workers=workers,
+        http={"host": "127.0.0.1", "port": port},
+        mllp={"host": "127.0.0.1", "port": mllp_port},
+        identity=identity,
+        affinity_domain={"codes": codes.absolute()} if codes else {},
+        log={"format": "console" if sys.stderr.isatty() else "json"},
+    )
+    write_atomically(path, text)
+    run_node(node_settings.load(path), settings_file=path, ready_file=ready_file, announce=_lab_banner)
+
+
+def _identity_of(path: Path) -> dict[str, str]:
+    """Who the laboratory was when it last ran, or somebody new: stored documents name their repository."""
+    try:
+        identity: dict[str, str] = tomllib.loads(path.read_text("utf-8"))["identity"]
+    except (OSError, ValueError, KeyError):
+        return {"home_community_id": node_settings.new_oid(), "repository_unique_id": node_settings.new_oid()}
+    return dict(identity)
+
+
+def _lab_banner(endpoints: dict[str, str]) -> None:
+    lines = [f"{name:20} {value}" for name, value in endpoints.items()]
+    body = "Laboratory: nobody proves who they are. Never put real patients' data here.\n\n" + "\n".join(lines)
+    Console(stderr=True).print(Panel(body, title="LAB", border_style="yellow", expand=False))

@@ -1,0 +1,145 @@
+"""uvicorn with limits: how large the head of a request may be, and how long a caller may take over each part of one.
+
+Theory of operation. Every connection only notes *when* its present state began (head, body, answer); once a second the
+worker looks at all of them and ends those that are overdue. So a limit costs a request two readings of the clock and
+no timer. Time between two requests is uvicorn's own keep-alive limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+from typing import Any, cast
+
+import httptools
+import structlog
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from obieg.ops.settings import LimitSettings
+
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_SWEEP_S = 1.0
+
+log = structlog.get_logger()
+
+
+class _HeadTooLarge(httptools.HttpParserError):
+    """Raised through the parser."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    limits = LimitSettings.model_construct()  # set once per process, by serve()
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._in_head = True
+        self._in_body = False
+        self._head_bytes = 0
+        self._since = self._heard = self.loop.time()  # of the present state; of the last bytes
+
+    def data_received(self, data: bytes) -> None:
+        """Counts the head, then as uvicorn does."""
+        self._heard = self.loop.time()
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.header_bytes_max:
+                self._end(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """A new request: its head is due."""
+        self._in_head = True
+        self._head_bytes = 0
+        self._since = self._heard
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: the request begins unless the head was too large."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.limits.header_bytes_max:
+            self._end(_TOO_LARGE)
+            raise _HeadTooLarge
+        self._in_head = False
+        self._in_body = True
+        self._since = self._heard
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self._in_body = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser refused, unless it was refused here."""
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def end_if_overdue(self, now: float) -> None:
+        """Ends the connection when its caller has taken too long."""
+        limits = self.limits
+        if self._in_head:
+            if now - self._since > limits.header_time_s:
+                self._end(_TIMEOUT)
+        elif self._in_body and not self.flow.read_paused and now - self._heard > limits.idle_time_s:
+            log.warning("a request's body stopped coming", peer=self.client)
+            self.transport.abort()
+        elif self.cycle is not None and not self.cycle.response_complete and now - self._since > limits.request_time_s:
+            log.warning("a request took too long", peer=self.client)
+            self.transport.abort()
+
+    def _end(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn's server, told by us when to stop."""
+
+    def __init__(self, app: Any, limits: LimitSettings) -> None:
+        LimitedProtocol.limits = limits
+        config = Config(
+            app,
+            loop="none",
+            http=LimitedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # who calls is known by the real address of the connection
+            server_header=False,
+            date_header=False,
+            limit_concurrency=limits.connections_max,
+            timeout_keep_alive=cast("int", limits.idle_time_s),
+            timeout_graceful_shutdown=cast("int", limits.drain_time_s),
+        )
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are the worker's."""
+        yield
+
+    async def startup(self, sockets: Any = None) -> None:
+        """As uvicorn does; then says so."""
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def sweep(self) -> None:
+        """Ends overdue connections, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now = loop.time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, LimitedProtocol) and not connection.transport.is_closing():
+                    connection.end_if_overdue(now)

@@ -1,0 +1,72 @@
+"""What a node shows besides its services: a first page, its health and its metrics."""
+
+from __future__ import annotations
+
+from html import escape
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from obieg.ops.metrics import exposition
+from obieg.ops.settings import Settings
+from obieg.protocol import MllpBinding, SoapBinding
+from obieg.transactions import TRANSACTIONS
+
+_STYLE = """
+body { font: 1.1rem/1.6 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1rem;
+       color-scheme: light dark }
+table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .4rem; border-bottom: 1px solid #8888 }
+.lab { background: #b00020; color: #fff; padding: .8rem 1rem; font-weight: 600; border-radius: .3rem }
+"""
+
+
+def pages(settings: Settings) -> Starlette:
+    """The web application beside the services."""
+    html = _first_page(settings)
+
+    async def first_page(_: Request) -> Response:
+        return HTMLResponse(html)
+
+    async def health(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(exposition(), media_type="text/plain; version=0.0.4")
+
+    return Starlette(routes=[Route("/", first_page), Route("/health", health), Route("/metrics", metrics)])
+
+
+def _first_page(settings: Settings) -> str:
+    banner = (
+        '<p class="lab" role="note">Laboratory: nobody has to prove who they are here. Never keep real data on it.</p>'
+        if settings.lab
+        else ""
+    )
+    rows = "".join(
+        f"<tr><th scope=row>{t.id}</th><td>{escape(t.name)}</td><td>{_where(t.binding)}</td>"
+        f'<td><a href="{escape(t.spec)}">specification</a></td></tr>'
+        for t in TRANSACTIONS
+    )
+    identity = settings.identity
+    return (
+        f"<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{escape(settings.name)}</title><style>{_STYLE}</style></head><body>{banner}"
+        f"<h1>{escape(settings.name)}</h1><p>An obieg {settings.role} node.</p>"
+        f"<h2>Services</h2><table><thead><tr><th scope=col>Transaction<th scope=col>Name<th scope=col>Where"
+        f"<th scope=col></thead><tbody>{rows}</tbody></table>"
+        f"<h2>Identity</h2><table><tbody>"
+        f"<tr><th scope=row>homeCommunityId<td>urn:oid:{identity.home_community_id}"
+        f"<tr><th scope=row>repositoryUniqueId<td>{identity.repository_unique_id}"
+        f"<tr><th scope=row>Assigning authority of patient ids<td>{identity.assigning_authority}"
+        f"</tbody></table></body></html>"
+    )
+
+
+def _where(binding: SoapBinding | MllpBinding) -> str:
+    if isinstance(binding, SoapBinding):
+        path = f"/services/{binding.endpoint}"
+        return f'<a href="{path}?wsdl">{path}</a>'
+    return f"MLLP {binding.message_type} {', '.join(binding.events)}"

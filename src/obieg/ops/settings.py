@@ -1,0 +1,488 @@
+"""The settings of a node: each with type, default, unit and meaning, declared here once.
+
+They are read from one TOML file. An environment variable ``OBIEG_…`` wins over the file (``OBIEG_HTTP__PORT``: two
+underscores between section and name). What ``obieg init`` writes and docs/settings.md are made from this model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import textwrap
+import tomllib
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from obieg.domain.identifiers import is_oid
+from obieg.ops.failure import Failure
+
+Role = Literal["region", "facility"]
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+def _oid(text: str) -> str:
+    if not is_oid(text):
+        raise ValueError("must be an object identifier such as 2.16.840.1.113883, at most 64 characters")
+    return text
+
+
+def _address(text: str) -> str:
+    if text:
+        ipaddress.ip_address(text)
+    return text
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+Oid = Annotated[str, AfterValidator(_oid)]
+Address = Annotated[str, AfterValidator(_address)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A table of the settings file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(Section):
+    """Where the node keeps everything but the documents themselves."""
+
+    dsn: str = Field(
+        "",
+        repr=False,
+        description="PostgreSQL 15 or newer, as a libpq connection string. Empty: an embedded server below data_dir, "
+        "reached only through a socket that nobody else may open.",
+    )
+
+
+class HttpSettings(Section):
+    """The SOAP and web endpoints."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
+    port: Port = Field(8080, description="TCP port; 0 takes any free one (the ready file names it).")
+    public_url: str = Field(
+        "", description="Address under which others reach this node, as WSDLs name it. Empty: made of host and port."
+    )
+
+
+class MllpSettings(Section):
+    """The HL7 v2 patient identity feed (ITI-8)."""
+
+    enabled: bool = Field(True, description="Whether to listen.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(2575, description="TCP port; 0 takes any free one.")
+
+
+class IdentitySettings(Section):
+    """Who this node is among others."""
+
+    home_community_id: Oid = Field(description="OID of the community (region) this node belongs to.")
+    repository_unique_id: Oid = Field(description="OID of this node's document repository.")
+    assigning_authority: Oid = Field(description="OID of the affinity domain's patient ids.")
+
+
+class AffinityDomainSettings(Section):
+    """What may be registered."""
+
+    codes: OptionalPath = Field(
+        None,
+        description="File of the accepted codes (affinity_domain_codes.json). Empty: the Polish affinity domain.",
+    )
+    allow_limited_metadata: bool = Field(
+        False, description="Whether submissions may leave out what ITI TF-3:4.2.3 lets limited metadata leave out."
+    )
+    registry_allocates_for_other_authorities: bool = Field(
+        True,
+        description="Whether a feed in another assigning authority makes the registry allocate an id of its own for "
+        "the patient. If not, such a patient is known but nothing can be registered for them.",
+    )
+
+
+class RegistrySettings(Section):
+    """The region's registry, for a facility."""
+
+    register_url: str = Field("", description="Where this node registers its documents (ITI-42).")
+    query_url: str = Field("", description="Where this node asks what is registered (ITI-18).")
+    source_address: Address = Field(
+        "", description="Local address that outgoing calls come from; empty lets the system choose."
+    )
+
+
+class NodeSettings(Section):
+    """A node that may register documents with this region."""
+
+    name: str = Field(min_length=1, description="Its name, for people.")
+    address: Annotated[str, AfterValidator(_address)] = Field(
+        min_length=1, description="The IP address its calls come from."
+    )
+    repository_unique_id: Oid = Field(description="The repository whose documents it may register.")
+
+
+class StoreSettings(Section):
+    """Where the documents themselves are kept, encrypted."""
+
+    kind: Literal["segments", "s3"] = Field(
+        "segments", description="segments: files below data_dir, for one machine. s3: an object store, for any number."
+    )
+    s3_url: str = Field("", description="Bucket and prefix, as s3://bucket/prefix.")
+    s3_endpoint: str = Field("", description="Address of the S3 service; empty: Amazon's.")
+    s3_access_key: str = Field("", description="Access key id.")
+    s3_secret_key: SecretStr = Field(
+        SecretStr(""), description="Secret access key; better given as OBIEG_STORE__S3_SECRET_KEY."
+    )
+    segment_size_bytes: Annotated[int, Field(ge=MIB)] = Field(
+        GIB, description="A segment that has grown to this many bytes is closed and a new one begun."
+    )
+    master_key_file: OptionalPath = Field(
+        None,
+        description="File with the key that wraps the documents' keys. Empty: master.key below data_dir. Keep a copy "
+        "of it elsewhere: without it no document can be read.",
+    )
+
+
+class LimitSettings(Section):
+    """How much a caller may ask of this node; what is more is refused with the protocol's own error."""
+
+    header_bytes_max: Positive = Field(64 * KIB, description="Most bytes of an HTTP request's first line and headers.")
+    message_bytes_max: Positive = Field(
+        32 * MIB, description="Most bytes of XML in one message: a SOAP envelope without its attached documents."
+    )
+    document_bytes_max: Positive = Field(GIB, description="Most bytes of one document; documents are streamed.")
+    parts_max: Positive = Field(100, description="Most parts (attached documents) of one message.")
+    depth_max: Annotated[int, Field(ge=16, le=255)] = Field(64, description="Deepest nesting of XML elements.")
+    attributes_max: Positive = Field(100, description="Most attributes of one XML element.")
+    results_max: Positive = Field(
+        10_000,
+        description="Most objects in one answer to a query; a query that finds more is refused and says so "
+        "(XDSTooManyResults).",
+    )
+    connections_max: Positive = Field(
+        2_000, description="Most open HTTP connections per worker; the next get status 503."
+    )
+    header_time_s: Seconds = Field(10, description="Seconds in which the headers of a request must have arrived.")
+    idle_time_s: Seconds = Field(
+        30, description="Seconds a connection may be silent, between two requests or within a request's body."
+    )
+    request_time_s: Seconds = Field(
+        300, description="Seconds in which a whole request must have been received and answered."
+    )
+    drain_time_s: Seconds = Field(30, description="Seconds that running requests are given to end when the node stops.")
+    mllp_frame_bytes_max: Positive = Field(MIB, description="Most bytes of one HL7 v2 message.")
+    mllp_idle_time_s: Seconds = Field(600, description="Seconds an MLLP connection may be silent.")
+
+
+class LogSettings(Section):
+    """What the node says about itself, on standard error. Never the content of a message."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is said.")
+    format: Literal["json", "console"] = Field("json", description="json for machines, console for people.")
+
+
+def _only(role: Role) -> Any:
+    return {"role": role}
+
+
+class Settings(BaseSettings):
+    """Everything a node can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OBIEG_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    role: Role = Field(
+        description="region: registry and regional repository. facility: a repository that registers there."
+    )
+    lab: bool = Field(
+        False,
+        description="A laboratory for conformance tests: nobody must prove who they are. Listens on loopback only.",
+    )
+    name: str = Field("obieg", description="What people call this node.")
+    data_dir: Path = Field(description="Folder for everything this node keeps; relative to this file.")
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="Worker processes; one per core is a good number."
+    )
+    database: DatabaseSettings = DatabaseSettings.model_construct()
+    http: HttpSettings = HttpSettings.model_construct()
+    mllp: MllpSettings = MllpSettings.model_construct()
+    identity: IdentitySettings
+    affinity_domain: AffinityDomainSettings = AffinityDomainSettings.model_construct()
+    registry: RegistrySettings = Field(RegistrySettings.model_construct(), json_schema_extra=_only("facility"))
+    nodes: tuple[NodeSettings, ...] = Field((), json_schema_extra=_only("region"))
+    store: StoreSettings = StoreSettings.model_construct()
+    limits: LimitSettings = LimitSettings.model_construct()
+    log: LogSettings = LogSettings.model_construct()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        if self.role == "facility" and not (self.registry.register_url and self.registry.query_url):
+            raise ValueError("registry: a facility needs register_url and query_url, the region's endpoints")
+        if self.role == "region" and self.registry.register_url:
+            raise ValueError("registry: a region is the registry itself; register_url is for a facility")
+        if self.role == "facility" and self.nodes:
+            raise ValueError("nodes: only a region has nodes that register with it")
+        if self.store.kind == "s3" and not self.store.s3_url:
+            raise ValueError("store: kind s3 needs s3_url")
+        if self.lab and not (_is_loopback(self.http.host) and _is_loopback(self.mllp.host)):
+            raise ValueError(
+                "lab: a laboratory proves nobody's identity, so http.host and mllp.host must be 127.0.0.1 or ::1"
+            )
+        return self
+
+    @property
+    def postgres_dir(self) -> Path:
+        """Folder of the embedded database server."""
+        return self.data_dir / "postgres"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# reading -------------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> Settings:
+    """Reads a settings file; relative paths in it are relative to its folder."""
+    try:
+        given = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Failure(
+            f"The settings file {path} cannot be read: {error.strerror}.",
+            "Without settings the node does not know what it is.",
+            "Make one with: obieg init --role region DIR",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Failure(
+            f"{path} is not valid TOML: {error}.",
+            "No setting was read.",
+            "Correct the line named above; strings stand in quotation marks.",
+        ) from error
+    return make(given, str(path), path.absolute().parent)
+
+
+def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
+    """Settings from a mapping, as if read from a file in ``folder``."""
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise Failure(
+            f"The settings in {source} are not right.\n" + "\n".join(f"  {line}" for line in _explain(error)),
+            "The node was not started.",
+            "docs/settings.md describes every setting; obieg init writes a file with all of them.",
+        ) from None
+
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else folder / path
+
+    domain, store = settings.affinity_domain, settings.store
+    return settings.model_copy(
+        update={
+            "data_dir": folder / settings.data_dir,
+            "affinity_domain": domain.model_copy(update={"codes": absolute(domain.codes)}),
+            "store": store.model_copy(update={"master_key_file": absolute(store.master_key_file)}),
+        }
+    )
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    known = {setting.key: setting for setting in every_setting()}
+    for problem in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, known, n=1)
+            yield f"{key}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+        elif problem["type"] == "missing":
+            about = known[key].description if key in known else "this section is needed"
+            yield f"{key}: is missing ({about})"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{key}: {message}" if key else message
+
+
+# describing ----------------------------------------------------------------------------------------------------------
+
+
+class Setting(NamedTuple):
+    """One setting, as described."""
+
+    section: str  # "" for the settings before the first table
+    name: str
+    type: str
+    default: Any
+    required: bool
+    description: str
+    role: Role | None  # None: both
+
+    @property
+    def key(self) -> str:
+        """As it is called in messages."""
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that wins over the file."""
+        return "OBIEG_" + self.key.upper().replace(".", "__")
+
+
+class Table(NamedTuple):
+    """One table of the file."""
+
+    name: str
+    title: str
+    role: Role | None
+    repeated: bool
+    settings: tuple[Setting, ...]
+
+
+def tables() -> tuple[Table, ...]:
+    """The whole model, in the order of the file; the tables that may be repeated come last, as TOML wants it."""
+    top: list[Setting] = []
+    found: list[Table] = []
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        role: Any = extra.get("role") if isinstance(extra, dict) else None
+        inner = get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            of_table = tuple(_setting(name, n, f, role) for n, f in inner.model_fields.items())
+            found.append(Table(name, inner.__doc__ or "", role, inner is not field.annotation, of_table))
+        else:
+            top.append(_setting("", name, field, role))
+    return (Table("", "The node.", None, False, tuple(top)), *sorted(found, key=lambda table: table.repeated))
+
+
+def every_setting() -> Iterator[Setting]:
+    """All settings, in the order of the file."""
+    for table in tables():
+        yield from table.settings
+
+
+def _setting(section: str, name: str, field: FieldInfo, role: Role | None) -> Setting:
+    required = field.is_required()
+    return Setting(
+        section,
+        name,
+        _type_name(field.annotation),
+        None if required else field.default,
+        required,
+        field.description or "",
+        role,
+    )
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " or ".join(str(value) for value in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return "OID" if annotation is Oid else _type_name(get_args(annotation)[0])
+    if arguments := [argument for argument in get_args(annotation) if argument is not type(None)]:
+        return _type_name(arguments[0])
+    names = {
+        str: "text",
+        SecretStr: "secret text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        Path: "path",
+    }
+    return names[annotation]
+
+
+def write_commented(role: Role, **known: Any) -> str:
+    """A settings file with all that a node of this role can be told: ``known`` is set, the rest stands as comments."""
+    given: dict[str, Any] = {"role": role, **known}
+    lines = [
+        f"# Settings of an obieg {role} node.",
+        "# What stands behind # is the default; docs/settings.md says the same.",
+    ]
+    for table in tables():
+        if table.role not in (None, role):
+            continue
+        values = given.get(table.name) if table.name else given
+        entries = (list(values or ()) or [None]) if table.repeated else [values or {}]
+        for number, entry in enumerate(entries):
+            lines.extend(_write_table(table, entry, comments=number == 0))
+    return "\n".join([*lines, ""])
+
+
+def _write_table(table: Table, values: Mapping[str, Any] | None, *, comments: bool) -> Iterator[str]:
+    yield ""
+    if comments and table.name:
+        yield from _comment(table.title)
+    if table.name:
+        heading = f"[[{table.name}]]" if table.repeated else f"[{table.name}]"
+        yield heading if values is not None else f"# {heading}"
+    for setting in table.settings:
+        if comments:
+            yield from _comment(setting.description)
+        if values is not None and setting.name in values:
+            yield f"{setting.name} = {_toml(values[setting.name])}"
+        elif values is not None and setting.required:
+            raise ValueError(f"{setting.key} has no default and must be given")
+        else:
+            yield f"# {setting.name} = {_toml(setting.default)}"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case None:
+            return '""'
+        case SecretStr():
+            return json.dumps(value.get_secret_value())
+        case _:
+            return json.dumps(str(value), ensure_ascii=False)
+
+
+def new_oid() -> str:
+    """An OID that nobody else has (ITU-T X.667), until the operator is given one of their own."""
+    return f"2.25.{uuid.uuid4().int}"

@@ -1,0 +1,46 @@
+"""Audit records in PostgreSQL: one row, committed with what it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from obieg.domain.audit import AuditEvent
+from obieg.mapping.audit import write_audit_message
+from obieg.storage.link import Database
+from obieg.storage.statements import Call, load
+
+_SQL = load("audit.sql")
+
+
+class AuditStore:
+    """Makes audit rows; stores those of requests that never reached an actor."""
+
+    def __init__(
+        self, database: Database, *, source_id: str, names: Mapping[str, str], now: Callable[[], datetime]
+    ) -> None:
+        """``names`` gives the name of each transaction by its id."""
+        self._database = database
+        self._source_id = source_id
+        self._names = names
+        self._now = now
+
+    def call(self, event: AuditEvent) -> Call:
+        """The insertion of one record, for the batch of the act that it describes."""
+        patient = next((o.identifier for o in event.objects if o.kind == "patient"), "")
+        return _SQL.insert_audit(
+            transaction=event.transaction,
+            outcome=event.outcome.value,
+            patient_id=patient,
+            request_id=event.request_id,
+            message=write_audit_message(
+                event,
+                recorded_at=self._now(),
+                source_id=self._source_id,
+                transaction_name=self._names.get(event.transaction, event.transaction),
+            ),
+        )
+
+    async def record(self, event: AuditEvent) -> None:
+        """Stores one record by itself."""
+        await self._database.run(self.call(event))

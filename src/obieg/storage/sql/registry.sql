@@ -1,0 +1,359 @@
+-- The registry's statements. A batch is one transaction: what must hold raises through obieg_expect and undoes all.
+
+-- name: registration_patient
+-- The patient that an affinity-domain id names, unless it was merged away, with the keys merged into it.
+SELECT l.patient_key, ARRAY(SELECT k.patient_key FROM patient_link k WHERE k.survivor_key = l.patient_key)
+FROM patient_locator l
+WHERE l.authority = :authority AND l.value = :value
+  AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
+
+-- name: registration_objects
+-- Registered objects that a submission refers to.
+SELECT l.entry_uuid::text, l.kind::text, l.patient_key, coalesce(d.status, f.status, 'A')::text, d.entry_type::text
+FROM object_locator l
+LEFT JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
+LEFT JOIN folder f ON f.patient_key = l.patient_key AND f.entry_uuid = l.entry_uuid
+WHERE l.entry_uuid = ANY(:uuids::uuid[])
+
+-- name: registration_unique_ids
+-- What stands under the uniqueIds of a submission; the fingerprint is that of a set's whole submission.
+SELECT u.unique_id, u.kind::text, u.entry_uuid::text, u.hash, s.fingerprint
+FROM unique_id_locator u
+LEFT JOIN submission_set s ON u.kind = 'S' AND s.patient_key = u.patient_key AND s.entry_uuid = u.entry_uuid
+WHERE u.unique_id = ANY(:unique_ids::text[])
+
+-- name: registration_folders
+-- Folders that hold documents which are about to be replaced: (document, folder).
+SELECT a.target::text, a.source::text
+FROM object_locator l
+JOIN association a ON a.patient_key = l.patient_key AND a.target = l.entry_uuid AND a.type = 'HasMember'
+JOIN object_locator h ON h.entry_uuid = a.source AND h.kind = 'F'
+WHERE l.entry_uuid = ANY(:uuids::uuid[])
+
+-- name: lock_unique_ids
+-- Two submissions with one uniqueId wait for one another; the next statement then sees what the first has stored.
+SELECT count(pg_advisory_xact_lock(hashtextextended(u, 0)))
+FROM (SELECT u FROM unnest(:unique_ids::text[]) u ORDER BY 1) o
+
+-- name: insert_unique_ids
+WITH given AS (
+  SELECT * FROM unnest(:unique_ids::text[], :uuids::uuid[], :kinds::text[], :hashes::text[])
+    AS g (unique_id, entry_uuid, kind, hash)
+), stored AS (
+  INSERT INTO unique_id_locator (unique_id, entry_uuid, kind, patient_key, hash)
+  SELECT unique_id, entry_uuid, kind::"char", :patient_key::bigint, hash FROM given
+)
+SELECT obieg_expect(
+  (SELECT count(*) FROM given g JOIN unique_id_locator u USING (unique_id)
+   WHERE g.kind = 'D' AND u.kind = 'D' AND u.hash IS DISTINCT FROM g.hash),
+  0, 'a document with this uniqueId has another hash')
+
+-- name: insert_object_locators
+INSERT INTO object_locator (entry_uuid, kind, patient_key)
+SELECT entry_uuid, kind::"char", :patient_key::bigint FROM unnest(:uuids::uuid[], :kinds::text[]) AS g (entry_uuid, kind)
+
+-- name: insert_document_entry
+INSERT INTO document_entry (patient_key, entry_uuid, unique_id, logical_id, entry_type, class_code, type_code,
+  format_code, healthcare_facility_type_code, practice_setting_code, confidentiality_code, event_code_list,
+  author_person, author_institution, reference_id_list, creation_time, service_start_time, service_stop_time,
+  repository_unique_id, mime_type, hash, size, title, ebrim)
+VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :entry_type, :class_code, :type_code, :format_code,
+  :healthcare_facility_type_code, :practice_setting_code, :confidentiality_code, :event_code_list, :author_person,
+  :author_institution, :reference_id_list, :creation_time, :service_start_time, :service_stop_time,
+  :repository_unique_id, :mime_type, :hash, :size, :title, :ebrim)
+
+-- name: insert_submission_set
+INSERT INTO submission_set (patient_key, entry_uuid, unique_id, source_id, submission_time, content_type_code,
+  author_person, ebrim, fingerprint)
+VALUES (:patient_key, :entry_uuid, :unique_id, :source_id, :submission_time, :content_type_code, :author_person,
+  :ebrim, :fingerprint)
+
+-- name: insert_folder
+INSERT INTO folder (patient_key, entry_uuid, unique_id, logical_id, code_list, last_update_time, ebrim)
+VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :code_list, :last_update_time, :ebrim)
+
+-- name: insert_association
+INSERT INTO association (patient_key, entry_uuid, type, source, target, ebrim)
+VALUES (:patient_key, :entry_uuid, :type, :source, :target, :ebrim)
+
+-- name: deprecate_entries
+-- A replaced document takes its addenda and transformations with it (ITI TF-3:4.2.2.2.3).
+WITH RECURSIVE doomed (entry_uuid) AS (
+  SELECT unnest(:uuids::uuid[])
+  UNION
+  SELECT a.source FROM doomed d
+  JOIN association a ON a.patient_key = ANY(:patient_keys::bigint[]) AND a.target = d.entry_uuid
+   AND a.type IN ('APND', 'XFRM')
+), changed AS (
+  UPDATE document_entry e SET status = 'D'
+  FROM doomed WHERE e.patient_key = ANY(:patient_keys::bigint[]) AND e.entry_uuid = doomed.entry_uuid
+   AND e.status = 'A'
+  RETURNING e.entry_uuid
+)
+SELECT obieg_expect((SELECT count(*) FROM changed WHERE entry_uuid = ANY(:uuids::uuid[])),
+                    cardinality(:uuids::uuid[]), 'a replaced document is no longer approved')
+
+-- name: expect_approved
+-- What an addendum or transformation refers to stays approved until this transaction ends.
+SELECT obieg_expect((
+  SELECT count(*) FROM (
+    SELECT FROM document_entry WHERE patient_key = ANY(:patient_keys::bigint[]) AND entry_uuid = ANY(:uuids::uuid[])
+      AND status = 'A' FOR SHARE) locked
+), cardinality(:uuids::uuid[]), 'a related document is no longer approved')
+
+-- name: touch_folders
+UPDATE folder SET last_update_time = :last_update_time
+WHERE patient_key = ANY(:patient_keys::bigint[]) AND entry_uuid = ANY(:uuids::uuid[])
+
+-- name: find_documents
+WITH survivor AS (
+  SELECT l.patient_key FROM patient_locator l
+  WHERE l.authority = :authority AND l.value = :value
+    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
+), person AS (
+  SELECT patient_key FROM survivor
+  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
+)
+SELECT d.entry_uuid::text, d.ebrim, d.status::text, d.version
+FROM person JOIN document_entry d USING (patient_key)
+WHERE d.status::text = ANY(:status::text[])
+  AND d.entry_type::text = ANY(:entry_type::text[])
+  AND (:class_code::text[] IS NULL OR d.class_code = ANY(:class_code))
+  AND (:type_code::text[] IS NULL OR d.type_code = ANY(:type_code))
+  AND (:format_code::text[] IS NULL OR d.format_code = ANY(:format_code))
+  AND (:practice_setting_code::text[] IS NULL OR d.practice_setting_code = ANY(:practice_setting_code))
+  AND (:healthcare_facility_type_code::text[] IS NULL
+       OR d.healthcare_facility_type_code = ANY(:healthcare_facility_type_code))
+  AND (:creation_from::text IS NULL OR d.creation_time >= :creation_from)
+  AND (:creation_to::text IS NULL OR d.creation_time < :creation_to)
+  AND (:service_start_from::text IS NULL OR d.service_start_time >= :service_start_from)
+  AND (:service_start_to::text IS NULL OR d.service_start_time < :service_start_to)
+  AND (:service_stop_from::text IS NULL OR d.service_stop_time >= :service_stop_from)
+  AND (:service_stop_to::text IS NULL OR d.service_stop_time < :service_stop_to)
+  AND (:author_person::text[] IS NULL
+       OR EXISTS (SELECT FROM unnest(d.author_person) a WHERE a LIKE ANY(:author_person)))
+  AND (:confidentiality_code::text[] IS NULL OR NOT EXISTS (
+       SELECT FROM unnest(:confidentiality_code) g WHERE NOT d.confidentiality_code && string_to_array(g, E'\x1f')))
+  AND (:event_code_list::text[] IS NULL OR NOT EXISTS (
+       SELECT FROM unnest(:event_code_list) g WHERE NOT d.event_code_list && string_to_array(g, E'\x1f')))
+  AND (:reference_id_list::text[] IS NULL OR NOT EXISTS (
+       SELECT FROM unnest(:reference_id_list) g WHERE NOT d.reference_id_list && string_to_array(g, E'\x1f')))
+ORDER BY d.creation_time DESC, d.entry_uuid
+LIMIT :results_max::bigint + 1
+
+-- name: find_document_ids
+-- The same question when only ObjectRefs are wanted and nothing but status and type narrows it: the plain index.
+WITH survivor AS (
+  SELECT l.patient_key FROM patient_locator l
+  WHERE l.authority = :authority AND l.value = :value
+    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
+), person AS (
+  SELECT patient_key FROM survivor
+  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
+)
+SELECT d.entry_uuid::text
+FROM person JOIN document_entry d USING (patient_key)
+WHERE d.status::text = ANY(:status::text[]) AND d.entry_type::text = ANY(:entry_type::text[])
+ORDER BY d.creation_time DESC, d.entry_uuid
+LIMIT :results_max::bigint + 1
+
+-- name: find_submission_sets
+WITH survivor AS (
+  SELECT l.patient_key FROM patient_locator l
+  WHERE l.authority = :authority AND l.value = :value
+    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
+), person AS (
+  SELECT patient_key FROM survivor
+  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
+)
+SELECT s.entry_uuid::text, s.ebrim, s.status::text
+FROM person JOIN submission_set s USING (patient_key)
+WHERE s.status::text = ANY(:status::text[])
+  AND (:source_id::text[] IS NULL OR s.source_id = ANY(:source_id))
+  AND (:submission_from::text IS NULL OR s.submission_time >= :submission_from)
+  AND (:submission_to::text IS NULL OR s.submission_time < :submission_to)
+  AND (:content_type_code::text[] IS NULL OR s.content_type_code = ANY(:content_type_code))
+  AND (:author_person::text[] IS NULL
+       OR EXISTS (SELECT FROM unnest(s.author_person) a WHERE a LIKE ANY(:author_person)))
+ORDER BY s.submission_time DESC, s.entry_uuid
+LIMIT :results_max::bigint + 1
+
+-- name: find_folders
+WITH survivor AS (
+  SELECT l.patient_key FROM patient_locator l
+  WHERE l.authority = :authority AND l.value = :value
+    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
+), person AS (
+  SELECT patient_key FROM survivor
+  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
+)
+SELECT f.entry_uuid::text, f.ebrim, f.status::text, f.version, f.last_update_time
+FROM person JOIN folder f USING (patient_key)
+WHERE f.status::text = ANY(:status::text[])
+  AND (:updated_from::text IS NULL OR f.last_update_time >= :updated_from)
+  AND (:updated_to::text IS NULL OR f.last_update_time < :updated_to)
+  AND (:code_list::text[] IS NULL OR NOT EXISTS (
+       SELECT FROM unnest(:code_list) g WHERE NOT f.code_list && string_to_array(g, E'\x1f')))
+ORDER BY f.last_update_time DESC, f.entry_uuid
+LIMIT :results_max::bigint + 1
+
+-- name: get_all
+-- Everything of one patient by status, and the associations with an end in it (ITI TF-2:3.18.4.1.2.3.7.4).
+WITH survivor AS (
+  SELECT l.patient_key FROM patient_locator l
+  WHERE l.authority = :authority AND l.value = :value
+    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
+), person AS (
+  SELECT patient_key FROM survivor
+  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
+), found AS (
+  SELECT o.* FROM person JOIN registry_object o USING (patient_key)
+  WHERE (o.kind = 'D' AND o.status::text = ANY(:document_status::text[])
+         AND o.entry_type::text = ANY(:entry_type::text[])
+         AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
+         AND (:confidentiality_code::text[] IS NULL OR NOT EXISTS (
+              SELECT FROM unnest(:confidentiality_code) g
+              WHERE NOT o.confidentiality_code && string_to_array(g, E'\x1f'))))
+     OR (o.kind = 'S' AND o.status::text = ANY(:set_status::text[]))
+     OR (o.kind = 'F' AND o.status::text = ANY(:folder_status::text[]))
+)
+SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM found
+UNION ALL
+SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM person JOIN association a USING (patient_key)
+WHERE EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
+LIMIT :results_max::bigint + 1
+
+-- name: get_objects
+-- Objects of one kind by entryUUID, uniqueId or logicalID (then all versions), whichever is given.
+WITH named AS (
+  SELECT patient_key, entry_uuid FROM object_locator
+  WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
+  UNION
+  SELECT patient_key, entry_uuid FROM unique_id_locator
+  WHERE unique_id = ANY(:unique_ids::text[]) AND kind = :kind::text::"char"
+  UNION
+  SELECT o.patient_key, o.entry_uuid FROM object_locator l
+  JOIN registry_object o ON o.patient_key = l.patient_key AND o.logical_id = l.entry_uuid AND o.kind = l.kind
+  WHERE l.entry_uuid = ANY(:logical_ids::uuid[]) AND l.kind = :kind::text::"char"
+)
+SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
+FROM named n JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid
+WHERE o.kind = :kind::text::"char"
+LIMIT :results_max::bigint + 1
+
+-- name: get_associations
+WITH ends AS (SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])),
+found AS (
+  SELECT a.* FROM ends e JOIN association a ON a.patient_key = e.patient_key AND a.source = e.entry_uuid
+  UNION
+  SELECT a.* FROM ends e JOIN association a ON a.patient_key = e.patient_key AND a.target = e.entry_uuid
+)
+SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
+FROM found f JOIN registry_object o ON o.patient_key = f.patient_key AND o.entry_uuid = f.entry_uuid AND o.kind = 'A'
+LIMIT :results_max::bigint + 1
+
+-- name: get_documents_and_associations
+WITH named AS (
+  SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
+  UNION
+  SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
+), members AS (
+  SELECT patient_key, entry_uuid FROM named
+  UNION SELECT a.patient_key, a.entry_uuid FROM named n
+    JOIN association a ON a.patient_key = n.patient_key AND a.source = n.entry_uuid
+  UNION SELECT a.patient_key, a.entry_uuid FROM named n
+    JOIN association a ON a.patient_key = n.patient_key AND a.target = n.entry_uuid
+)
+SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
+FROM members m JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
+LIMIT :results_max::bigint + 1
+
+-- name: get_containers
+-- GetSubmissionSets (kind S) and GetFoldersForDocument (kind F): what holds the named objects by HasMember. The
+-- associations themselves belong to the answer of the first (ITI TF-2:3.18.4.1.2.3.7.9, .12).
+WITH named AS (
+  SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])
+  UNION
+  SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
+), held AS (
+  SELECT a.patient_key, a.entry_uuid, a.source FROM named n
+  JOIN association a ON a.patient_key = n.patient_key AND a.target = n.entry_uuid AND a.type = 'HasMember'
+  JOIN object_locator l ON l.entry_uuid = a.source AND l.kind = :kind::text::"char"
+), wanted AS (
+  SELECT l.patient_key, l.entry_uuid FROM held h JOIN object_locator l ON l.entry_uuid = h.source
+  UNION SELECT patient_key, entry_uuid FROM held WHERE :kind::text = 'S'
+)
+SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
+FROM wanted w JOIN registry_object o ON o.patient_key = w.patient_key AND o.entry_uuid = w.entry_uuid
+LIMIT :results_max::bigint + 1
+
+-- name: get_contents
+-- A submission set (S) or folder (F) with its members, and the associations that have both ends among them
+-- (ITI TF-2:3.18.4.1.2.3.7.10, .11).
+WITH root AS (
+  SELECT patient_key, entry_uuid FROM object_locator
+  WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
+  UNION
+  SELECT patient_key, entry_uuid FROM unique_id_locator
+  WHERE unique_id = ANY(:unique_ids::text[]) AND kind = :kind::text::"char"
+), members AS (
+  SELECT l.patient_key, l.entry_uuid FROM root r
+  JOIN association a ON a.patient_key = r.patient_key AND a.source = r.entry_uuid AND a.type = 'HasMember'
+  JOIN object_locator l ON l.entry_uuid = a.target
+), members_seen AS (
+  SELECT o.* FROM (SELECT * FROM root UNION SELECT * FROM members) m
+  JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
+  WHERE o.kind <> 'D' OR (
+    o.entry_type::text = ANY(:entry_type::text[])
+    AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
+    AND (:confidentiality_code::text[] IS NULL OR NOT EXISTS (
+         SELECT FROM unnest(:confidentiality_code) g
+         WHERE NOT o.confidentiality_code && string_to_array(g, E'\x1f'))))
+), objects AS (
+  -- A member that is itself an association (of a folder and a document) goes when one of its ends was left out.
+  SELECT * FROM members_seen o WHERE o.kind <> 'A' OR EXISTS (
+    SELECT FROM association a WHERE a.patient_key = o.patient_key AND a.entry_uuid = o.entry_uuid
+      AND EXISTS (SELECT FROM members_seen s WHERE s.entry_uuid = a.source)
+      AND EXISTS (SELECT FROM members_seen t WHERE t.entry_uuid = a.target))
+), inner_associations AS (
+  SELECT a.patient_key, a.entry_uuid FROM objects s
+  JOIN association a ON a.patient_key = s.patient_key AND a.source = s.entry_uuid
+  WHERE EXISTS (SELECT FROM objects t WHERE t.entry_uuid = a.target)
+)
+SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM objects
+UNION
+SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
+FROM inner_associations i JOIN registry_object o
+  ON o.patient_key = i.patient_key AND o.entry_uuid = i.entry_uuid AND o.kind = 'A'
+LIMIT :results_max::bigint + 1
+
+-- name: get_related
+-- Documents related to the named ones by the given associations, those named included when there are any
+-- (ITI TF-2:3.18.4.1.2.3.7.13).
+WITH named AS (
+  SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
+  UNION
+  SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
+), touching AS (
+  SELECT a.* FROM named n JOIN association a ON a.patient_key = n.patient_key AND a.source = n.entry_uuid
+  UNION
+  SELECT a.* FROM named n JOIN association a ON a.patient_key = n.patient_key AND a.target = n.entry_uuid
+), links AS (
+  SELECT a.patient_key, a.entry_uuid, a.source, a.target FROM touching a
+  JOIN object_locator s ON s.entry_uuid = a.source AND s.kind = 'D'
+  JOIN object_locator t ON t.entry_uuid = a.target AND t.kind = 'D'
+  WHERE a.type = ANY(:types::text[])
+), ends AS (
+  SELECT l.patient_key, l.entry_uuid
+  FROM (SELECT source AS u FROM links UNION SELECT target FROM links) e JOIN object_locator l ON l.entry_uuid = e.u
+), documents AS (
+  SELECT o.* FROM ends e JOIN registry_object o ON o.patient_key = e.patient_key AND o.entry_uuid = e.entry_uuid
+  WHERE o.kind = 'D' AND o.entry_type::text = ANY(:entry_type::text[])
+)
+SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM documents
+UNION ALL
+SELECT 'A', o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
+FROM links l JOIN registry_object o ON o.patient_key = l.patient_key AND o.entry_uuid = l.entry_uuid AND o.kind = 'A'
+WHERE EXISTS (SELECT FROM documents d WHERE d.entry_uuid = l.source)
+  AND EXISTS (SELECT FROM documents d WHERE d.entry_uuid = l.target)
+LIMIT :results_max::bigint + 1

@@ -1,0 +1,112 @@
+"""Named SQL: every statement the node sends stands in ``storage/sql/*.sql`` under ``-- name: …``.
+
+A statement names its parameters as ``:name``; PostgreSQL is sent ``$1…$n``. The same text is exported to the
+benchmarks, so that what is measured is what runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from uuid import UUID
+
+_NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]\w*)")
+_COMMENT = re.compile(r"--[^\n]*")
+_ARRAY_SPECIAL = re.compile(r'(["\\])')
+
+# What a parameter may be; bytes go in binary format, all else as text that PostgreSQL reads by the declared type.
+Parameter = bytes | str | int | bool | UUID | None | Iterable[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A statement with the values of its parameters, ready to be sent."""
+
+    statement: Statement
+    values: list[bytes | None]
+    formats: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One prepared statement."""
+
+    name: str
+    text: str  # as in the file, with :names
+    sql: str  # with $n
+    parameters: tuple[str, ...]
+
+    def __call__(self, **given: Parameter) -> Call:
+        """Binds the parameters; all of them must be given, and no others."""
+        values: list[bytes | None] = []
+        formats: list[int] = []
+        for name in self.parameters:
+            value = given[name]
+            if type(value) is bytes:
+                values.append(value)
+                formats.append(1)
+            else:
+                values.append(None if value is None else _text(value).encode())
+                formats.append(0)
+        if len(given) != len(self.parameters):
+            raise TypeError(f"{self.name} takes {self.parameters}, got {tuple(given)}")
+        return Call(self, values, formats)
+
+
+class Statements:
+    """The statements of one file, as attributes."""
+
+    def __init__(self, statements: Mapping[str, Statement]) -> None:
+        self._statements = statements
+
+    def __getattr__(self, name: str) -> Statement:
+        try:
+            return self._statements[name]
+        except KeyError:
+            raise AttributeError(f"no statement -- name: {name}") from None
+
+    def __iter__(self) -> Iterator[Statement]:
+        return iter(self._statements.values())
+
+
+@cache
+def load(filename: str) -> Statements:
+    """The statements of ``storage/sql/<filename>``."""
+    text = files("obieg.storage").joinpath("sql", filename).read_text("utf-8")
+    pieces = _NAME.split(text)
+    return Statements({n: parse(n, body) for n, body in zip(pieces[1::2], pieces[2::2], strict=True)})
+
+
+def parse(name: str, text: str) -> Statement:
+    """Turns ``:name`` into ``$n``, the same number each time a name is used."""
+    text = _COMMENT.sub("", text).strip().rstrip(";")
+    order: dict[str, int] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return f"${order.setdefault(match[1], len(order) + 1)}"
+
+    sql = _PARAMETER.sub(number, text)
+    return Statement(name, text, sql, tuple(order))
+
+
+def _text(value: Any) -> str:
+    if type(value) is str:
+        return value
+    if value is True:
+        return "t"
+    if value is False:
+        return "f"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "{" + ",".join(map(_element, value)) + "}"
+    return str(value)
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    return '"' + _ARRAY_SPECIAL.sub(r"\\\1", _text(value)) + '"'

@@ -1,0 +1,90 @@
+"""ITI-41 Provide and Register Document Set-b: a source hands documents to a repository (ITI TF-2:3.41)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from obieg.actors.document_repository import DocumentRepository, Provided
+from obieg.domain.content import MemoryContent
+from obieg.domain.problems import Finding, Problem
+from obieg.mapping import ebrs
+from obieg.mapping.submission import submission_audit
+from obieg.protocol import Content, Context, SoapBinding, SoapReply, SoapRequest, Transaction
+from obieg.wire.soap import include_href
+
+_DOCUMENT = f"{{{ebrs.XDSB}}}Document"
+_SUBMIT = f"{{{ebrs.LCM}}}SubmitObjectsRequest"
+
+
+def _decode(message: SoapRequest) -> Provided:
+    ebrs.expect(message.body, ebrs.XDSB, "ProvideAndRegisterDocumentSetRequest")
+    findings: list[Finding] = []
+    submission = None
+    documents: dict[str, Content] = {}
+    for child in message.body:
+        if child.tag == _SUBMIT:
+            submission = ebrs.read_submit_objects(child, findings)
+        elif child.tag == _DOCUMENT:
+            entry = child.get("id", "")
+            if entry in documents:
+                findings.append(
+                    Finding("XDSRepositoryMetadataError", "two documents have the same id", f"Document {entry}")
+                )
+            content = _content(child, message, entry, findings)
+            if content is not None:
+                documents[entry] = content
+    if submission is None:
+        raise Problem(findings or (Finding("XDSRepositoryMetadataError", "there is no SubmitObjectsRequest"),))
+    return Provided(submission, documents, tuple(findings))
+
+
+def _content(element: Any, message: SoapRequest, entry: str, findings: list[Finding]) -> Content | None:
+    href = include_href(element)
+    if href is not None:
+        part = message.parts.get(href)
+        if part is None:
+            findings.append(
+                Finding("XDSMissingDocument", f"the message has no part with Content-ID {href!r}", f"Document {entry}")
+            )
+        return part
+    try:
+        return MemoryContent(base64.b64decode("".join((element.text or "").split()), validate=True))
+    except (binascii.Error, ValueError):
+        findings.append(Finding("XDSRepositoryMetadataError", "the inline content is not base64", f"Document {entry}"))
+        return None
+
+
+async def _serve(repository: DocumentRepository, provided: Provided, context: Context) -> tuple[Finding, ...]:
+    return await repository.provide(provided, context)
+
+
+def _encode(warnings: tuple[Finding, ...]) -> SoapReply:
+    return SoapReply(ebrs.registry_response(warnings), mtom=True)
+
+
+TRANSACTION = Transaction(
+    id="ITI-41",
+    name="Provide and Register Document Set-b",
+    spec="https://profiles.ihe.net/ITI/TF/Volume2/ITI-41.html",
+    actor="document_repository",
+    initiator="Document Source",
+    responder="Document Repository",
+    binding=SoapBinding(
+        endpoint="repository",
+        port_type="DocumentRepository_ProvideAndRegisterDocumentSet-b",
+        action="urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b",
+        response_action="urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-bResponse",
+        request=(ebrs.XDSB, "ProvideAndRegisterDocumentSetRequest"),
+        response=(ebrs.RS, "RegistryResponse"),
+        mtom=True,
+    ),
+    event="import",
+    decode=_decode,
+    serve=_serve,
+    encode=_encode,
+    refuse=_encode,
+    audit=lambda provided: submission_audit(provided.submission),
+    permission="document_repository:document:provide",
+)

@@ -1,0 +1,104 @@
+"""ITI-43 Retrieve Document Set: a consumer asks a repository for documents by uniqueId (ITI TF-2:3.43)."""
+
+from __future__ import annotations
+
+from obieg.actors.document_repository import DocumentRepository, DocumentRequest, Retrieved
+from obieg.domain.audit import AuditObject
+from obieg.domain.problems import Finding, Problem
+from obieg.mapping import ebrs
+from obieg.protocol import Content, Context, SoapBinding, SoapReply, SoapRequest, Transaction
+from obieg.wire.soap import XOP
+from obieg.wire.xml import attribute, text
+
+DOCUMENTS_MAX = 1000  # of one request
+_ITEM = f"{{{ebrs.XDSB}}}DocumentRequest"
+
+
+def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
+    ebrs.expect(message.body, ebrs.XDSB, "RetrieveDocumentSetRequest")
+    requests: dict[DocumentRequest, None] = {}
+    for item in message.body.iterfind(_ITEM):
+        request = DocumentRequest(
+            unique_id=ebrs.child_text(item, "DocumentUniqueId"),
+            repository_unique_id=ebrs.child_text(item, "RepositoryUniqueId"),
+            home_community_id=ebrs.child_text(item, "HomeCommunityId"),
+        )
+        if not request.unique_id or not request.repository_unique_id:
+            raise Problem.of(
+                "XDSRepositoryError", "RepositoryUniqueId and DocumentUniqueId are needed", "DocumentRequest"
+            )
+        requests[request] = None
+    if not requests:
+        raise Problem.of("XDSRepositoryError", "no document is asked for", "RetrieveDocumentSetRequest")
+    if len(requests) > DOCUMENTS_MAX:
+        raise Problem.of("LimitExceeded", f"more than {DOCUMENTS_MAX} documents are asked for at once")
+    return tuple(requests)
+
+
+async def _serve(repository: DocumentRepository, requests: tuple[DocumentRequest, ...], context: Context) -> Retrieved:
+    return await repository.retrieve(requests, context)
+
+
+def _encode(retrieved: Retrieved) -> SoapReply:
+    status = None
+    if retrieved.findings:
+        status = "PartialSuccess" if retrieved.documents else "Failure"
+    parts: list[tuple[str, Content]] = []
+    xml = [
+        f'<x:RetrieveDocumentSetResponse xmlns:x="{ebrs.XDSB}">',
+        ebrs.registry_response(retrieved.findings, status).decode(),
+    ]
+    for number, (request, document) in enumerate(retrieved.documents, 1):
+        content_id = f"document{number}@obieg"
+        home = (
+            f"<x:HomeCommunityId>{text(request.home_community_id)}</x:HomeCommunityId>"
+            if request.home_community_id
+            else ""
+        )
+        xml.append(
+            f"<x:DocumentResponse>{home}<x:RepositoryUniqueId>{text(request.repository_unique_id)}</x:RepositoryUniqueId>"
+            f"<x:DocumentUniqueId>{text(request.unique_id)}</x:DocumentUniqueId>"
+            f"<x:mimeType>{text(document.content_type)}</x:mimeType>"
+            f'<x:Document><xop:Include xmlns:xop="{XOP}" href="cid:{attribute(content_id)}"/></x:Document>'
+            f"</x:DocumentResponse>"
+        )
+        parts.append((content_id, document))
+    xml.append("</x:RetrieveDocumentSetResponse>")
+    return SoapReply("".join(xml).encode(), tuple(parts), mtom=True)
+
+
+def _refuse(findings: tuple[Finding, ...]) -> SoapReply:
+    return _encode(Retrieved((), findings))
+
+
+def _audit(requests: tuple[DocumentRequest, ...]) -> tuple[AuditObject, ...]:
+    return tuple(
+        AuditObject("document", r.unique_id, details=(("Repository Unique Id", r.repository_unique_id),))
+        for r in requests
+    )
+
+
+TRANSACTION = Transaction(
+    id="ITI-43",
+    name="Retrieve Document Set",
+    spec="https://profiles.ihe.net/ITI/TF/Volume2/ITI-43.html",
+    actor="document_repository",
+    initiator="Document Consumer",
+    responder="Document Repository",
+    binding=SoapBinding(
+        endpoint="retrieve",
+        port_type="DocumentRepository_RetrieveDocumentSet",
+        action="urn:ihe:iti:2007:RetrieveDocumentSet",
+        response_action="urn:ihe:iti:2007:RetrieveDocumentSetResponse",
+        request=(ebrs.XDSB, "RetrieveDocumentSetRequest"),
+        response=(ebrs.XDSB, "RetrieveDocumentSetResponse"),
+        mtom=True,
+    ),
+    event="export",
+    decode=_decode,
+    serve=_serve,
+    encode=_encode,
+    refuse=_refuse,
+    audit=_audit,
+    permission="document_repository:document:retrieve",
+)

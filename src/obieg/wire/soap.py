@@ -1,0 +1,150 @@
+"""SOAP 1.2 with WS-Addressing as IHE uses it (ITI TF-2 Appendix V), and MTOM/XOP answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from obieg.wire.xml import attribute, text
+
+SOAP = "http://www.w3.org/2003/05/soap-envelope"
+SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"
+WSA = "http://www.w3.org/2005/08/addressing"
+WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
+XOP = "http://www.w3.org/2004/08/xop/include"
+ANONYMOUS = f"{WSA}/anonymous"
+FAULT_ACTION = f"{WSA}/fault"
+SOAP_TYPE = "application/soap+xml"
+XOP_TYPE = "application/xop+xml"
+
+_ENVELOPE, _HEADER, _BODY = f"{{{SOAP}}}Envelope", f"{{{SOAP}}}Header", f"{{{SOAP}}}Body"
+_MUST_UNDERSTAND, _ROLE = f"{{{SOAP}}}mustUnderstand", f"{{{SOAP}}}role"
+_WSA_PREFIX = f"{{{WSA}}}"
+_SECURITY = f"{{{WSSE}}}Security"
+_INCLUDE = f"{{{XOP}}}Include"
+_ROLES_OF_OURS = ("", f"{SOAP}/role/next", f"{SOAP}/role/ultimateReceiver")
+
+
+class SoapFault(Exception):  # noqa: N818
+    """The message cannot be processed as SOAP; ``code`` is a SOAP 1.2 fault code, ``subcode`` a QName or empty."""
+
+    def __init__(self, code: str, reason: str, subcode: str = "") -> None:
+        super().__init__(reason)
+        self.code = code  # Sender, Receiver, VersionMismatch, MustUnderstand
+        self.subcode = subcode  # "wsa:ActionNotSupported"
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Envelope:
+    """The parts of a SOAP envelope that matter; addressing values are "" when absent."""
+
+    body: Any
+    action: str = ""
+    message_id: str = ""
+    reply_to: str = ""
+    to: str = ""
+    relates_to: str = ""
+    security: Any | None = None
+
+
+def read_envelope(root: Any) -> Envelope:
+    """Takes an envelope apart; raises :class:`SoapFault`."""
+    if root.tag != _ENVELOPE:
+        if root.tag == f"{{{SOAP_11}}}Envelope":
+            raise SoapFault("VersionMismatch", "SOAP 1.1 is not accepted; send SOAP 1.2")
+        raise SoapFault("Sender", f"not a SOAP 1.2 envelope but {root.tag}")
+    header = body = None
+    for child in root:
+        if child.tag == _HEADER and header is None and body is None:
+            header = child
+        elif child.tag == _BODY and body is None:
+            body = child
+        else:
+            raise SoapFault("Sender", f"unexpected element {child.tag} in the envelope")
+    if body is None or len(body) != 1:
+        raise SoapFault("Sender", "the envelope needs one Body with one element")
+    envelope = Envelope(body=body[0])
+    if header is not None:
+        _read_header(header, envelope)
+    return envelope
+
+
+_ADDRESSING = {
+    f"{_WSA_PREFIX}Action": "action",
+    f"{_WSA_PREFIX}MessageID": "message_id",
+    f"{_WSA_PREFIX}To": "to",
+    f"{_WSA_PREFIX}RelatesTo": "relates_to",
+}
+_ENDPOINTS = {f"{_WSA_PREFIX}ReplyTo", f"{_WSA_PREFIX}FaultTo", f"{_WSA_PREFIX}From"}
+
+
+def _read_header(header: Any, envelope: Envelope) -> None:
+    for block in header:
+        tag = block.tag
+        name = _ADDRESSING.get(tag)
+        if name is not None:
+            if getattr(envelope, name):
+                raise SoapFault("Sender", f"{tag} is given twice", "wsa:InvalidAddressingHeader")
+            setattr(envelope, name, (block.text or "").strip())
+        elif tag in _ENDPOINTS:
+            address = (block.findtext(f"{_WSA_PREFIX}Address") or "").strip()
+            if not tag.endswith("From") and address not in (ANONYMOUS, ""):
+                raise SoapFault(
+                    "Sender",
+                    "answers go back on the same connection only: send wsa:ReplyTo with the anonymous address",
+                    "wsa:OnlyAnonymousAddressSupported",
+                )
+            if tag.endswith("ReplyTo"):
+                envelope.reply_to = address
+        elif tag == _SECURITY:
+            if envelope.security is not None:
+                raise SoapFault("Sender", "more than one Security header")
+            envelope.security = block
+        elif block.get(_MUST_UNDERSTAND) in ("1", "true") and block.get(_ROLE, "") in _ROLES_OF_OURS:
+            raise SoapFault("MustUnderstand", f"header {tag} is not understood")
+
+
+def include_href(element: Any) -> str | None:
+    """Content-ID that the ``xop:Include`` below ``element`` names; None when there is none.
+
+    Raises :class:`SoapFault` for an href to anything but a part of this message (XOP 1.0, section 2.1).
+    """
+    for child in element:
+        if child.tag == _INCLUDE:
+            href = child.get("href", "")
+            if not href.startswith("cid:"):
+                raise SoapFault("Sender", "xop:Include may only refer to a part of this message (cid:)")
+            return unquote(href[4:])
+    return None
+
+
+_HEAD = (
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    f'<s:Envelope xmlns:s="{SOAP}" xmlns:wsa="{WSA}"><s:Header>'
+    '<wsa:Action s:mustUnderstand="1">'
+)
+_TAIL = b"</s:Body></s:Envelope>"
+
+
+def write_envelope(action: str, body: bytes, *, relates_to: str = "", message_id: str = "", to: str = "") -> bytes:
+    """An envelope around ``body``, which is XML already. ``to`` is for requests, ``relates_to`` for answers."""
+    head = [_HEAD, text(action), "</wsa:Action>"]
+    if message_id:
+        head += ("<wsa:MessageID>", text(message_id), "</wsa:MessageID>")
+    if relates_to:
+        head += ("<wsa:RelatesTo>", text(relates_to), "</wsa:RelatesTo>")
+    if to:
+        head += (f"<wsa:ReplyTo><wsa:Address>{ANONYMOUS}</wsa:Address></wsa:ReplyTo><wsa:To>", text(to), "</wsa:To>")
+    head.append("</s:Header><s:Body>")
+    return b"".join(("".join(head).encode(), body, _TAIL))
+
+
+def write_fault(fault: SoapFault) -> bytes:
+    """The Body of a fault (SOAP 1.2 part 1, section 5.4)."""
+    subcode = f"<s:Subcode><s:Value>{attribute(fault.subcode)}</s:Value></s:Subcode>" if fault.subcode else ""
+    return (
+        f"<s:Fault><s:Code><s:Value>s:{fault.code}</s:Value>{subcode}</s:Code>"
+        f'<s:Reason><s:Text xml:lang="en">{text(fault.reason)}</s:Text></s:Reason></s:Fault>'
+    ).encode()

@@ -1,0 +1,434 @@
+"""ITI-8 over a real socket, on a real database, with clients that know nothing of this code."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import hl7
+import psycopg
+import pytest
+from hl7.client import MLLPClient
+from hl7apy.core import Message as PeerMessage
+
+from obieg.actors.patient_index import PatientIndex
+from obieg.domain.identifiers import PatientId
+from obieg.domain.patients import PatientFeed
+from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.requester import Requester
+from obieg.edges.mllp import MllpEdge, MllpLimits
+from obieg.protocol import Context
+from obieg.storage.audit_store import AuditStore
+from obieg.storage.link import Database
+from obieg.storage.patient_store import PostgresPatientStore
+from obieg.transactions.iti08_patient_identity_feed import TRANSACTION
+from obieg.wire import hl7v2
+
+OURS = "1.2.616.1"  # the affinity domain
+PESEL = "2.16.840.1.113883.3.4424.1.1.616"
+HOSPITAL, CLINIC = "1.2.616.2", "1.2.616.3"
+
+pytestmark = pytest.mark.node
+
+
+class Laboratory:
+    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:
+        return Requester(system=address, address=address)
+
+
+@dataclass
+class Actors:
+    patient_index: Any
+
+
+@dataclass
+class Node:
+    port: int
+    actors: Actors
+    index: PatientIndex
+    database: Database
+    dsn: str
+
+    async def send(self, message: str | bytes) -> hl7.Message:
+        """One message on a connection of its own; the acknowledgement as python-hl7 reads it."""
+        return await asyncio.to_thread(self._send, message)
+
+    def _send(self, message: str | bytes) -> hl7.Message:
+        with MLLPClient("127.0.0.1", self.port) as client:
+            client.socket.settimeout(20)
+            return acknowledgement(client.send_message(message))
+
+    async def id(self, value: str, authority: str) -> str | None:
+        found = await self.index.affinity_domain_id(PatientId(value, authority))
+        return None if found is None else found.value
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+
+def acknowledgement(data: bytes) -> hl7.Message:
+    assert data.startswith(b"\x0b")
+    assert data.endswith(b"\r\x1c\r"), "the last segment ends with CR, too"
+    return hl7.parse(data[1:-2].decode())
+
+
+def code(answer: hl7.Message) -> str:
+    return str(answer.segment("MSA")[1])
+
+
+def error(answer: hl7.Message) -> tuple[str, str, str]:
+    """MSA-1, location and code of the first ERR of a 2.3.1 answer."""
+    field = str(answer.segment("ERR")[1]).split("~")[0].split("^")
+    return code(answer), "-".join((field[0], field[2])), field[3].split("&")[0]
+
+
+def cx(value: str, authority: str) -> str:
+    return f"{value}^^^&{authority}&ISO"
+
+
+def adt(
+    event: str, *identifiers: str, merged: str = "", rest: str = "||KOWALSKI^JAN||19800101|M", control_id: str = "M1"
+) -> str:
+    structure = "ADT_A39" if event == "A40" else "ADT_A01"
+    lines = [
+        f"MSH|^~\\&|APP|SZPITAL|OBIEG|REGION|20260301||ADT^{event}^{structure}|{control_id}|P|2.3.1",
+        f"EVN|{event}|20260301",
+        f"PID|||{'~'.join(identifiers)}{rest}",
+    ]
+    if merged:
+        lines.append(f"MRG|{merged}")
+    return "\r".join(lines) + "\r"
+
+
+@asynccontextmanager
+async def running(dsn: str, limits: MllpLimits | None = None) -> AsyncIterator[Node]:
+    database = Database(dsn)
+    await database.open()
+    audit = AuditStore(
+        database, source_id="test", names={TRANSACTION.id: TRANSACTION.name}, now=lambda: datetime.now(UTC)
+    )
+    index = PatientIndex(PostgresPatientStore(database, audit), assigning_authority=OURS)
+    actors = Actors(index)
+    edge = MllpEdge(
+        transactions=(TRANSACTION,),
+        actors=actors,
+        authenticator=Laboratory(),
+        audit=audit,
+        limits=limits or MllpLimits(),
+    )
+    server = await asyncio.start_server(edge, "127.0.0.1", 0)
+    try:
+        yield Node(server.sockets[0].getsockname()[1], actors, index, database, dsn)
+    finally:
+        server.close()
+        database.close()
+
+
+@asynccontextmanager
+async def connected(node: Node) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.fixture
+async def node(database_dsn: str) -> AsyncIterator[Node]:
+    async with running(database_dsn) as node:
+        yield node
+
+
+async def test_a_feed_in_the_domains_own_authority_names_the_patient(node: Node) -> None:
+    for event, value in (("A01", "NK1"), ("A04", "NK2"), ("A05", "NK3"), ("A08", "NK4")):
+        answer = await node.send(adt(event, cx(value, OURS), control_id=f"X{value}"))
+        assert code(answer) == "AA"
+        assert str(answer.segment("MSA")[2]) == f"X{value}"
+        header = answer.segment("MSH")
+        assert [str(header[i]) for i in (3, 4, 5, 6)] == ["OBIEG", "REGION", "APP", "SZPITAL"]
+        assert str(header[9]) == f"ACK^{event}^ACK"
+        assert await node.id(value, OURS) == value
+    assert await node.id("NK9", OURS) is None
+
+
+async def test_a_feed_in_other_authorities_is_given_an_opaque_id(node: Node) -> None:
+    await node.send(adt("A04", cx("44051401458", PESEL), cx("7/26", HOSPITAL)))
+    given = await node.id("7/26", HOSPITAL)
+    assert given is not None
+    assert len(given) == 20
+    assert "44051401458" not in given
+    assert await node.id("44051401458", PESEL) == await node.id(given, OURS) == given
+    # Another facility knows the same person by PESEL, and a third message knows only its number.
+    await node.send(adt("A04", cx("44051401458", PESEL), cx("55", CLINIC)))
+    assert await node.id("55", CLINIC) == given
+    await node.send(adt("A04", cx("8/26", HOSPITAL)))
+    assert await node.id("8/26", HOSPITAL) not in (None, given)
+    # Two patients in one message are a merge, which this is not.
+    answer = await node.send(adt("A08", cx("7/26", HOSPITAL), cx("8/26", HOSPITAL), cx("9/26", HOSPITAL)))
+    assert error(answer) == ("AE", "PID-3", "205")
+    assert await node.id("9/26", HOSPITAL) is None
+    answer = await node.send(adt("A08", cx("7/26", HOSPITAL), cx("OWN", OURS)))
+    assert error(answer) == ("AE", "PID-3", "205")
+
+
+async def test_a_feed_is_two_round_trips(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    run = node.database.run
+
+    async def counted(*calls: Any) -> Any:
+        batches.append(len(calls))
+        return await run(*calls)
+
+    monkeypatch.setattr(node.database, "run", counted)
+    for message in (
+        adt("A04", cx("1", HOSPITAL)),
+        adt("A08", cx("1", HOSPITAL), cx("44051401458", PESEL)),
+        adt("A04", cx("2", HOSPITAL)),
+        adt("A40", cx("1", HOSPITAL), merged=cx("2", HOSPITAL)),
+        adt("A40", cx("1", HOSPITAL), merged=cx("2", HOSPITAL)),
+    ):
+        batches.clear()
+        assert code(await node.send(message)) == "AA"
+        assert len(batches) == 2
+
+
+async def test_updates_change_what_they_state(node: Node) -> None:
+    await node.send(adt("A04", cx("1", HOSPITAL), rest="||ŻÓŁW^ŁUCJA||19800101|F|||Długa 1^^Kraków^^31-147^PL"))
+    before = node.rows("SELECT sort_key FROM patient")
+    await node.send(adt("A08", cx("1", HOSPITAL), rest='||NOWAK^ŁUCJA||""'))
+    row = "SELECT family, given, birth_date, sex, city, sort_key <> '' FROM patient"
+    assert node.rows(row) == [("NOWAK", "ŁUCJA", "", "F", "Kraków", True)]
+    assert node.rows("SELECT sort_key FROM patient") != before
+    await node.send(adt("A01", cx("1", HOSPITAL), rest="||||19810202"))
+    assert node.rows(row) == [("NOWAK", "ŁUCJA", "19810202", "F", "Kraków", True)]
+
+
+async def test_merge(node: Node) -> None:
+    for value in "ABCD":
+        await node.send(adt("A01", cx(value, OURS)))
+    merge = adt("A40", cx("B", OURS), merged=cx("A", OURS))
+    assert code(await node.send(merge)) == "AA"
+    assert await node.id("A", OURS) is None
+    assert await node.id("B", OURS) == "B"
+    # The source missed our answer and repeats itself.
+    assert code(await node.send(merge)) == "AA"
+    # A chain gets a new end.
+    assert code(await node.send(adt("A40", cx("C", OURS), merged=cx("B", OURS)))) == "AA"
+    links = """
+        SELECT p.affinity_domain_id, m.affinity_domain_id, s.affinity_domain_id FROM patient_link k
+        JOIN patient p USING (patient_key) JOIN patient m ON m.patient_key = k.merged_into
+        JOIN patient s ON s.patient_key = k.survivor_key ORDER BY 1"""
+    assert node.rows(links) == [("A", "B", "C"), ("B", "C", "C")]
+    refusals = [
+        (adt("A08", cx("A", OURS)), "PID-3", "204"),  # registers nothing
+        (adt("A40", cx("A", OURS), merged=cx("C", OURS)), "PID-3", "204"),  # a loop
+        (adt("A40", cx("D", OURS), merged=cx("A", OURS)), "MRG-1", "204"),  # already merged, elsewhere
+        (adt("A40", cx("D", OURS), merged=cx("D", OURS)), "MRG-1", "205"),  # itself
+        (adt("A40", cx("D", OURS), merged=cx("X", OURS)), "MRG-1", "204"),  # unknown
+        (adt("A40", cx("X", OURS), merged=cx("D", OURS)), "PID-3", "204"),
+        (adt("A40", cx("D", OURS), merged=cx("D", CLINIC)), "MRG-1", "204"),  # another domain
+    ]
+    before = node.rows("SELECT * FROM patient ORDER BY 1"), node.rows("SELECT * FROM patient_locator ORDER BY 1, 2")
+    for message, location, hl7_code in refusals:
+        assert error(await node.send(message)) == ("AE", location, hl7_code), message
+    assert node.rows(links) == [("A", "B", "C"), ("B", "C", "C")]
+    after = node.rows("SELECT * FROM patient ORDER BY 1"), node.rows("SELECT * FROM patient_locator ORDER BY 1, 2")
+    assert before == after
+    assert await node.id("X", OURS) is None
+
+
+async def test_a_merge_of_local_numbers_leaves_the_other_numbers_alive(node: Node) -> None:
+    await node.send(adt("A04", cx("1", HOSPITAL), cx("44051401458", PESEL)))
+    await node.send(adt("A04", cx("2", HOSPITAL), cx("55", CLINIC)))
+    survivor, subsumed = await node.id("1", HOSPITAL), await node.id("2", HOSPITAL)
+    assert len({survivor, subsumed, None}) == 3
+    await node.send(adt("A40", cx("1", HOSPITAL), merged=cx("2", HOSPITAL)))
+    assert await node.id("2", HOSPITAL) is None
+    assert await node.id(subsumed, OURS) is None
+    assert await node.id("55", CLINIC) == await node.id("1", HOSPITAL) == survivor
+    # The clinic knows nothing of it and goes on with its number.
+    assert code(await node.send(adt("A08", cx("55", CLINIC), rest="||NOWY^JAN"))) == "AA"
+    assert node.rows(f"SELECT family FROM patient WHERE affinity_domain_id = '{survivor}'") == [("NOWY",)]
+    # Two numbers of one patient: nothing to link, the old one is retired.
+    await node.send(adt("A08", cx("3", HOSPITAL), cx("44051401458", PESEL)))
+    assert await node.id("3", HOSPITAL) == survivor
+    assert code(await node.send(adt("A40", cx("1", HOSPITAL), merged=cx("3", HOSPITAL)))) == "AA"
+    assert await node.id("3", HOSPITAL) is None
+    assert len(node.rows("SELECT 1 FROM patient_link")) == 1
+
+
+async def test_fifty_feeds_of_one_new_patient_make_one_patient(node: Node) -> None:
+    messages = [
+        adt("A04", *sorted((cx("44051401458", PESEL), cx(str(i % 7), CLINIC)), reverse=bool(i % 2))) for i in range(50)
+    ]
+    answers = await asyncio.gather(*map(node.send, messages))
+    assert {code(answer) for answer in answers} == {"AA"}
+    assert node.rows("SELECT count(*) FROM patient") == [(1,)]
+    assert node.rows("SELECT count(*), count(DISTINCT patient_key) FROM patient_locator") == [(9, 1)]
+    assert node.rows("SELECT count(*) FROM audit_event WHERE outcome = '0'") == [(50,)]
+
+
+async def test_merges_and_feeds_at_once_keep_the_links_whole(node: Node) -> None:
+    count = 12
+    await asyncio.gather(*(node.send(adt("A01", cx(f"P{i}", OURS))) for i in range(count)))
+    merges = [adt("A40", cx(f"P{i + 1}", OURS), merged=cx(f"P{i}", OURS)) for i in range(count - 1)]
+    feeds = [adt("A08", cx(f"P{i}", OURS)) for i in range(count)]
+    answers = await asyncio.gather(*map(node.send, [*merges, *feeds]))
+    assert {code(a) for a in answers} <= {"AA", "AE"}
+    # Whatever came first: every link ends at a patient who is not merged, and it is the end of its chain.
+    assert node.rows("""
+        SELECT count(*) FROM patient_link k JOIN patient_link e ON e.patient_key = k.survivor_key""") == [(0,)]
+    links = dict(node.rows("SELECT patient_key, merged_into FROM patient_link"))
+    for key, survivor in node.rows("SELECT patient_key, survivor_key FROM patient_link"):
+        end = key
+        while end in links:
+            end = links[end]
+        assert end == survivor
+    merged = [code(a) for a in answers[: count - 1]]
+    assert len(links) == merged.count("AA")
+
+
+async def test_every_feed_is_audited(node: Node) -> None:
+    await node.send(adt("A04", cx("44051401458", PESEL), control_id="GOOD"))
+    await node.send(adt("A04", "77^^^SZPITAL", control_id="BAD"))
+    await node.send(adt("A99", cx("1", OURS)))
+    await node.send(b"not a message")
+    rows = node.rows("SELECT transaction, outcome::text, patient_id, message FROM audit_event ORDER BY audit_id")
+    given = await node.id("44051401458", PESEL)
+    assert [row[:3] for row in rows] == [
+        ("ITI-8", "0", f"{given}^^^&{OURS}&ISO"),
+        ("ITI-8", "4", ""),
+        ("", "4", ""),
+        ("", "4", ""),
+    ]
+    assert "SZPITAL|APP" in rows[0][3]
+    assert "RequiredFieldMissing" in rows[1][3]
+
+
+async def test_command_line_client_and_message_of_other_programs(node: Node, tmp_path: Path) -> None:
+    m = PeerMessage("ADT_A01", version="2.5")
+    m.msh.msh_9 = "ADT^A01^ADT_A01"
+    m.msh.msh_10 = "PEER-1"
+    m.msh.msh_18 = "UNICODE UTF-8"
+    m.pid.pid_3 = cx("1203/19", HOSPITAL)
+    m.pid.pid_5 = "Gżegżółka^Łucja"
+    m.pv1.pv1_2 = "I"
+    file = tmp_path / "feed.hl7"
+    file.write_bytes(m.to_er7().encode())
+    client = Path(sys.executable).with_name("mllp_send")
+    process = await asyncio.create_subprocess_exec(
+        client, "--loose", "-p", str(node.port), "-f", str(file), "127.0.0.1", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert b"MSA|AA|PEER-1" in out
+    assert node.rows("SELECT family FROM patient") == [("Gżegżółka",)]
+
+
+async def test_a_connection_survives_errors(node: Node) -> None:
+    async with connected(node) as (reader, writer):
+
+        async def ask(data: bytes) -> hl7.Message:
+            writer.write(data)
+            return acknowledgement(await reader.readuntil(b"\x1c\r"))
+
+        def framed(text: str, codec: str = "utf-8") -> bytes:
+            return b"\x0b" + text.encode(codec) + b"\x1c\r"
+
+        good = adt("A04", cx("1", OURS))
+        assert code(await ask(framed(good))) == "AA"
+        assert code(await ask(b"junk" + framed(good))) == "AA"
+        assert code(await ask(framed("hello"))) == "AR"
+        assert error(await ask(framed(good.replace("ADT^A04", "ORU^R01"))))[::2] == ("AR", "200")
+        assert error(await ask(framed(good.replace("^A04", "^A99"))))[::2] == ("AR", "201")
+        answer = await ask(framed(good.replace("2.3.1", "3.0")))
+        assert (code(answer), str(answer.segment("ERR")[3][0][0])) == ("AR", "203")
+        assert error(await ask(framed(good.replace("|M1|", "||")))) == ("AE", "MSH-10", "101")
+        assert error(await ask(framed(good.replace("KOWALSKI", "ŻÓŁW"), "iso8859-2"))) == ("AE", "MSH-18", "102")
+        assert error(await ask(framed(good + good))) == ("AE", "MSH-1", "100")
+        assert code(await ask(b"\x0b" + good[:80].encode() + framed(good))) == "AE"
+        assert error(await ask(framed(adt("A04", *["1"] * 201)))) == ("AE", "PID-3", "102")
+        writer.write(framed(good) + framed(good))
+        assert code(acknowledgement(await reader.readuntil(b"\x1c\r"))) == "AA"
+        assert code(acknowledgement(await reader.readuntil(b"\x1c\r"))) == "AA"
+        assert node.rows("SELECT count(*) FROM patient") == [(1,)]
+
+
+@dataclass
+class Failing:
+    error: Exception
+
+    async def feed(self, feed: PatientFeed, context: Context) -> PatientId:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome", "hl7_code"),
+    [
+        (RetryLater("away"), "8", "207"),
+        (ZeroDivisionError("secret"), "8", "207"),
+        (Problem.of("NotPermitted", "not here"), "8", "207"),
+    ],
+)
+async def test_our_own_failures_are_answered(node: Node, raised: Exception, outcome: str, hl7_code: str) -> None:
+    index, node.actors.patient_index = node.actors.patient_index, Failing(raised)
+    answer = await node.send(adt("A04", cx("1", OURS)))
+    assert error(answer)[::2] == ("AE", hl7_code)
+    assert "secret" not in str(answer)
+    assert node.rows("SELECT outcome::text FROM audit_event") == [(outcome,)]
+    node.actors.patient_index = index
+    assert code(await node.send(adt("A04", cx("1", OURS)))) == "AA"
+
+
+async def test_a_frame_that_is_too_long_is_refused_and_the_connection_closed(database_dsn: str) -> None:
+    async with running(database_dsn, MllpLimits(frame_bytes_max=1000)) as node, connected(node) as (reader, writer):
+        writer.write(b"\x0b" + adt("A04", cx("1", OURS)).encode() + b"ZZZ|" + b"x" * 2000)
+        data = await reader.read()
+        assert error(acknowledgement(data))[::2] == ("AR", "207")
+        assert str(acknowledgement(data).segment("MSA")[2]) == "M1"
+
+
+async def test_silence_and_half_a_frame_are_closed(database_dsn: str) -> None:
+    async with running(database_dsn, MllpLimits(idle_time_s=0.3, frame_time_s=0.3)) as node:
+        for data in (b"", b"\x0bMSH|^~\\&|half"):
+            async with connected(node) as (reader, writer):
+                writer.write(data)
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+        # A drip of bytes does not keep half a frame alive.
+        async with connected(node) as (reader, writer):
+
+            async def drip() -> None:
+                while True:
+                    writer.write(b"\x0b")
+                    await asyncio.sleep(0.1)
+
+            dripping = asyncio.create_task(drip())
+            with suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+            dripping.cancel()
+
+
+async def test_connections_are_limited(database_dsn: str) -> None:
+    async with running(database_dsn, MllpLimits(connections_max=1)) as node:
+        async with connected(node):
+            await asyncio.sleep(0.1)
+            async with connected(node) as (reader, _):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+        await asyncio.sleep(0.1)
+        assert code(await node.send(adt("A04", cx("1", OURS)))) == "AA"
+
+
+async def test_answers_are_hl7_for_our_own_parser_too(node: Node) -> None:
+    answer = await node.send(adt("A04", "77^^^SZPITAL").replace("|2.3.1", "|2.5"))
+    m = hl7v2.parse(str(answer).encode())
+    assert (m.get("ERR-2-1"), m.get("ERR-2-3"), m.get("ERR-2-4"), m.get("ERR-2-6")) == ("PID", "3", "1", "2")
+    assert (m.get("ERR-3"), m.get("ERR-4")) == ("101", "E")
+    assert "SZPITAL" in m.get("ERR-8")
