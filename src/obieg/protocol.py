@@ -52,6 +52,10 @@ class SoapReply:
     mtom: bool = False
 
 
+# A question that this node asks of another has the shape of an answer that it gives.
+SoapQuestion = SoapReply
+
+
 @dataclass(frozen=True, slots=True)
 class SoapBinding:
     """How a transaction looks over SOAP 1.2 (ITI TF-2 Appendix V)."""
@@ -90,8 +94,8 @@ class Transaction:
     event: str  # row of codes/audit.toml
     decode: Callable[[Any], Any]  # SoapRequest or hl7v2.Message -> request; raises Problem
     serve: Callable[[Any, Any, Context], Awaitable[Any]]
-    encode: Callable[[Any], Any]  # result -> SoapReply or bytes
-    refuse: Callable[[tuple[Finding, ...]], Any]  # findings -> SoapReply or bytes: the protocol's own error answer
+    encode: Callable[..., Any]  # result -> SoapReply; over MLLP result and the message asked -> hl7v2.Answer
+    refuse: Callable[..., Any]  # findings in place of a result: the protocol's own error answer
     audit: Callable[[Any], tuple[AuditObject, ...]]  # request -> what it was about
     permission: str  # scope:resource:action
 

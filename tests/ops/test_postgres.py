@@ -112,6 +112,7 @@ def test_long_path_gets_its_socket_elsewhere(tmp_path):
         assert stat.S_IMODE(Path(host).stat().st_mode) == 0o700
     finally:
         server.stop()
+    assert not Path(host).exists()
 
 
 def test_half_made_cluster_is_made_anew(server):

@@ -72,11 +72,13 @@ class DocumentRegistry:
         else that is wrong with it. ``store_documents`` puts the documents into the document store; it is called when
         nothing speaks against the submission, and they are recorded in the same commit (ITI-41 on one node).
         """
+        # Documents that this node stores itself are for its own repository.
+        unbound = [] if store_documents is not None else list(self._check_repositories(submission, context))
         findings = [
             *found_already,
             *check_submission(submission, self._codes, allow_limited=self._allow_limited),
+            *unbound,
         ]
-        findings += self._check_repositories(submission, context)
         patient = patient_id(submission.submission_set.patient_id or "")
         known_here = patient if patient is not None and patient.authority == self.assigning_authority else None
         fingerprint = hashlib.sha256(_encode(submission)).digest()
@@ -84,14 +86,19 @@ class DocumentRegistry:
         references = _references(final)
         replaced = tuple(a.target for a in final.associations if a.type.replaces)
         uniques: list[str] = []
+        looked_up = False  # whether what stands under the ids of the submission itself is read, too
         documents: tuple[StoredDocument, ...] | None = None
         for _ in range(ATTEMPTS_MAX):
             facts = await self._store.facts(known_here, references=references, replaced=replaced, unique_ids=uniques)
-            if _is_repetition(submission, fingerprint, facts):
+            if not unbound and _is_repetition(submission, fingerprint, facts):
                 return ()
             problems = [*findings, *self._check_against(final, patient, facts)]
-            if problems:
+            if problems and looked_up:
                 raise Problem(problems)
+            if problems:
+                # A repetition may be at odds with nothing but its own first time: what it replaces is deprecated now.
+                uniques, references, looked_up = _unique_ids(final), _all_references(final, submission), True
+                continue
             assert facts.patient is not None  # noqa: S101 - _check_against has seen to it
             if documents is None:
                 documents = await store_documents() if store_documents is not None else ()
@@ -99,9 +106,8 @@ class DocumentRegistry:
             try:
                 await self._store.register(registration, context.audit())
             except LostRace:
-                # Now what stands under the ids is read too, so that the next round names what is wrong.
-                uniques = _unique_ids(final)
-                references = (*_references(final), *_submitted_uuids(submission))
+                # The next round names what is wrong.
+                uniques, references, looked_up = _unique_ids(final), _all_references(final, submission), True
                 continue
             context.audited = True
             return ()
@@ -216,8 +222,9 @@ def _references(submission: Submission) -> tuple[str, ...]:
     return tuple(sorted(u for u in named - own if is_uuid_urn(u)))
 
 
-def _submitted_uuids(submission: Submission) -> Iterator[str]:
-    return (identifier.lower() for identifier in submission.ids if is_uuid_urn(identifier))
+def _all_references(final: Submission, submission: Submission) -> tuple[str, ...]:
+    """These, and the UUIDs that the submitter chose."""
+    return (*_references(final), *(identifier.lower() for identifier in submission.ids if is_uuid_urn(identifier)))
 
 
 def _unique_ids(submission: Submission) -> list[str]:

@@ -2,13 +2,20 @@
 
 Documents are durable before anything speaks of them. On a node that is its own registry, a submission and its
 documents become known in one commit. On any other node the documents and the submission, with its final UUIDs, are
-first committed as *pending*; then ITI-42 is sent. Success or refusal closes the submission; after a time-out or a crash the background
-worker repeats the identical message, which the registry answers with Success when it has it already. A pending document
-is not retrievable.
+first committed as *pending*; then ITI-42 is sent. Success or refusal closes the submission; after a time-out or a crash
+the background worker repeats the identical message, which the registry answers with Success when it has it already. A
+pending document is not retrievable.
+
+A source that repeats its ITI-41 sends symbols again where this node has chosen UUIDs, so the repetition is recognised
+here, by a fingerprint of the submission as received: it answers Success when the registry has it, and sends the waiting
+message otherwise. Whoever sends has taken the submission first, which is counted. Two may still send at once (a
+message that takes longer than its lease): both are accepted, or both refused, and a refusal counts only when it is the
+answer to whoever took it last, so that no document goes whose registration may yet be accepted.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
@@ -27,8 +34,14 @@ from obieg.mapping.ebrim import IdSource
 from obieg.mapping.ebrs import write_submit_objects
 from obieg.protocol import Content, Context, RegistryClient
 
-# The first repetition of a submission that got no answer, in seconds; storage doubles it from attempt to attempt.
-FIRST_RETRY_S = 30.0
+# Whoever has taken a submission has this long to send it and to close it; longer than an outgoing call may take.
+LEASE_S = 40.0
+# Between two attempts of the background worker.
+PAUSE_S_MAX = 60.0
+# A submission that was refused at the very moment of its repetition is a new one when tried again.
+HOLD_ATTEMPTS_MAX = 3
+
+_encode = msgspec.json.Encoder().encode
 
 log = structlog.get_logger()
 
@@ -117,7 +130,7 @@ class DocumentRepository:
         findings += tuple(check_submission(submission, self._codes, allow_limited=self._allow_limited))
         if findings:
             raise Problem(findings)
-        return await self._forward(with_final_ids(submission, self._new_uuid), provided, submission, context)
+        return await self._forward(submission, provided.documents, context)
 
     def _complete(self, provided: Provided) -> tuple[Submission, list[Finding]]:
         """The submission with what a repository adds: its uniqueId, size and hash (ITI TF-2:3.41.4.1.3.2)."""
@@ -127,7 +140,7 @@ class DocumentRepository:
             content = provided.documents.get(entry.entry_uuid)
             where = f"DocumentEntry {entry.entry_uuid}"
             if content is None:
-                if not any(f.code == "XDSMissingDocument" for f in provided.found_on_reading):
+                if not any(f.location == f"Document {entry.entry_uuid}" for f in provided.found_on_reading):
                     findings.append(Finding("XDSMissingDocument", "the message does not hold this document", where))
                 entries.append(entry)
                 continue
@@ -179,28 +192,40 @@ class DocumentRepository:
         return tuple(stored)
 
     async def _forward(
-        self, final: Submission, provided: Provided, submission: Submission, context: Context
+        self, submission: Submission, documents: Mapping[str, Content], context: Context
     ) -> tuple[Finding, ...]:
         """Stores as pending, sends ITI-42, and closes the submission by its answer."""
+        fingerprint = hashlib.sha256(_encode(submission)).digest()
+        final = with_final_ids(submission, self._new_uuid)
         by_final_id = {
-            f.entry_uuid: provided.documents[e.entry_uuid]
-            for f, e in zip(final.entries, submission.entries, strict=True)
+            f.entry_uuid: documents[e.entry_uuid] for f, e in zip(final.entries, submission.entries, strict=True)
         }
         stored = await self._put(final, by_final_id, pending=True)
         message = write_submit_objects(final, IdSource(final.submission_set.entry_uuid[-36:]))
         pending = Pending(
-            final.submission_set.entry_uuid[9:], tuple(d.unique_id for d in stored), message, self._registry_address
+            final.submission_set.entry_uuid[9:],
+            fingerprint,
+            tuple(d.unique_id for d in stored),
+            message,
+            self._registry_address,
         )
-        try:
-            await self._store.hold(stored, pending, FIRST_RETRY_S)
-        except LostRace:
-            raise Problem.of(
-                "XDSNonIdenticalHash", "this repository holds a document with this uniqueId and other bytes"
-            ) from None
+        for _ in range(HOLD_ATTEMPTS_MAX):
+            try:
+                await self._store.hold(stored, pending, LEASE_S)
+            except LostRace:
+                repeated = await self._store.repeat(fingerprint, LEASE_S)
+                if repeated is None:  # it has other bytes, or was refused this very moment
+                    continue
+                if repeated.pending is None:
+                    return ()
+                pending = repeated.pending
+            return await self._send_or_wait(pending, context)
+        raise Problem.of("XDSNonIdenticalHash", "this repository holds a document with this uniqueId and other bytes")
+
+    async def _send_or_wait(self, pending: Pending, context: Context) -> tuple[Finding, ...]:
         try:
             findings = await self._send(pending, context.audit())
-        except RetryLater as error:
-            await self._store.postpone(pending.submission_id, str(error))
+        except RetryLater:
             raise Problem.of(
                 "XDSRegistryNotAvailable",
                 "the documents are stored here and wait for the registry, which did not answer; the node repeats the "
@@ -212,21 +237,34 @@ class DocumentRepository:
         return findings
 
     async def _send(self, pending: Pending, audit: AuditEvent) -> tuple[Finding, ...]:
+        """The registry's answer, by which the submission is closed now. Raises RetryLater when it still waits."""
         assert self._client is not None  # noqa: S101 - a repository has a registry or a client, wiring sees to it
-        findings = await self._client.register(pending.message, pending.registry)
-        refused = any(not f.warning for f in findings)
-        if refused:
-            codes = " ".join(sorted({f.code for f in findings}))
-            audit = msgspec.structs.replace(audit, outcome=Outcome.MINOR_FAILURE, detail=codes)
-            await self._store.discard(pending, self.repository_unique_id, audit)
-        else:
+        try:
+            findings = await self._client.register(pending.message, pending.registry)
+        except RetryLater as error:
+            log.warning("the registry did not answer", submission=pending.submission_id, error=str(error))
+            await self._store.postpone(pending, PAUSE_S_MAX, str(error))
+            raise
+        if all(f.warning for f in findings):
             await self._store.release(pending, self.repository_unique_id, audit)
+            return findings
+        codes = " ".join(sorted({f.code for f in findings}))
+        audit = msgspec.structs.replace(audit, outcome=Outcome.MINOR_FAILURE, detail=codes)
+        try:
+            await self._store.discard(pending, self.repository_unique_id, audit)
+        except LostRace as error:
+            raise RetryLater(f"refused ({codes}), but {error}") from error
         return findings
 
-    async def resume(self, count: int = 20) -> int:
-        """Repeats submissions that got no answer; how many were tried. For the background worker."""
-        due = await self._store.due(count)
-        for pending in due:
+    async def resume(self, count_max: int = 100) -> int:
+        """Sends submissions again whose time has come; how many were closed. For the background worker.
+
+        Raises RetryLater when one still waits.
+        """
+        for count in range(count_max):
+            pending = await self._store.due(LEASE_S)
+            if pending is None:
+                return count
             audit = AuditEvent(
                 transaction="ITI-42",
                 event="export",
@@ -236,18 +274,9 @@ class DocumentRepository:
                 destination_user=pending.registry,
                 objects=tuple(AuditObject("document", u) for u in pending.unique_ids),
             )
-            try:
-                findings = await self._send(pending, audit)
-            except RetryLater as error:
-                await self._store.postpone(pending.submission_id, str(error))
-                log.warning("the registry still does not answer", submission=pending.submission_id, error=str(error))
-            else:
-                log.info(
-                    "a waiting submission is closed",
-                    submission=pending.submission_id,
-                    refused=[f.code for f in findings],
-                )
-        return len(due)
+            findings = await self._send(pending, audit)
+            log.info("a waiting submission is closed", submission=pending.submission_id, findings=findings)
+        return count_max
 
     # retrieving -------------------------------------------------------------------------------------------------
 

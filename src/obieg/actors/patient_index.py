@@ -1,4 +1,4 @@
-"""The patient index: which identifiers name which patient, and under which affinity-domain id (ITI TF-2:3.8, 3.42).
+"""The patient index: which identifiers name which patient, and under which affinity-domain id (ITI TF-2:3.8, 3.9).
 
 Rules. An identifier in the affinity domain's own authority is the affinity-domain id. For a patient who comes only with
 others (PESEL, hospital numbers) the region allocates an opaque one that says nothing of the person. A known identifier
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from obieg.domain.audit import AuditObject
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import FeedEvent, PatientFeed, PatientStore, Standing
+from obieg.domain.patients import CrossReferenceQuery, FeedEvent, PatientFeed, PatientStore, Standing
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.protocol import Context
@@ -42,7 +42,7 @@ def new_patient_key() -> int:
 
 
 class PatientIndex:
-    """Answers ITI-8; the other faces of the index come beside it."""
+    """Answers ITI-8 and ITI-9; the other faces of the index come beside it."""
 
     def __init__(
         self,
@@ -63,6 +63,34 @@ class PatientIndex:
         if standing is None or standing.retired:
             return None
         return PatientId(standing.affinity_domain_id, self._authority)
+
+    async def cross_reference(self, query: CrossReferenceQuery, context: Context) -> tuple[PatientId, ...]:
+        """All identifiers of the patient in the domains asked for, the affinity-domain id first (ITI TF-2:3.9.4.2).
+
+        Raises Problem for an identifier that names nobody and for domains in which nobody has an identifier.
+        """
+        asked, authorities = query.identifier, query.authorities
+        standing, known = await self._store.recognised(asked, (asked.authority, *authorities))
+        known |= {self._authority}
+        findings = []
+        if standing is None or standing.retired:
+            if asked.authority in known:
+                said, part = "no patient has this identifier", "1"
+            else:
+                said, part = "this region knows no patient of this assigning authority", "4"
+            findings.append(Finding("UnknownKeyIdentifier", said, f"{query.identifier_location}-{part}"))
+        for authority, location in zip(authorities, query.authority_locations, strict=True):
+            if authority not in known:
+                said = "this region knows no patient of this assigning authority"
+                findings.append(Finding("UnknownKeyIdentifier", said, location))
+        if findings or standing is None:
+            raise Problem(findings)
+        self._about(PatientId(standing.affinity_domain_id, self._authority), context)
+        found = await self._store.identifiers(
+            patient_key=standing.patient_key, authorities=authorities, event=context.audit()
+        )
+        context.audited = True
+        return tuple(sorted(found, key=lambda i: i.authority != self._authority))
 
     async def feed(self, feed: PatientFeed, context: Context) -> PatientId:
         """Takes in one feed message, audited in the same commit; the affinity-domain id of the patient it is about."""

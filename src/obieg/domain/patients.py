@@ -55,6 +55,19 @@ class PatientFeed(Value, frozen=True):
     merged_locations: tuple[str, ...] = ()
 
 
+class CrossReferenceQuery(Value, frozen=True):
+    """Which identifiers name the patient whom ``identifier`` names, in which domains; none: in all.
+
+    The locations say where the identifier and each authority stand, in the message's own terms.
+    """
+
+    identifier: PatientId
+    authorities: tuple[str, ...] = ()
+    identifier_location: str = ""
+    authority_locations: tuple[str, ...] = ()
+    text: bytes = b""  # the query as asked, for the audit
+
+
 class Standing(Value, frozen=True):
     """Whom an identifier names: the patient at the end of the chain of merges."""
 
@@ -72,6 +85,16 @@ class PatientStore(Protocol):
 
     async def standing(self, identifiers: Sequence[PatientId]) -> Mapping[PatientId, Standing]:
         """What is known of the identifiers; the unknown ones are left out."""
+
+    async def recognised(
+        self, identifier: PatientId, authorities: Sequence[str]
+    ) -> tuple[Standing | None, frozenset[str]]:
+        """What is known of the identifier, and those of the authorities in which any patient has an identifier."""
+
+    async def identifiers(
+        self, *, patient_key: int, authorities: Sequence[str], event: AuditEvent
+    ) -> tuple[PatientId, ...]:
+        """The identifiers that name the patient, in these authorities or, for none, in all; audited as it is read."""
 
     async def create(
         self, *, patient_key: int, affinity_domain_id: PatientId, feed: PatientFeed, event: AuditEvent

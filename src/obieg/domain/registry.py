@@ -138,10 +138,17 @@ class Pending(NamedTuple):
     """A submission that waits for its registry."""
 
     submission_id: str  # without urn:uuid:
+    fingerprint: bytes  # of the submission as received: by it a repetition is recognised
     unique_ids: tuple[str, ...]
     message: bytes
     registry: str
-    attempts: int = 0
+    attempts: int = 0  # how often it was taken after the first attempt; only the latest may give it up
+
+
+class Repeated(NamedTuple):
+    """A submission that was provided before: what still waits of it, None when the registry has it."""
+
+    pending: Pending | None
 
 
 class RepositoryStore(Protocol):
@@ -152,17 +159,26 @@ class RepositoryStore(Protocol):
     ) -> list[FoundDocument]:
         """Stored documents, pending ones included; with the audit row of a retrieval in the same round trip."""
 
-    async def hold(self, documents: Sequence[StoredDocument], pending: Pending, delay_s: float) -> None:
-        """Stores documents and their submission as pending, in one commit."""
+    async def hold(self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float) -> None:
+        """Stores documents and their submission as pending, in one commit; it is due in ``lease_s`` seconds.
+
+        Raises :class:`LostRace` when this submission was provided before or a document has other bytes here.
+        """
+
+    async def repeat(self, fingerprint: bytes, lease_s: float) -> Repeated | None:
+        """The submission with this fingerprint, taken to be sent again if it waits; None when there is none."""
 
     async def release(self, pending: Pending, repository_unique_id: str, audit: AuditEvent) -> None:
         """The registry accepted: the documents become retrievable."""
 
     async def discard(self, pending: Pending, repository_unique_id: str, audit: AuditEvent) -> None:
-        """The registry refused: the documents were never visible and go."""
+        """The registry refused: the documents were never visible and go, unless another submission waits with them.
 
-    async def postpone(self, submission_id: str, error: str) -> None:
-        """Remembers why an attempt failed."""
+        Raises :class:`LostRace` when somebody else has taken the submission since: theirs is the last word.
+        """
 
-    async def due(self, count: int) -> list[Pending]:
-        """Pending submissions whose next attempt is due; each is given to one caller."""
+    async def postpone(self, pending: Pending, pause_s_max: float, error: str) -> None:
+        """Remembers why an attempt failed; the next is due after a pause that grows up to ``pause_s_max`` seconds."""
+
+    async def due(self, lease_s: float) -> Pending | None:
+        """The pending submission whose attempt is due longest; nobody else is given it for ``lease_s`` seconds."""

@@ -1,20 +1,28 @@
-"""Outgoing calls to other nodes (SOAP 1.2, WS-Addressing)."""
+"""Outgoing calls to other nodes: SOAP 1.2 with WS-Addressing and MTOM, HL7 v2 over MLLP."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from obieg.domain.problems import Finding, RetryLater
-from obieg.protocol import SoapBinding, Transaction
-from obieg.wire import soap
+from obieg.domain.content import MemoryContent
+from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.edges.content import PartSink, SpooledContent
+from obieg.protocol import Content, SoapBinding, SoapQuestion, SoapRequest, Transaction
+from obieg.wire import hl7v2, mime, mllp, soap
 from obieg.wire.soap import SoapFault
 from obieg.wire.xml import XmlRefused, parse_message
 
-# A registration that has not been answered by then is asked about again later.
+# A whole exchange, the repetition included; a registration not answered by then is repeated later.
 TIMEOUT_S = 30.0
+ANSWER_BYTES_MAX = 32 << 20
+PARTS_MAX = 1001  # of one answer: the documents of one ITI-43 and the root
 
 
 class SoapClient:
@@ -24,24 +32,51 @@ class SoapClient:
         assert isinstance(transaction.binding, SoapBinding)  # noqa: S101 - only such transactions are sent
         self._binding = transaction.binding
         transport = httpx.AsyncHTTPTransport(local_address=source_address or None)
+        self._timeout_s = timeout_s
         self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport)
 
     async def exchange(self, body: bytes, address: str) -> Any:
         """The element in the answer's Body. Raises RetryLater when it is unknown what the other side did."""
         message_id = f"urn:uuid:{uuid.uuid4()}"
         request = soap.write_envelope(self._binding.action, body, message_id=message_id, to=address)
-        content_type = f'{soap.SOAP_TYPE}; charset=UTF-8; action="{self._binding.action}"'
         try:
-            answer = await self._http.post(address, content=request, headers={"Content-Type": content_type})
-            envelope = soap.read_envelope(parse_message(answer.content))
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(self._timeout_s):
+                status, answer = await self._post(request, address)
+            envelope = soap.read_envelope(parse_message(answer))
+        except (httpx.HTTPError, TimeoutError) as error:
             raise RetryLater(f"{address}: {type(error).__name__}: {error}") from error
         except (XmlRefused, SoapFault) as error:
-            raise RetryLater(f"{address}: HTTP {answer.status_code}, no SOAP answer: {error}") from error
+            raise RetryLater(f"{address}: HTTP {status}, no SOAP answer: {error}") from error
         if envelope.body.tag == f"{{{soap.SOAP}}}Fault":
             reason = envelope.body.findtext(f"{{{soap.SOAP}}}Reason/{{{soap.SOAP}}}Text") or ""
-            raise RetryLater(f"{address}: HTTP {answer.status_code}, SOAP fault: {reason}")
+            raise RetryLater(f"{address}: HTTP {status}, SOAP fault: {reason}")
+        if envelope.relates_to not in ("", message_id):
+            raise RetryLater(f"{address}: HTTP {status}, the answer to another message")
         return envelope.body
+
+    async def _post(self, request: bytes, address: str) -> tuple[int, bytes]:
+        """Status and answer. A connection that breaks is replaced once: one that was kept may have ended unnoticed.
+
+        The identical message may arrive twice then; every transaction that is sent answers that with Success.
+        """
+        try:
+            return await self._post_once(request, address)
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            if isinstance(error, httpx.ConnectError):
+                raise
+            return await self._post_once(request, address)
+
+    async def _post_once(self, request: bytes, address: str) -> tuple[int, bytes]:
+        content_type = f'{soap.SOAP_TYPE}; charset=UTF-8; action="{self._binding.action}"'
+        async with self._http.stream(
+            "POST", address, content=request, headers={"Content-Type": content_type}
+        ) as answer:
+            body = bytearray()
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise httpx.DecodingError(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
+            return answer.status_code, bytes(body)
 
     async def close(self) -> None:
         """Ends its connections."""
@@ -66,3 +101,192 @@ class SoapRegistryClient:
         if not errors or any(f.code == "XDSRegistryBusy" for f in errors):
             raise RetryLater(f"{registry}: {status}, the registry asks to repeat the request later")
         return errors
+
+
+class SoapAsker:
+    """Asks other nodes whatever can be asked over SOAP; documents are streamed both ways, as MTOM."""
+
+    def __init__(self, *, spool_folder: Path, source_address: str = "", timeout_s: float = TIMEOUT_S) -> None:
+        """``timeout_s`` is how long the other side may be silent; a large document may take longer as a whole."""
+        transport = httpx.AsyncHTTPTransport(local_address=source_address or None)
+        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport)
+        self._spool = spool_folder
+
+    async def ask(self, transaction: Transaction, question: SoapQuestion, address: str) -> SoapRequest:
+        """The answer. Raises Problem for a SOAP fault, RetryLater where it is unknown what the other side did."""
+        assert isinstance(transaction.binding, SoapBinding)  # noqa: S101 - only such transactions are sent
+        binding = transaction.binding
+        message_id = f"urn:uuid:{uuid.uuid4()}"
+        root = soap.write_envelope(binding.action, question.body, message_id=message_id, to=address)
+        try:
+            try:
+                return await self._exchange(binding, root, question, address)
+            except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+                if isinstance(error, httpx.ConnectError):
+                    raise
+                # A connection that was kept may have ended unnoticed. The identical message is harmless to repeat.
+                return await self._exchange(binding, root, question, address)
+        except (httpx.HTTPError, OSError) as error:
+            raise RetryLater(f"{address} does not answer ({type(error).__name__}: {error})") from error
+        except (XmlRefused, SoapFault, mime.MimeRefused) as error:
+            raise RetryLater(f"{address} does not answer with SOAP: {error}") from error
+
+    async def _exchange(self, binding: SoapBinding, root: bytes, question: SoapQuestion, address: str) -> SoapRequest:
+        content: bytes | AsyncIterator[bytes] = root
+        headers = {"Content-Type": f'{soap.SOAP_TYPE}; charset=UTF-8; action="{binding.action}"'}
+        if question.mtom:
+            headers, content = _package(binding, root, question)
+        async with self._http.stream("POST", address, content=content, headers=headers) as answer:
+            media, parameters = mime.content_type(answer.headers.get("content-type", ""))
+            if media == "multipart/related":
+                data, parts = await self._receive(answer, parameters)
+            elif media == soap.SOAP_TYPE:
+                data, parts = await _limited(answer), {}
+            else:
+                raise RetryLater(f"{address} answers HTTP {answer.status_code} {media or 'without a Content-Type'}")
+        envelope = soap.read_envelope(parse_message(data))
+        if envelope.body.tag == f"{{{soap.SOAP}}}Fault":
+            reason = envelope.body.findtext(f"{{{soap.SOAP}}}Reason/{{{soap.SOAP}}}Text") or ""
+            raise Problem.of("XDSRepositoryError", f"SOAP fault (HTTP {answer.status_code}): {reason}", address)
+        return SoapRequest(envelope.body, parts, mtom=media == "multipart/related")
+
+    async def _receive(self, answer: httpx.Response, parameters: dict[str, str]) -> tuple[bytes, dict[str, Content]]:
+        """The root part, and the others by Content-ID, taken to a file where they are large."""
+        start = parameters.get("start", "").removeprefix("<").removesuffix(">")
+        parser = mime.MultipartParser(parameters.get("boundary", ""), parts_max=PARTS_MAX)
+        parts: dict[str, Content] = {}
+        sink: PartSink | None = None
+        content_id = first = ""
+        try:
+            async for piece in answer.aiter_bytes():
+                for event in parser.feed(piece):
+                    if isinstance(event, mime.PartStart):
+                        content_id = event.content_id
+                        first = first or content_id
+                        sink = PartSink(event.headers.get("content-type", ""), self._spool)
+                    elif sink is None:
+                        continue
+                    elif isinstance(event, mime.PartData):
+                        await sink.write(event.data)
+                    else:
+                        parts[content_id], sink = await sink.finish(), None
+            parser.finish()
+            root = parts.pop(start or first, None)
+            if not isinstance(root, MemoryContent):
+                raise mime.MimeRefused("there is no root part, or it is no message")
+        except BaseException:
+            if sink is not None:
+                sink.close()
+            discard(parts.values())
+            raise
+        return root.data, parts
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        await self._http.aclose()
+
+
+def discard(parts: Iterable[Content]) -> None:
+    """Gives back the space of documents that came with an answer."""
+    for part in parts:
+        if isinstance(part, SpooledContent):
+            part.close()
+
+
+def _package(binding: SoapBinding, root: bytes, question: SoapQuestion) -> tuple[dict[str, str], AsyncIterator[bytes]]:
+    """Headers and body of an MTOM package."""
+    boundary = f"obieg_{uuid.uuid4().hex}"
+    root_type = f'{soap.XOP_TYPE}; charset=UTF-8; type="{soap.SOAP_TYPE}"'
+    head = mime.part_head(boundary, root_type, "root@obieg")[2:] + root
+    parts = [
+        (mime.part_head(boundary, content.content_type or "application/octet-stream", content_id), content)
+        for content_id, content in question.parts
+    ]
+    tail = mime.closing(boundary)
+    length = len(head) + sum(len(part_head) + content.size for part_head, content in parts) + len(tail)
+    content_type = (
+        f'multipart/related; type="{soap.XOP_TYPE}"; boundary="{boundary}"; start="<root@obieg>"; '
+        f'start-info="{soap.SOAP_TYPE}"; action="{binding.action}"'
+    )
+    return {"Content-Type": content_type, "Content-Length": str(length)}, _pieces(head, parts, tail)
+
+
+async def _pieces(head: bytes, parts: Sequence[tuple[bytes, Content]], tail: bytes) -> AsyncIterator[bytes]:
+    held = head
+    for part_head, content in parts:
+        held += part_head
+        async for piece in content.chunks():
+            yield held + piece
+            held = b""
+    yield held + tail
+
+
+async def _limited(answer: httpx.Response) -> bytes:
+    body = bytearray()
+    async for piece in answer.aiter_bytes():
+        body += piece
+        if len(body) > ANSWER_BYTES_MAX:
+            raise httpx.DecodingError(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
+    return bytes(body)
+
+
+class MllpClient:
+    """Sends HL7 v2 messages to one address, each answered before the next goes over the same connection."""
+
+    def __init__(
+        self, address: str, *, source_address: str = "", connections_max: int = 4, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        """``address`` is host:port."""
+        self.address = address
+        host, _, port = address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._source = (source_address, 0) if source_address else None
+        self._timeout_s = timeout_s
+        self._free = asyncio.Semaphore(connections_max)
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def exchange(self, message: hl7v2.Message) -> hl7v2.Message:
+        """The answer to ``message``. Raises RetryLater where there is none or it answers something else."""
+        try:
+            async with self._free, asyncio.timeout(self._timeout_s):
+                while self._idle:
+                    with suppress(ConnectionError, EOFError):  # it may have ended unnoticed; ours are safe to repeat
+                        return await self._over(self._idle.pop(), message)
+                connection = await asyncio.open_connection(self._host, self._port, local_addr=self._source)
+                return await self._over(connection, message)
+        except (OSError, EOFError, TimeoutError) as error:
+            raise RetryLater(f"{self.address} does not answer ({type(error).__name__}: {error})") from error
+        except hl7v2.MessageError as error:
+            raise RetryLater(f"{self.address} does not answer with HL7 v2: {error}") from error
+
+    async def _over(
+        self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], message: hl7v2.Message
+    ) -> hl7v2.Message:
+        reader, writer = connection
+        splitter = mllp.FrameSplitter(ANSWER_BYTES_MAX)
+        try:
+            writer.write(mllp.encode(message.encode()))
+            await writer.drain()
+            while True:
+                chunk = await reader.read(64 * 1024)
+                if not chunk:
+                    raise EOFError("the connection ended before the answer")
+                if frames := splitter.feed(chunk):
+                    break
+            frame = frames[0]
+            answer = hl7v2.parse(frame.data if isinstance(frame, mllp.Frame) else frame.head)
+            if answer.get("MSA-2") not in ("", message.control_id):
+                raise EOFError("the answer to another message")
+        except BaseException:
+            writer.close()
+            raise
+        self._idle.append(connection)
+        return answer
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        for _, writer in self._idle:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+        self._idle.clear()

@@ -48,6 +48,30 @@ class SpooledContent:
         self._file.close()
 
 
+class FileContent:
+    """A file that is sent as it stands on the disk."""
+
+    def __init__(self, path: Path, *, size: int, sha1: str, content_type: str) -> None:
+        """``size`` and ``sha1`` are those of the metadata: a file that has changed since is refused there."""
+        self._path = path
+        self._sha1 = sha1
+        self.size = size
+        self.content_type = content_type
+
+    def sha1(self) -> str:
+        """SHA-1, hexadecimal."""
+        return self._sha1
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes in pieces of at most 1 MiB, read in a thread."""
+        file = await asyncio.to_thread(self._path.open, "rb")
+        try:
+            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+                yield piece
+        finally:
+            file.close()
+
+
 class PartSink:
     """Takes the bytes of one part and becomes its content."""
 

@@ -181,15 +181,15 @@ class MllpEdge:
             context.objects = _with_control_id(transaction.audit(request), message)
             async with asyncio.timeout(self._limits.answer_time_s):
                 result = await transaction.serve(getattr(self._actors, transaction.actor), request, context)
-            return self._acknowledge(message, "AA", request_id, answer=transaction.encode(result))
+            return self._acknowledge(message, "AA", request_id, answer=transaction.encode(result, message))
         except Problem as problem:
-            findings, answer = problem.findings, transaction.refuse(problem.findings)
+            findings = problem.findings
         except (RetryLater, TimeoutError) as error:
             log.warning("a message could not be served now", request_id=request_id, reason=str(error) or "time-out")
-            findings, answer = (Finding("XDSRegistryBusy", f"not just now; send it again ({request_id})"),), None
+            findings = (Finding("XDSRegistryBusy", f"not just now; send it again ({request_id})"),)
         except Exception:
             log.exception("alarm: a message made the node fail", request_id=request_id, transaction=transaction.id)
-            findings, answer = (Finding("XDSRegistryError", f"the node failed; its log has {request_id}"),), None
+            findings = (Finding("XDSRegistryError", f"the node failed; its log has {request_id}"),)
         if context is None:
             event = _bare_event(message, address, request_id, findings, transaction)
         else:
@@ -198,7 +198,7 @@ class MllpEdge:
             await self._record(event)
         log.info("a message was refused", request_id=request_id, transaction=transaction.id, problems=_codes(findings))
         code = "AR" if any(f.code in _REJECTED for f in findings) else "AE"
-        return self._acknowledge(message, code, request_id, findings, answer or hl7v2.Answer())
+        return self._acknowledge(message, code, request_id, findings, transaction.refuse(findings, message))
 
     def _unsupported(self, header: hl7v2.Message) -> Finding:
         if header.type not in self._types:

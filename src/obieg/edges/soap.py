@@ -148,7 +148,7 @@ class SoapEdge:
             envelope = soap.read_envelope(received.root)
             transaction = _choose(actions, envelope)
             outcome, reply = await self._serve(transaction, envelope, received, request_id, address, scope["path"])
-            await _reply(send, transaction, envelope, reply)
+            await _reply(send, transaction, envelope, reply, mtom=reply.mtom or received.mtom)
         except _Refused as refusal:
             outcome = "refused"
             await self._fault(send, refusal.status, refusal.fault, envelope, request_id, address, transaction)
@@ -194,6 +194,8 @@ class SoapEdge:
             request = transaction.decode(SoapRequest(envelope.body, received.parts, received.mtom))
             context.objects = transaction.audit(request)
             result = await transaction.serve(getattr(self._actors, transaction.actor), request, context)
+            if not context.audited:  # a repetition of what is stored already
+                await self._audit.record(context.audit())
             return "success", transaction.encode(result)
         except Problem as problem:
             return "refused", await self._refuse(transaction, context, problem.findings, request_id, address)
@@ -389,13 +391,15 @@ def _choose(actions: dict[str, Transaction], envelope: soap.Envelope) -> Transac
 # answering -------------------------------------------------------------------------------------------------------
 
 
-async def _reply(send: Send, transaction: Transaction, envelope: soap.Envelope, reply: SoapReply) -> None:
+async def _reply(
+    send: Send, transaction: Transaction, envelope: soap.Envelope, reply: SoapReply, *, mtom: bool
+) -> None:
     binding = transaction.binding
     assert isinstance(binding, SoapBinding)  # noqa: S101 - chosen by its SOAP action
     root = soap.write_envelope(
         binding.response_action, reply.body, relates_to=envelope.message_id, message_id=f"urn:uuid:{uuid.uuid4()}"
     )
-    if not reply.mtom:
+    if not mtom:
         await _send(send, 200, _SOAP_HEADERS, root)
         return
     boundary = f"obieg_{uuid.uuid4().hex}"

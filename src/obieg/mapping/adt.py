@@ -8,11 +8,13 @@ OID (CX-4.2 with CX-4.3 ISO) are taken: a namespace such as CX-4.1 means somethi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from datetime import datetime
 
 from obieg.domain.identifiers import PatientId, is_oid
 from obieg.domain.patients import ADDRESS, NAME, Demographics, FeedEvent, PatientFeed
 from obieg.domain.problems import Finding, Problem
-from obieg.wire.hl7v2 import Message, Repetition, Segment
+from obieg.wire.hl7v2 import Message, Repetition, Segment, request_header
 
 NULL = '""'
 VALUE_LENGTH_MAX = 200  # characters of an identifier or a demographic value
@@ -151,3 +153,42 @@ class _Reading:
 def _text(repetition: Repetition, component: int) -> str:
     text = repetition.get(component).strip()
     return "" if text == NULL else text
+
+
+# sending -------------------------------------------------------------------------------------------------------------
+
+VERSION_SENT = "2.3.1"  # ITI TF-2:3.8.3
+
+
+def write_feed(
+    event: FeedEvent, patient_info: Iterable[str], *, control_id: str, at: datetime, sender: tuple[str, str]
+) -> Message:
+    """A feed of what ``patient_info`` says: values of sourcePatientInfo, ``PID-n|`` and the field, already escaped."""
+    fields = [""] * 30
+    for line in patient_info:
+        place, _, value = line.partition("|")
+        number = int(place.removeprefix("PID-")) - 1
+        fields[number] = f"{fields[number]}~{value}" if fields[number] else value
+    while not fields[-1]:
+        fields.pop()
+    return Message(
+        (
+            request_header(
+                ("ADT", event, "ADT_A01"), control_id=control_id, at=at, sender=sender, version=VERSION_SENT
+            ),
+            Segment("EVN", (event, at.strftime("%Y%m%d%H%M%S+0000"))),
+            Segment("PID", tuple(fields)),
+            Segment("PV1", ("", "N")),
+        )
+    )
+
+
+def read_acknowledgement(answer: Message) -> None:
+    """Raises Problem when a feed was not accepted."""
+    code = answer.get("MSA-1")
+    if code in {"AA", "CA"}:
+        return
+    said = answer.get("MSA-3") or "; ".join(
+        filter(None, (answer.get(f"ERR({number})-8") for number in range(len(answer.all("ERR")))))
+    )
+    raise Problem.of("XDSRegistryError", said or f"the patient index answers {code or 'nothing'}", "ITI-8")

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from obieg.codes import load
 from obieg.domain.affinity_domain import polish
@@ -32,7 +31,18 @@ from obieg.domain.documents import (
 from obieg.domain.identifiers import PatientId
 from obieg.domain.patients import Demographics
 from obieg.domain.problems import Finding, Problem
+from obieg.mapping.pik_values import (
+    cx,
+    demographics_info,
+    institutions,
+    patient_info,
+    source_patient_id,
+    utc,
+    xcn,
+    xtn,
+)
 from obieg.wire import cda
+from obieg.wire.hl7v2 import escape
 
 _PIK = load.toml("national/pl/pik.toml")
 _DOMAIN = load.toml("national/pl/affinity_domain.toml")
@@ -40,25 +50,9 @@ _ROOTS: dict[str, str] = _PIK["roots"]
 _SYSTEMS: dict[str, str] = _PIK["systems"]
 _DEFAULTS: dict[str, str] = _PIK["defaults"]
 _REFERENCES: dict[str, str] = _PIK["reference_types"]
-_WARSAW = ZoneInfo(_DEFAULTS["time_zone"])
 
 CDA_MEDIA_TYPE = "text/xml"  # of CDA in XDS (IHE PCC TF-2:4.1.1)
 _FACILITY = re.compile("[0-9]{4}")  # a code of VIII część
-_GENDERS = {"M": "M", "F": "F", "UN": "O"}  # HL7 v3 AdministrativeGender -> HL7 v2 table 0001
-_TIME = re.compile(r"(\d{4}(?:\d{2}){0,5})(?:\.\d+)?([+-]\d{4})?")
-_DATE_DIGITS = 8
-_ESCAPES = str.maketrans({"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"})
-# Which of an organisation's numbers names it to P1, best first.
-_ORGANISATION_ROOTS = (
-    "entity",
-    "physician_practice",
-    "nurse_practice",
-    "pharmacy",
-    "unit",
-    "cell",
-    "regon14",
-    "regon9",
-)
 
 
 class Described(NamedTuple):
@@ -130,8 +124,8 @@ def describe_cda(
         service_stop_time=stop,
         language_code=language,
         legal_authenticator=_legal_authenticator(header),
-        source_patient_id=_source_patient_id(header.patient) or patient_id,
-        source_patient_info=tuple(_patient_info(header.patient)),
+        source_patient_id=source_patient_id(header.patient) or patient_id,
+        source_patient_info=tuple(patient_info(header.patient)),
         reference_id_list=tuple(_references(header)),
         repository_unique_id=repository_unique_id,
         size=str(len(document)),
@@ -183,7 +177,7 @@ def describe_file(
         language_code=options.language,
         legal_authenticator=options.legal_authenticator,
         source_patient_id=str(options.source_patient_id),
-        source_patient_info=tuple(_demographics_info(options.source_patient_id, options.patient)),
+        source_patient_info=tuple(demographics_info(options.source_patient_id, options.patient)),
         reference_id_list=options.reference_ids,
         repository_unique_id=repository_unique_id,
         size=str(len(document)),
@@ -243,33 +237,6 @@ def media_type(document: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     return None if not text or _CONTROL.search(text) else "text/plain"
-
-
-def utc(time: str) -> str | None:
-    """A CDA time (TS) as DTM in UTC, as precise as it was written; None if it is no time.
-
-    A time without an offset is Polish local time: PIK HL7 CDA writes them so. A date stays the date that was written,
-    whichever offset stands beside it. In the hour that comes twice in October, the first is meant.
-    """
-    match = _TIME.fullmatch(time)
-    if not match:
-        return None
-    digits, offset = match.groups()
-    padded = digits + "00000101000000"[len(digits) :]
-    try:
-        moment = datetime.strptime(padded, "%Y%m%d%H%M%S")  # noqa: DTZ007 - the zone follows
-        if len(digits) <= _DATE_DIGITS:
-            return digits
-        return moment.replace(tzinfo=_zone(offset)).astimezone(UTC).strftime("%Y%m%d%H%M%S")[: len(digits)]
-    except (ValueError, OverflowError):
-        return None
-
-
-def _zone(offset: str | None) -> timezone | ZoneInfo:
-    if offset is None:
-        return _WARSAW
-    distance = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))
-    return timezone(-distance if offset[0] == "-" else distance)
 
 
 # What the header says
@@ -360,38 +327,22 @@ def _references(header: cda.CdaHeader) -> Iterator[str]:
     for kind, ids in (("encounter", encounters), ("order", header.orders), ("set", sets)):
         for id_ in ids:
             if id_.extension:
-                yield f"{_cx(id_)}^{_REFERENCES[kind]}"
+                yield f"{cx(id_)}^{_REFERENCES[kind]}"
 
 
 def _author(author: cda.Author) -> Author:
     return Author(
-        person=tuple(filter(None, [_xcn(author.ids, author.names) or escaped(author.device)])),
-        institution=tuple(_institutions(author.organisation)),
+        person=tuple(filter(None, [xcn(author.ids, author.names) or escape(author.device)])),
+        institution=tuple(institutions(author.organisation)),
         role=_said(author.function),
         specialty=_said(author.specialty),
-        telecommunication=tuple(xtn for xtn in map(_xtn, author.telecoms) if xtn),
+        telecommunication=tuple(xtn for xtn in map(xtn, author.telecoms) if xtn),
     )
 
 
 def _said(code: cda.Coded | None) -> tuple[str, ...]:
     text = (code.display or code.code) if code else ""
     return (text,) if text else ()
-
-
-def _institutions(organisation: cda.Organisation | None) -> Iterator[str]:
-    """XON of the whole entity, then that of the unit in which the author works.
-
-    XON.1 is mandatory, yet the name of the entity is often left out: then the nearest name inside it stands in.
-    """
-    chain = list(organisation.chain()) if organisation else []
-    names = [unit.name for unit in chain]
-    found = []
-    for position in dict.fromkeys((len(chain) - 1, 0)) if chain else ():
-        nearest = [*reversed(names[: position + 1]), *names[position + 1 :]]
-        xon = _xon(next(filter(None, nearest), ""), chain[position].ids)
-        if xon:
-            found.append(xon)
-    yield from dict.fromkeys(found)
 
 
 def _legal_authenticator(header: cda.CdaHeader) -> str | None:
@@ -402,113 +353,7 @@ def _legal_authenticator(header: cda.CdaHeader) -> str | None:
     names = authenticator.names or next(
         (author.names for author in header.authors if set(author.ids) & set(authenticator.ids)), ()
     )
-    return _xcn(authenticator.ids, names) or None
-
-
-# The patient as the source knows him
-
-
-def _source_patient_id(patient: cda.Patient) -> str | None:
-    """The first id that the provider itself gave, else the first of all."""
-    ids = [id_ for id_ in patient.ids if id_.extension]
-    local = [id_ for id_ in ids if id_.root.startswith(f"{_ROOTS['provider_node']}.")]
-    return next((_cx(id_) for id_ in (*local, *ids)), None)
-
-
-def _patient_info(patient: cda.Patient) -> Iterator[str]:
-    """PID-3, 5, 7, 8 and 11 as far as they are known (ITI TF-3:4.2.3.2.23); one value for each repetition of PID-3."""
-    for id_ in patient.ids:
-        if id_.extension:
-            yield f"PID-3|{_cx(id_)}"
-    if patient.names:
-        name = patient.names[0]
-        yield from _field("PID-5", _family(name), *_given(name), _joined(name.suffix), _joined(name.prefix))
-    yield from _field("PID-7", _birth_date(patient.birth_time))
-    yield from _field("PID-8", _GENDERS.get(patient.gender, "U"))
-    if patient.addresses:
-        address = patient.addresses[0]
-        street = " ".join(filter(None, (address.street, "/".join(filter(None, (address.house, address.unit))))))
-        yield from _field("PID-11", street or address.text, "", address.city, "", address.postal_code, address.country)
-
-
-def _demographics_info(id_: PatientId, patient: Demographics) -> Iterator[str]:
-    yield f"PID-3|{id_}"
-    yield from _field("PID-5", patient.family, patient.given)
-    yield from _field("PID-7", _birth_date(patient.birth_date))
-    yield from _field("PID-8", patient.sex or "U")
-    yield from _field("PID-11", patient.street, "", patient.city, "", patient.postal_code, patient.country)
-
-
-def _field(name: str, *components: str) -> Iterator[str]:
-    value = "^".join(escaped(component) for component in components).rstrip("^")
-    if value:
-        yield f"{name}|{value}"
-
-
-def _birth_date(time: str) -> str:
-    return time[:_DATE_DIGITS] if utc(time) else ""
-
-
-# HL7 v2 composites (ITI TF-3:4.2.3.1.7)
-
-
-def escaped(text: str) -> str:
-    """``text`` as a component: HL7 v2 delimiters are escaped (HL7 v2.5, 2.7)."""
-    return text.translate(_ESCAPES)
-
-
-def _cx(id_: cda.Id) -> str:
-    return f"{escaped(id_.extension)}^^^&{id_.root}&ISO"
-
-
-def _xcn(ids: Sequence[cda.Id], names: Sequence[cda.Name]) -> str:
-    """``id^family^given^second^suffix^prefix^^^&oid&ISO``; "" if nothing is known."""
-    id_ = next((id_ for id_ in ids if id_.extension), None)
-    components = [escaped(id_.extension) if id_ else "", "", "", "", "", ""]
-    if names:
-        name = names[0]
-        components[1:] = [
-            escaped(part) for part in (_family(name), *_given(name), _joined(name.suffix), _joined(name.prefix))
-        ]
-    if id_:
-        return "^".join(components) + f"^^^&{id_.root}&ISO"
-    return "^".join(components).rstrip("^")
-
-
-def _xon(name: str, ids: Sequence[cda.Id]) -> str:
-    """``name^^^^^&oid&ISO^^^^id``; "" if nothing is known."""
-    id_ = min((id_ for id_ in ids if id_.extension), key=_organisation_rank, default=None)
-    if id_ is None:
-        return escaped(name)
-    return f"{escaped(name)}^^^^^&{id_.root}&ISO^^^^{escaped(id_.extension)}"
-
-
-def _organisation_rank(id_: cda.Id) -> int:
-    for rank, key in enumerate(_ORGANISATION_ROOTS):
-        root = _ROOTS[key]
-        if id_.root == root or id_.root.startswith(f"{root}."):
-            return rank
-    return len(_ORGANISATION_ROOTS)
-
-
-def _xtn(telecom: cda.Telecom) -> str:
-    """``^^PH^^^^^^^^^number`` or ``^^Internet^address``."""
-    scheme, _, address = telecom.value.partition(":")
-    if scheme == "mailto":
-        return f"^^Internet^{escaped(address)}"
-    return f"^^PH^^^^^^^^^{escaped(address)}" if scheme == "tel" else ""
-
-
-def _family(name: cda.Name) -> str:
-    return _joined(name.family) or ("" if name.given else name.text)
-
-
-def _given(name: cda.Name) -> tuple[str, str]:
-    return (name.given[0] if name.given else "", _joined(name.given[1:]))
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return " ".join(parts)
+    return xcn(authenticator.ids, names) or None
 
 
 # Codes

@@ -16,6 +16,7 @@ from obieg.domain.queries import StoredQuery
 from obieg.domain.rules import is_dtm
 from obieg.mapping.ebrim import ASSOCIATION_TYPE_OF, ENTRY_TYPES, RIM, availability_status
 from obieg.mapping.ebrs import QUERY
+from obieg.wire.xml import text
 
 _TABLE = toml("stored_queries.toml")
 _NAME_OF = {row["id"]: name for name, row in _TABLE.items()}
@@ -163,6 +164,33 @@ def _check_required(name: str, given: Mapping[str, Groups], findings: list[Findi
                 findings.append(Finding("XDSStoredQueryMissingParam", f"{name} needs one of {names}", "AdhocQuery"))
         elif count > 1:
             findings.append(Finding("XDSStoredQueryParamNumber", f"{name} takes only one of {names}", "AdhocQuery"))
+
+
+# Asking --------------------------------------------------------------------------------------------------------------
+
+
+def write_stored_query(name: str, parameters: Mapping[str, Sequence[str]], *, leaf: bool = True) -> bytes:
+    """A ``query:AdhocQueryRequest``; several values of a parameter are alternatives, an empty one is left out."""
+    slots = [
+        f'<rim:Slot name="${parameter}"><rim:ValueList><rim:Value>{text(_write_value(name, parameter, values))}'
+        "</rim:Value></rim:ValueList></rim:Slot>"
+        for parameter, values in parameters.items()
+        if values
+    ]
+    return (
+        f'<query:AdhocQueryRequest xmlns:query="{QUERY}" xmlns:rim="{RIM}">'
+        f'<query:ResponseOption returnComposedObjects="true" returnType="{"LeafClass" if leaf else "ObjectRef"}"/>'
+        f'<rim:AdhocQuery id="{_TABLE[name]["id"]}">{"".join(slots)}</rim:AdhocQuery></query:AdhocQueryRequest>'
+    ).encode()
+
+
+def _write_value(name: str, parameter: str, values: Sequence[str]) -> str:
+    row = _PARAMETERS[name][parameter]
+    quoted = ["'" + value.replace("'", "''") + "'" for value in values]
+    if row.get("many"):
+        return f"({','.join(quoted)})"
+    [value] = quoted
+    return value
 
 
 # From the parameters of the standard to those of the statements --------------------------------------------------

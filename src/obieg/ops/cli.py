@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from obieg.ops import commands_audit, commands_database, commands_node, commands_transactions
+from obieg.ops import backup, commands_audit, commands_database, commands_node, commands_transactions, documents
 from obieg.ops.failure import Failure
 
 app = typer.Typer(
@@ -57,3 +57,5 @@ commands_node.register(app)
 commands_database.register(app)
 commands_transactions.register(app)
 commands_audit.register(app)
+backup.register(app)
+documents.register(app)

@@ -61,7 +61,7 @@ def init(
         http={"port": 8080 if role == "region" else 8081},
         mllp={"port": 2575 if role == "region" else 2576},
     )
-    write_atomically(path, text)
+    write_atomically(path, text, mode=0o600)
     typer.echo(f"{path} is written. Its OIDs are new and nobody else's; put your own in their place if you have some")
     typer.echo("(a facility has its region's home_community_id and assigning_authority). Then:")
     typer.echo(f"  obieg serve --settings {shlex.quote(str(path))}")
@@ -109,7 +109,7 @@ def lab(
         affinity_domain={"codes": codes.absolute()} if codes else {},
         log={"format": "console" if sys.stderr.isatty() else "json"},
     )
-    write_atomically(path, text)
+    write_atomically(path, text, mode=0o600)
     run_node(node_settings.load(path), settings_file=path, ready_file=ready_file, announce=_lab_banner)
 
 

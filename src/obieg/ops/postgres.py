@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -100,6 +101,9 @@ class Server:
         try:
             if self.pid is not None:
                 self._tool("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", str(STOP_TIME_S))
+            if (elsewhere := self._socket_dir()).parent != self.folder:
+                with contextlib.suppress(OSError):
+                    elsewhere.rmdir()
         finally:
             self._lock.release()
 
@@ -169,17 +173,21 @@ class Server:
         new.rename(self.data)
 
     def _check_binaries(self) -> None:
-        let_through(self.bin_dir / "postgres", self._account)
+        program = self.bin_dir / "postgres"
+        let_through(program, self._account)
         let_through(self.data, self._account)
         try:
             self._tool("postgres", "--version")
-        except (Failure, OSError) as error:
-            who = self._account.pw_name if self._account else "this user"
+            usable = self._account is None or bool(program.stat().st_mode & 0o004)  # initdb reads it as well
+        except (Failure, OSError):
+            usable = False
+        if not usable:
             raise Failure(
-                f"{who} cannot run {self.bin_dir / 'postgres'}.",
+                f"The user {self._account.pw_name if self._account else 'running obieg'} cannot run {program}.",
                 "Started by root, the embedded PostgreSQL runs as a user of its own, who must be able to read it.",
-                "Run obieg as an ordinary user, or make its folder readable: chmod -R o+rX on the folder named above.",
-            ) from error
+                "Run obieg as an ordinary user, or make it readable: "
+                f"chmod -R o+rX {shlex.quote(str(self.bin_dir.parent))}",
+            )
 
     def _check_version(self) -> None:
         try:

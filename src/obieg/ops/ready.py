@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from obieg.ops.failure import Failure
 
 
-def read(path: Path) -> dict[str, str]:
-    """The endpoints that ``obieg serve``, ``lab`` or ``demo`` wrote."""
+def read(path: Path) -> dict[str, Any]:
+    """The endpoints that ``obieg serve``, ``lab`` or ``demo`` wrote; ``nodes`` holds those of further nodes by name."""
     try:
-        endpoints: dict[str, str] = json.loads(path.read_text("utf-8"))
+        endpoints: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise Failure(
             f"There is no ready file {path}.",

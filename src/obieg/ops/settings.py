@@ -94,6 +94,13 @@ class MllpSettings(Section):
     enabled: bool = Field(True, description="Whether to listen.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(2575, description="TCP port; 0 takes any free one.")
+    certificate_file: OptionalPath = Field(
+        None, description="Certificate chain (PEM). With it the feed is served over TLS 1.2 or 1.3 only."
+    )
+    key_file: OptionalPath = Field(None, description="Private key of the certificate (PEM).")
+    client_ca_file: OptionalPath = Field(
+        None, description="Authorities (PEM) whose clients may connect; empty: clients need no certificate."
+    )
 
 
 class IdentitySettings(Section):
@@ -317,11 +324,13 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else folder / path
 
-    domain, store = settings.affinity_domain, settings.store
+    domain, store, mllp = settings.affinity_domain, settings.store, settings.mllp
+    tls = ("certificate_file", "key_file", "client_ca_file")
     return settings.model_copy(
         update={
             "data_dir": folder / settings.data_dir,
             "affinity_domain": domain.model_copy(update={"codes": absolute(domain.codes)}),
+            "mllp": mllp.model_copy(update={name: absolute(getattr(mllp, name)) for name in tls}),
             "store": store.model_copy(update={"master_key_file": absolute(store.master_key_file)}),
         }
     )

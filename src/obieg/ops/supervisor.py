@@ -25,6 +25,7 @@ from pathlib import Path
 import structlog
 
 from obieg.ops import logs
+from obieg.ops.backup import UNFINISHED
 from obieg.ops.failure import Failure
 from obieg.ops.folder_lock import FolderLock
 from obieg.ops.metrics import FOLDER_VARIABLE, worker_ended
@@ -59,6 +60,12 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop takes over
     lock = FolderLock(settings.data_dir)
     lock.take()
+    if (settings.data_dir / UNFINISHED).exists():
+        raise Failure(
+            f"A restore into {settings.data_dir} was begun and has not ended.",
+            "Some documents would be missing, so the node does not start.",
+            "Run obieg restore again with the same backup; it goes on where it stopped.",
+        )
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         stack.callback(lock.release)
         http = stack.enter_context(_listeners(settings.http.host, settings.http.port, settings.workers, "http"))
@@ -119,11 +126,12 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
     return found
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Whoever reads ``path`` sees all of ``text`` or none of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text, "utf-8")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+        file.write(text)
     new.replace(path)
 
 
@@ -250,8 +258,7 @@ class _Supervisor:
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._running.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+            _tell(process, number)
 
     async def _drain(self, keepers: list[asyncio.Task[None]]) -> None:
         self._signal(signal.SIGTERM)
@@ -270,14 +277,14 @@ class _Supervisor:
             process, ready = await self._spawn(number)
             self._running[number] = process
             if self._stopping.is_set():  # it came while the others were being told
-                process.terminate()
+                _tell(process, signal.SIGTERM)
             is_ready = await ready
             if is_ready:
                 log.info("worker ready", worker=number, pid=process.pid)
                 started.set()
-            elif not self._stopping.is_set() and process.returncode is None:
+            elif is_ready is None:
                 log.error("worker did not become ready in time", worker=number)
-                process.kill()
+                _tell(process, signal.SIGKILL)
             status = await process.wait()
             del self._running[number]
             worker_ended(process.pid, self._metrics)
@@ -295,7 +302,7 @@ class _Supervisor:
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(pause * 2, BACK_OFF_S[1])
 
-    async def _spawn(self, number: int) -> tuple[asyncio.subprocess.Process, asyncio.Task[bool]]:
+    async def _spawn(self, number: int) -> tuple[asyncio.subprocess.Process, asyncio.Task[bool | None]]:
         """Starts a worker; the task tells whether it became ready."""
         reading, writing = os.pipe()
         http = self._http[number].fileno()
@@ -324,8 +331,14 @@ async def _all(events: list[asyncio.Event]) -> None:
         await event.wait()
 
 
-async def _becomes_ready(reading: int) -> bool:
-    """Whether the worker said so; it says nothing when it ends before."""
+def _tell(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Signals a worker; asyncio's own way would take the status of one just ended from whoever waits for it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
+async def _becomes_ready(reading: int) -> bool | None:
+    """Whether the worker said that it is ready; False when it ended before, None when it took too long."""
     loop = asyncio.get_running_loop()
     stream = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb"))
@@ -333,6 +346,6 @@ async def _becomes_ready(reading: int) -> bool:
         async with asyncio.timeout(START_TIME_S):
             return await stream.readline() == READY
     except TimeoutError:
-        return False
+        return None
     finally:
         transport.close()

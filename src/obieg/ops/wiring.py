@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import structlog
@@ -51,9 +52,13 @@ class Actors:
     document_repository: DocumentRepository | None = None
 
 
+_count = cache(_REQUESTS.labels)
+_duration = cache(_DURATION.labels)
+
+
 def _observe(transaction: str, outcome: str, seconds: float) -> None:
-    _REQUESTS.labels(transaction, outcome).inc()
-    _DURATION.labels(transaction).observe(seconds)
+    _count(transaction, outcome).inc()
+    _duration(transaction).observe(seconds)
 
 
 def new_uuid() -> str:
@@ -74,6 +79,16 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
     """The codes of the settings' file, or the Polish ones."""
     path = settings.affinity_domain.codes
     return polish() if path is None else AffinityDomain.from_json(path.read_bytes())
+
+
+def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Name and repositories by address; several nodes may stand behind one address."""
+    bound: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for node in settings.nodes:
+        names, repositories = bound.get(node.address, ("", ()))
+        name = f"{names}, {node.name}" if names else node.name
+        bound[node.address] = (name, (*repositories, node.repository_unique_id))
+    return bound
 
 
 class Node:
@@ -121,11 +136,7 @@ class Node:
             registry_address=settings.registry.register_url,
         )
         authenticator: Authenticator = (
-            LaboratoryAuthentication()
-            if settings.lab
-            else AddressAuthentication(
-                {n.address: (n.name, (n.repository_unique_id, identity.repository_unique_id)) for n in settings.nodes}
-            )
+            LaboratoryAuthentication() if settings.lab else AddressAuthentication(bound_nodes(settings))
         )
         spool = settings.data_dir / "spool"
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)

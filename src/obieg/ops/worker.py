@@ -14,6 +14,7 @@ import os
 import pickle
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
@@ -27,7 +28,7 @@ from obieg.ops.failure import Failure
 from obieg.ops.http_server import HttpServer
 from obieg.ops.leader import lead
 from obieg.ops.metrics import watch_loop
-from obieg.ops.settings import Settings
+from obieg.ops.settings import MllpSettings, Settings
 
 READY = b"ready\n"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -79,9 +80,7 @@ def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(assignment))
     except Failure as failure:
-        log.error(  # noqa: TRY400 - an expected failure needs no traceback
-            "the worker did not start", what=failure.what, meaning=failure.meaning, remedy=failure.remedy
-        )
+        log.error("the worker did not start", what=failure.what, meaning=failure.meaning, remedy=failure.remedy)
         sys.exit(failure.exit_code)
 
 
@@ -102,7 +101,7 @@ async def _run(assignment: Assignment) -> None:
     loop.add_signal_handler(signal.SIGHUP, _reload, node)
     http = HttpServer(node.asgi, settings.limits)
     serving = asyncio.create_task(http.serve([socket.socket(fileno=assignment.http)]))
-    mllp = await _Mllp.start(node, assignment.mllp)
+    mllp = await _Mllp.start(node, assignment.mllp, _tls(settings.mllp))
     around = [watch_loop(), http.sweep(), lead(settings.database.dsn, tuple(node.background))]
     tasks = [asyncio.create_task(task) for task in around]
     # What lives as long as the process need not be looked at by every collection of garbage.
@@ -122,6 +121,25 @@ async def _run(assignment: Assignment) -> None:
     await node.close()
 
 
+def _tls(mllp: MllpSettings) -> ssl.SSLContext | None:
+    if mllp.certificate_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(mllp.certificate_file, mllp.key_file)
+        if mllp.client_ca_file is not None:
+            context.load_verify_locations(mllp.client_ca_file)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise Failure(
+            f"The certificate of the patient feed cannot be used: {error}.",
+            "The feed would be open to listeners, so the node does not start.",
+            "Correct certificate_file, key_file or client_ca_file under [mllp] in the settings.",
+        ) from error
+    return context
+
+
 def _reload(node: Node) -> None:
     if (reload := getattr(node, "reload", None)) is not None:
         try:
@@ -139,10 +157,12 @@ class _Mllp:
         self._connections: dict[asyncio.Task[Any], asyncio.StreamReader] = {}
 
     @classmethod
-    async def start(cls, node: Node, descriptor: int | None) -> _Mllp:
+    async def start(cls, node: Node, descriptor: int | None, tls: ssl.SSLContext | None) -> _Mllp:
         mllp = cls(node)
         if descriptor is not None and node.mllp is not None:
-            mllp._server = await asyncio.start_server(mllp._serve, sock=socket.socket(fileno=descriptor))
+            mllp._server = await asyncio.start_server(
+                mllp._serve, sock=socket.socket(fileno=descriptor), ssl=tls
+            )
         return mllp
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -33,12 +33,26 @@ class PostgresPatientStore:
     async def standing(self, identifiers: Sequence[PatientId]) -> Mapping[PatientId, Standing]:
         """See the port."""
         [rows] = await self._run(self._sql.find_standing(**_columns(identifiers)))
-        return {
-            PatientId(value, authority): Standing(
-                patient_key=key, affinity_domain_id=affinity_domain_id, retired=retired
-            )
-            for authority, value, key, affinity_domain_id, retired in rows
-        }
+        return _standings(rows)
+
+    async def recognised(
+        self, identifier: PatientId, authorities: Sequence[str]
+    ) -> tuple[Standing | None, frozenset[str]]:
+        """See the port."""
+        rows, known = await self._run(
+            self._sql.find_standing(**_columns((identifier,))),
+            self._sql.find_authorities(authorities=authorities),
+        )
+        return _standings(rows).get(identifier), frozenset(authority for (authority,) in known)
+
+    async def identifiers(
+        self, *, patient_key: int, authorities: Sequence[str], event: AuditEvent
+    ) -> tuple[PatientId, ...]:
+        """See the port."""
+        found, _ = await self._run(
+            self._sql.find_identifiers(patient_key=patient_key, authorities=authorities), self._audit.call(event)
+        )
+        return tuple(PatientId(value, authority) for authority, value in found)
 
     async def create(
         self, *, patient_key: int, affinity_domain_id: PatientId, feed: PatientFeed, event: AuditEvent
@@ -105,6 +119,13 @@ class PostgresPatientStore:
             if error.sqlstate.startswith(_PASSING):
                 raise RetryLater(f"the database cannot do this now: {error.message}") from error
             raise
+
+
+def _standings(rows: list[Row]) -> dict[PatientId, Standing]:
+    return {
+        PatientId(value, authority): Standing(patient_key=key, affinity_domain_id=affinity_domain_id, retired=retired)
+        for authority, value, key, affinity_domain_id, retired in rows
+    }
 
 
 def _columns(identifiers: Sequence[PatientId]) -> dict[str, Parameter]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from obieg.domain.audit import AuditEvent
@@ -20,6 +21,7 @@ from obieg.domain.registry import (
     LostRace,
     Pending,
     Registration,
+    Repeated,
     StoredDocument,
 )
 from obieg.mapping.ebrim import (
@@ -214,45 +216,72 @@ class RegistryDatabase:
             for unique_id, state, patient_id, mime_type, size, sha1, location, wrapped_key in results[0]
         ]
 
-    async def hold(self, documents: Sequence[StoredDocument], pending: Pending, delay_s: float) -> None:
+    async def hold(self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float) -> None:
         """See the port."""
         await self._run(
-            *(_insert_stored(d) for d in documents),
+            _REPOSITORY.insert_provided_submission(
+                fingerprint=pending.fingerprint, submission_id=pending.submission_id
+            ),
+            # In one order, so that two submissions with the same documents cannot wait for each other.
+            *(_insert_stored(d) for d in sorted(documents, key=attrgetter("unique_id"))),
             _REPOSITORY.insert_pending_submission(
                 submission_id=pending.submission_id,
+                fingerprint=pending.fingerprint,
                 unique_ids=pending.unique_ids,
                 message=pending.message,
                 registry=pending.registry,
-                delay_s=str(delay_s),
+                delay_s=str(lease_s),
             ),
         )
+
+    async def repeat(self, fingerprint: bytes, lease_s: float) -> Repeated | None:
+        """See the port."""
+        (rows,) = await self._run(_REPOSITORY.repeat_submission(fingerprint=fingerprint, lease_s=str(lease_s)))
+        if not rows:
+            return None
+        return Repeated(_pending(rows[0]) if rows[0][0] is not None else None)
 
     async def release(self, pending: Pending, repository_unique_id: str, audit: AuditEvent) -> None:
         """See the port."""
         await self._run(
-            _REPOSITORY.release_documents(unique_ids=pending.unique_ids, repository_unique_id=repository_unique_id),
             _REPOSITORY.delete_pending_submission(submission_id=pending.submission_id),
+            _REPOSITORY.lock_documents(unique_ids=pending.unique_ids, repository_unique_id=repository_unique_id),
+            _REPOSITORY.release_documents(unique_ids=pending.unique_ids, repository_unique_id=repository_unique_id),
             self._audit.call(audit),
         )
 
     async def discard(self, pending: Pending, repository_unique_id: str, audit: AuditEvent) -> None:
         """See the port."""
         await self._run(
+            _REPOSITORY.delete_provided_submission(fingerprint=pending.fingerprint),
+            _REPOSITORY.give_up_pending_submission(submission_id=pending.submission_id, attempts=pending.attempts),
+            _REPOSITORY.lock_documents(unique_ids=pending.unique_ids, repository_unique_id=repository_unique_id),
             _REPOSITORY.drop_pending_documents(
                 unique_ids=pending.unique_ids, repository_unique_id=repository_unique_id
             ),
-            _REPOSITORY.delete_pending_submission(submission_id=pending.submission_id),
             self._audit.call(audit),
         )
 
-    async def postpone(self, submission_id: str, error: str) -> None:
+    async def postpone(self, pending: Pending, pause_s_max: float, error: str) -> None:
         """See the port."""
-        await self._run(_REPOSITORY.fail_pending_submission(submission_id=submission_id, error=error))
+        await self._run(
+            _REPOSITORY.postpone_pending_submission(
+                submission_id=pending.submission_id,
+                attempts=pending.attempts,
+                pause_s_max=str(pause_s_max),
+                error=error,
+            )
+        )
 
-    async def due(self, count: int) -> list[Pending]:
+    async def due(self, lease_s: float) -> Pending | None:
         """See the port."""
-        (rows,) = await self._run(_REPOSITORY.due_submissions(count=count))
-        return [Pending(i, tuple(u), message, registry, attempts) for i, u, message, registry, attempts in rows]
+        (rows,) = await self._run(_REPOSITORY.due_submission(lease_s=str(lease_s)))
+        return _pending(rows[0]) if rows else None
+
+
+def _pending(row: Row) -> Pending:
+    submission_id, fingerprint, unique_ids, message, registry, attempts = row
+    return Pending(submission_id, fingerprint, tuple(unique_ids), message, registry, attempts)
 
 
 def _bare(urns: Sequence[str]) -> list[str]:

@@ -109,4 +109,7 @@ def _text(value: Any) -> str:
 def _element(value: Any) -> str:
     if value is None:
         return "NULL"
-    return '"' + _ARRAY_SPECIAL.sub(r"\\\1", _text(value)) + '"'
+    text = _text(value)
+    if '"' in text or "\\" in text:
+        text = _ARRAY_SPECIAL.sub(r"\\\1", text)
+    return f'"{text}"'

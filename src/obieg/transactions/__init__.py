@@ -5,6 +5,7 @@ from __future__ import annotations
 from obieg.protocol import Transaction
 from obieg.transactions import (
     iti08_patient_identity_feed,
+    iti09_pix_query,
     iti18_registry_stored_query,
     iti41_provide_and_register_document_set,
     iti42_register_document_set,
@@ -13,6 +14,7 @@ from obieg.transactions import (
 
 TRANSACTIONS: tuple[Transaction, ...] = (
     iti08_patient_identity_feed.TRANSACTION,
+    iti09_pix_query.TRANSACTION,
     iti18_registry_stored_query.TRANSACTION,
     iti41_provide_and_register_document_set.TRANSACTION,
     iti42_register_document_set.TRANSACTION,

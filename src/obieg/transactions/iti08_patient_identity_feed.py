@@ -28,8 +28,8 @@ TRANSACTION = Transaction(
     event="patient_record",
     decode=adt.patient_feed,
     serve=lambda index, feed, context: index.feed(feed, context),
-    encode=lambda _: Answer(),
-    refuse=lambda _: Answer(),
+    encode=lambda *_: Answer(),
+    refuse=lambda *_: Answer(),
     audit=_audit,
     permission="patient_index:identity:feed",
 )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.domain.audit import AuditObject
-from obieg.domain.problems import Finding
+from obieg.domain.documents import DocumentEntry
+from obieg.domain.problems import Finding, Problem
 from obieg.domain.queries import StoredQuery
 from obieg.domain.registry import FoundObject
 from obieg.mapping import ebrs
-from obieg.mapping.ebrim import home_attribute
-from obieg.mapping.stored_query import read_stored_query
-from obieg.protocol import Context, SoapBinding, SoapReply, SoapRequest, Transaction
+from obieg.mapping.ebrim import home_attribute, read_entries
+from obieg.mapping.stored_query import read_stored_query, write_stored_query
+from obieg.protocol import Context, SoapBinding, SoapQuestion, SoapReply, SoapRequest, Transaction
 
 
 class _Answer(NamedTuple):
@@ -24,6 +26,20 @@ class _Answer(NamedTuple):
 def _decode(message: SoapRequest) -> StoredQuery:
     ebrs.expect(message.body, ebrs.QUERY, "AdhocQueryRequest")
     return read_stored_query(message.body)
+
+
+def encode_request(name: str, parameters: Mapping[str, Sequence[str]], *, leaf: bool = True) -> SoapQuestion:
+    """The request of a document consumer: a stored query by its name, parameters by theirs without the ``$``."""
+    return SoapQuestion(write_stored_query(name, parameters, leaf=leaf))
+
+
+def decode_entries(answer: SoapRequest) -> list[DocumentEntry]:
+    """The DocumentEntries found. Raises Problem for an answer that says Failure."""
+    ebrs.expect(answer.body, ebrs.QUERY, "AdhocQueryResponse")
+    status, findings = ebrs.read_registry_response(answer.body)
+    if status == "Failure":
+        raise Problem(findings or (Finding("XDSRegistryError", "the registry refuses and does not say why"),))
+    return read_entries(answer.body)
 
 
 async def _serve(registry: DocumentRegistry, query: StoredQuery, context: Context) -> _Answer:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Any
 
 from obieg.actors.document_repository import DocumentRepository, Provided
 from obieg.domain.content import MemoryContent
+from obieg.domain.documents import Submission
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping import ebrs
+from obieg.mapping.ebrim import IdSource
 from obieg.mapping.submission import submission_audit
-from obieg.protocol import Content, Context, SoapBinding, SoapReply, SoapRequest, Transaction
-from obieg.wire.soap import include_href
+from obieg.protocol import Content, Context, SoapBinding, SoapQuestion, SoapReply, SoapRequest, Transaction
+from obieg.wire.soap import XOP, include_href
+from obieg.wire.xml import attribute
 
 _DOCUMENT = f"{{{ebrs.XDSB}}}Document"
 _SUBMIT = f"{{{ebrs.LCM}}}SubmitObjectsRequest"
@@ -23,6 +27,7 @@ def _decode(message: SoapRequest) -> Provided:
     findings: list[Finding] = []
     submission = None
     documents: dict[str, Content] = {}
+    unused = dict.fromkeys(message.parts)
     for child in message.body:
         if child.tag == _SUBMIT:
             submission = ebrs.read_submit_objects(child, findings)
@@ -32,18 +37,25 @@ def _decode(message: SoapRequest) -> Provided:
                 findings.append(
                     Finding("XDSRepositoryMetadataError", "two documents have the same id", f"Document {entry}")
                 )
-            content = _content(child, message, entry, findings)
+            content = _content(child, message, entry, findings, unused)
             if content is not None:
                 documents[entry] = content
+    findings += [
+        Finding("XDSMissingDocumentMetadata", f"nothing refers to the part with Content-ID {name!r}", f"Part {name}")
+        for name in unused
+    ]
     if submission is None:
         raise Problem(findings or (Finding("XDSRepositoryMetadataError", "there is no SubmitObjectsRequest"),))
     return Provided(submission, documents, tuple(findings))
 
 
-def _content(element: Any, message: SoapRequest, entry: str, findings: list[Finding]) -> Content | None:
+def _content(
+    element: Any, message: SoapRequest, entry: str, findings: list[Finding], unused: dict[str, None]
+) -> Content | None:
     href = include_href(element)
     if href is not None:
         part = message.parts.get(href)
+        unused.pop(href, None)
         if part is None:
             findings.append(
                 Finding("XDSMissingDocument", f"the message has no part with Content-ID {href!r}", f"Document {entry}")
@@ -54,6 +66,22 @@ def _content(element: Any, message: SoapRequest, entry: str, findings: list[Find
     except (binascii.Error, ValueError):
         findings.append(Finding("XDSRepositoryMetadataError", "the inline content is not base64", f"Document {entry}"))
         return None
+
+
+def encode_request(submission: Submission, documents: Mapping[str, Content], new_id: IdSource) -> SoapQuestion:
+    """The request of a document source; ``documents`` by the id of their entry."""
+    body = [f'<x:ProvideAndRegisterDocumentSetRequest xmlns:x="{ebrs.XDSB}">'.encode()]
+    body.append(ebrs.write_submit_objects(submission, new_id))
+    parts = []
+    for number, (entry, content) in enumerate(documents.items(), 1):
+        content_id = f"document{number}@obieg"
+        body.append(
+            f'<x:Document id="{attribute(entry)}"><xop:Include xmlns:xop="{XOP}" href="cid:{content_id}"/>'
+            "</x:Document>".encode()
+        )
+        parts.append((content_id, content))
+    body.append(b"</x:ProvideAndRegisterDocumentSetRequest>")
+    return SoapQuestion(b"".join(body), tuple(parts), mtom=True)
 
 
 async def _serve(repository: DocumentRepository, provided: Provided, context: Context) -> tuple[Finding, ...]:

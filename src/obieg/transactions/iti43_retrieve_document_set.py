@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
 from obieg.actors.document_repository import DocumentRepository, DocumentRequest, Retrieved
 from obieg.domain.audit import AuditObject
+from obieg.domain.content import MemoryContent
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping import ebrs
-from obieg.protocol import Content, Context, SoapBinding, SoapReply, SoapRequest, Transaction
-from obieg.wire.soap import XOP
+from obieg.protocol import Content, Context, SoapBinding, SoapQuestion, SoapReply, SoapRequest, Transaction
+from obieg.wire.soap import XOP, include_href
 from obieg.wire.xml import attribute, text
 
 DOCUMENTS_MAX = 1000  # of one request
 _ITEM = f"{{{ebrs.XDSB}}}DocumentRequest"
+_ANSWERED, _DOCUMENT = f"{{{ebrs.XDSB}}}DocumentResponse", f"{{{ebrs.XDSB}}}Document"
 
 
 def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
@@ -33,6 +40,50 @@ def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
     if len(requests) > DOCUMENTS_MAX:
         raise Problem.of("LimitExceeded", f"more than {DOCUMENTS_MAX} documents are asked for at once")
     return tuple(requests)
+
+
+def encode_request(requests: Sequence[DocumentRequest]) -> SoapQuestion:
+    """The request of a document consumer."""
+    items = [
+        "<x:DocumentRequest>"
+        + (f"<x:HomeCommunityId>{text(r.home_community_id)}</x:HomeCommunityId>" if r.home_community_id else "")
+        + f"<x:RepositoryUniqueId>{text(r.repository_unique_id)}</x:RepositoryUniqueId>"
+        f"<x:DocumentUniqueId>{text(r.unique_id)}</x:DocumentUniqueId></x:DocumentRequest>"
+        for r in requests
+    ]
+    body = f'<x:RetrieveDocumentSetRequest xmlns:x="{ebrs.XDSB}">{"".join(items)}</x:RetrieveDocumentSetRequest>'
+    return SoapQuestion(body.encode(), mtom=True)
+
+
+def decode_answer(answer: SoapRequest) -> Retrieved:
+    """The documents in a repository's answer, and what it says is wrong. Raises Problem when nothing can be read."""
+    ebrs.expect(answer.body, ebrs.XDSB, "RetrieveDocumentSetResponse")
+    _, findings = ebrs.read_registry_response(answer.body)
+    documents = []
+    for item in answer.body.iterfind(_ANSWERED):
+        request = DocumentRequest(
+            unique_id=ebrs.child_text(item, "DocumentUniqueId"),
+            repository_unique_id=ebrs.child_text(item, "RepositoryUniqueId"),
+            home_community_id=ebrs.child_text(item, "HomeCommunityId"),
+        )
+        element = item.find(_DOCUMENT)
+        content = None if element is None else _content(element, answer)
+        if content is None:
+            raise Problem.of(
+                "XDSRepositoryError", "the answer names a document and does not hold it", request.unique_id
+            )
+        documents.append((request, content))
+    return Retrieved(tuple(documents), findings)
+
+
+def _content(element: Any, answer: SoapRequest) -> Content | None:
+    href = include_href(element)
+    if href is not None:
+        return answer.parts.get(href)
+    try:
+        return MemoryContent(base64.b64decode("".join((element.text or "").split()), validate=True))
+    except (binascii.Error, ValueError):
+        return None
 
 
 async def _serve(repository: DocumentRepository, requests: tuple[DocumentRequest, ...], context: Context) -> Retrieved:

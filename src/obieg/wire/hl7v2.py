@@ -373,6 +373,25 @@ def field(*repetitions: Composite, delimiters: Delimiters = Delimiters()) -> str
     return d.repetition.join(map(repetition, repetitions))
 
 
+def request_header(
+    kind: Sequence[str],
+    *,
+    control_id: str,
+    at: datetime,
+    sender: tuple[str, str],
+    receiver: tuple[str, str] = ("", ""),
+    version: str = "2.5",
+) -> Segment:
+    """MSH of a message that this node sends, in UTF-8; sender and receiver are application and facility, ``at`` UTC."""
+    fields = [""] * 18
+    fields[0], fields[1] = Delimiters().field, Delimiters().encoding_characters
+    fields[2], fields[3], fields[4], fields[5] = map(escape, (*sender, *receiver))
+    fields[6] = at.strftime("%Y%m%d%H%M%S+0000")
+    fields[8] = field(kind)
+    fields[9], fields[10], fields[11], fields[17] = control_id, "P", version, "UNICODE UTF-8"
+    return Segment("MSH", tuple(fields))
+
+
 # acknowledgements ----------------------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ CREATE TABLE patient_locator (
   authority text NOT NULL,
   value text NOT NULL,
   patient_key bigint NOT NULL,
+  retired_at timestamptz,                    -- by a merge: from then on it finds and registers nothing
   PRIMARY KEY (authority, value)
 );
 
@@ -57,6 +58,21 @@ CREATE TABLE patient_link (
   CHECK (patient_key <> survivor_key)
 );
 CREATE INDEX patient_link_by_survivor ON patient_link (survivor_key);
+
+-- The keys under which a patient's objects stand: the patient's own and those of patients merged into them. Empty for an
+-- id that names nobody, or that was merged away. An array, so that every question goes through an index; PL/pgSQL because
+-- its plans are kept, while a function in SQL is planned anew in every statement.
+CREATE FUNCTION obieg_patient_keys(authority text, value text) RETURNS bigint[]
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+  RETURN ARRAY(
+    SELECT l.patient_key FROM patient_locator l
+    WHERE l.authority = $1 AND l.value = $2 AND l.retired_at IS NULL
+    UNION ALL
+    SELECT k.patient_key FROM patient_locator l JOIN patient_link k ON k.survivor_key = l.patient_key
+    WHERE l.authority = $1 AND l.value = $2 AND l.retired_at IS NULL
+  );
+END $$;
 
 -- registry --------------------------------------------------------------------------------------------------------
 -- status: A Approved, D Deprecated. kind: D DocumentEntry, S SubmissionSet, F Folder, A Association.
@@ -216,3 +232,13 @@ FROM (
   UNION ALL
   SELECT 'A', patient_key, entry_uuid, entry_uuid, status, 1, '', ebrim, NULL, NULL, NULL FROM association
 ) u;
+
+-- lz4 where the server has it: several times cheaper than the default, and every answer reads renderings.
+DO $$
+BEGIN
+  ALTER TABLE document_entry ALTER COLUMN ebrim SET COMPRESSION lz4;
+  ALTER TABLE submission_set ALTER COLUMN ebrim SET COMPRESSION lz4;
+  ALTER TABLE folder ALTER COLUMN ebrim SET COMPRESSION lz4;
+  ALTER TABLE association ALTER COLUMN ebrim SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN NULL;
+END $$;

@@ -11,6 +11,23 @@ FROM found f
 LEFT JOIN patient_link k ON k.patient_key = f.patient_key
 JOIN patient p ON p.patient_key = coalesce(k.survivor_key, f.patient_key)
 
+-- name: find_authorities
+-- In which of these authorities any patient has an identifier.
+SELECT a.authority FROM unnest(:authorities::text[]) AS a (authority)
+WHERE EXISTS (SELECT FROM patient_locator l WHERE l.authority = a.authority)
+
+-- name: find_identifiers
+-- All that name the patient, those included that came with a merge and are not retired; an empty list of authorities
+-- is every authority.
+SELECT i.authority, i.value
+FROM patient_identifier i
+JOIN patient_locator l ON l.authority = i.authority AND l.value = i.value
+WHERE (i.patient_key = :patient_key::bigint
+       OR i.patient_key IN (SELECT k.patient_key FROM patient_link k WHERE k.survivor_key = :patient_key::bigint))
+  AND l.retired_at IS NULL
+  AND (:authorities::text[] = '{}' OR i.authority = ANY(:authorities::text[]))
+ORDER BY i.authority, i.value
+
 -- name: insert_patient
 INSERT INTO patient (patient_key, affinity_domain_id, family, given, sort_key, birth_date, sex, street, city, postal_code,
                      country, phone)

@@ -4,8 +4,7 @@
 -- The patient that an affinity-domain id names, unless it was merged away, with the keys merged into it.
 SELECT l.patient_key, ARRAY(SELECT k.patient_key FROM patient_link k WHERE k.survivor_key = l.patient_key)
 FROM patient_locator l
-WHERE l.authority = :authority AND l.value = :value
-  AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
+WHERE l.authority = :authority AND l.value = :value AND l.retired_at IS NULL
 
 -- name: registration_objects
 -- Registered objects that a submission refers to.
@@ -106,18 +105,11 @@ UPDATE folder SET last_update_time = :last_update_time
 WHERE patient_key = ANY(:patient_keys::bigint[]) AND entry_uuid = ANY(:uuids::uuid[])
 
 -- name: find_documents
-WITH survivor AS (
-  SELECT l.patient_key FROM patient_locator l
-  WHERE l.authority = :authority AND l.value = :value
-    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
-), person AS (
-  SELECT patient_key FROM survivor
-  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
-)
 SELECT d.entry_uuid::text, d.ebrim, d.status::text, d.version
-FROM person JOIN document_entry d USING (patient_key)
-WHERE d.status::text = ANY(:status::text[])
-  AND d.entry_type::text = ANY(:entry_type::text[])
+FROM document_entry d
+WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
+  AND d.status = ANY(:status::"char"[])
+  AND d.entry_type = ANY(:entry_type::"char"[])
   AND (:class_code::text[] IS NULL OR d.class_code = ANY(:class_code))
   AND (:type_code::text[] IS NULL OR d.type_code = ANY(:type_code))
   AND (:format_code::text[] IS NULL OR d.format_code = ANY(:format_code))
@@ -143,32 +135,18 @@ LIMIT :results_max::bigint + 1
 
 -- name: find_document_ids
 -- The same question when only ObjectRefs are wanted and nothing but status and type narrows it: the plain index.
-WITH survivor AS (
-  SELECT l.patient_key FROM patient_locator l
-  WHERE l.authority = :authority AND l.value = :value
-    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
-), person AS (
-  SELECT patient_key FROM survivor
-  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
-)
 SELECT d.entry_uuid::text
-FROM person JOIN document_entry d USING (patient_key)
-WHERE d.status::text = ANY(:status::text[]) AND d.entry_type::text = ANY(:entry_type::text[])
+FROM document_entry d
+WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
+  AND d.status = ANY(:status::"char"[]) AND d.entry_type = ANY(:entry_type::"char"[])
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
 -- name: find_submission_sets
-WITH survivor AS (
-  SELECT l.patient_key FROM patient_locator l
-  WHERE l.authority = :authority AND l.value = :value
-    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
-), person AS (
-  SELECT patient_key FROM survivor
-  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
-)
 SELECT s.entry_uuid::text, s.ebrim, s.status::text
-FROM person JOIN submission_set s USING (patient_key)
-WHERE s.status::text = ANY(:status::text[])
+FROM submission_set s
+WHERE s.patient_key = ANY(obieg_patient_keys(:authority, :value))
+  AND s.status = ANY(:status::"char"[])
   AND (:source_id::text[] IS NULL OR s.source_id = ANY(:source_id))
   AND (:submission_from::text IS NULL OR s.submission_time >= :submission_from)
   AND (:submission_to::text IS NULL OR s.submission_time < :submission_to)
@@ -179,17 +157,10 @@ ORDER BY s.submission_time DESC, s.entry_uuid
 LIMIT :results_max::bigint + 1
 
 -- name: find_folders
-WITH survivor AS (
-  SELECT l.patient_key FROM patient_locator l
-  WHERE l.authority = :authority AND l.value = :value
-    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
-), person AS (
-  SELECT patient_key FROM survivor
-  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
-)
 SELECT f.entry_uuid::text, f.ebrim, f.status::text, f.version, f.last_update_time
-FROM person JOIN folder f USING (patient_key)
-WHERE f.status::text = ANY(:status::text[])
+FROM folder f
+WHERE f.patient_key = ANY(obieg_patient_keys(:authority, :value))
+  AND f.status = ANY(:status::"char"[])
   AND (:updated_from::text IS NULL OR f.last_update_time >= :updated_from)
   AND (:updated_to::text IS NULL OR f.last_update_time < :updated_to)
   AND (:code_list::text[] IS NULL OR NOT EXISTS (
@@ -199,28 +170,23 @@ LIMIT :results_max::bigint + 1
 
 -- name: get_all
 -- Everything of one patient by status, and the associations with an end in it (ITI TF-2:3.18.4.1.2.3.7.4).
-WITH survivor AS (
-  SELECT l.patient_key FROM patient_locator l
-  WHERE l.authority = :authority AND l.value = :value
-    AND NOT EXISTS (SELECT FROM patient_link k WHERE k.patient_key = l.patient_key)
-), person AS (
-  SELECT patient_key FROM survivor
-  UNION ALL SELECT k.patient_key FROM survivor s JOIN patient_link k ON k.survivor_key = s.patient_key
-), found AS (
-  SELECT o.* FROM person JOIN registry_object o USING (patient_key)
-  WHERE (o.kind = 'D' AND o.status::text = ANY(:document_status::text[])
+WITH found AS (
+  SELECT o.* FROM registry_object o
+  WHERE o.patient_key = ANY(obieg_patient_keys(:authority, :value))
+    AND ((o.kind = 'D' AND o.status::text = ANY(:document_status::text[])
          AND o.entry_type::text = ANY(:entry_type::text[])
          AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
          AND (:confidentiality_code::text[] IS NULL OR NOT EXISTS (
               SELECT FROM unnest(:confidentiality_code) g
               WHERE NOT o.confidentiality_code && string_to_array(g, E'\x1f'))))
      OR (o.kind = 'S' AND o.status::text = ANY(:set_status::text[]))
-     OR (o.kind = 'F' AND o.status::text = ANY(:folder_status::text[]))
+     OR (o.kind = 'F' AND o.status::text = ANY(:folder_status::text[])))
 )
 SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM found
 UNION ALL
-SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM person JOIN association a USING (patient_key)
-WHERE EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
+SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM association a
+WHERE a.patient_key = ANY(obieg_patient_keys(:authority, :value))
+  AND EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
 LIMIT :results_max::bigint + 1
 
 -- name: get_objects

@@ -17,33 +17,75 @@ SELECT obieg_expect((SELECT count(*) FROM stored WHERE sha256 = :sha256), 1,
 SELECT unique_id, state::text, patient_id, mime_type, size, sha1, location, wrapped_key
 FROM stored_document WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id
 
+-- name: lock_documents
+-- In one order for all; the next statement then sees what whoever held them before has committed.
+SELECT count(*) FROM (
+  SELECT FROM stored_document
+  WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id
+  ORDER BY unique_id FOR UPDATE
+) locked
+
 -- name: release_documents
 UPDATE stored_document SET state = 'R'
-WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id
-
--- name: drop_pending_documents
--- A submission that the registry refused: its documents were never visible.
-DELETE FROM stored_document
 WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id AND state = 'P'
 
+-- name: drop_pending_documents
+-- A submission that the registry refused: its documents were never visible, unless another one waits with them.
+DELETE FROM stored_document d
+WHERE d.unique_id = ANY(:unique_ids::text[]) AND d.repository_unique_id = :repository_unique_id AND d.state = 'P'
+  AND NOT EXISTS (SELECT FROM pending_submission p WHERE d.unique_id = ANY(p.unique_ids))
+
+-- What is done to a submission locks in one order: provided_submission, pending_submission, stored_document.
+
+-- name: insert_provided_submission
+INSERT INTO provided_submission (fingerprint, submission_id) VALUES (:fingerprint, :submission_id)
+
+-- name: delete_provided_submission
+DELETE FROM provided_submission WHERE fingerprint = :fingerprint
+
 -- name: insert_pending_submission
-INSERT INTO pending_submission (submission_id, unique_ids, message, registry, next_attempt_at)
-VALUES (:submission_id, :unique_ids, :message, :registry, now() + :delay_s::float8 * interval '1 second')
+INSERT INTO pending_submission (submission_id, fingerprint, unique_ids, message, registry, next_attempt_at)
+VALUES (:submission_id, :fingerprint, :unique_ids, :message, :registry,
+  now() + :delay_s::float8 * interval '1 second')
 
 -- name: delete_pending_submission
 DELETE FROM pending_submission WHERE submission_id = :submission_id
 
--- name: due_submissions
+-- name: give_up_pending_submission
+-- Only whoever took it last may give it up: another attempt, still under way, may yet be accepted.
+WITH given_up AS (
+  DELETE FROM pending_submission WHERE submission_id = :submission_id AND attempts = :attempts RETURNING 1
+)
+SELECT obieg_expect((SELECT count(*) FROM given_up), 1, 'another attempt at this submission is under way')
+
+-- name: repeat_submission
+-- The lock on the first row waits for a refusal that is being stored, so that what is found stands.
+WITH earlier AS (
+  SELECT submission_id FROM provided_submission WHERE fingerprint = :fingerprint FOR SHARE
+), taken AS (
+  UPDATE pending_submission p
+  SET attempts = p.attempts + 1, next_attempt_at = now() + :lease_s::float8 * interval '1 second'
+  FROM earlier WHERE p.submission_id = earlier.submission_id
+  RETURNING p.*
+)
+SELECT t.submission_id::text, t.fingerprint, t.unique_ids, t.message, t.registry, t.attempts
+FROM earlier LEFT JOIN taken t USING (submission_id)
+
+-- name: due_submission
 -- Taken by one worker at a time; the attempt is counted before it is made.
 WITH due AS (
   SELECT submission_id FROM pending_submission WHERE next_attempt_at <= now()
-  ORDER BY next_attempt_at LIMIT :count::bigint FOR UPDATE SKIP LOCKED
+  ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE pending_submission p
-SET attempts = attempts + 1,
-    next_attempt_at = now() + least(3600, 5 * power(2, least(attempts, 10))) * interval '1 second'
+SET attempts = p.attempts + 1, next_attempt_at = now() + :lease_s::float8 * interval '1 second'
 FROM due WHERE p.submission_id = due.submission_id
-RETURNING p.submission_id::text, p.unique_ids, p.message, p.registry, p.attempts
+RETURNING p.submission_id::text, p.fingerprint, p.unique_ids, p.message, p.registry, p.attempts
 
--- name: fail_pending_submission
-UPDATE pending_submission SET last_error = :error WHERE submission_id = :submission_id
+-- name: postpone_pending_submission
+-- The pause is as long as it has waited so far, so the pauses double; repetitions by the source do not count.
+UPDATE pending_submission
+SET last_error = :error,
+    next_attempt_at = now() + greatest(interval '1 second', least(now() - created_at,
+                                                                  :pause_s_max::float8 * interval '1 second'))
+WHERE submission_id = :submission_id AND attempts = :attempts

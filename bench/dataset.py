@@ -1,0 +1,253 @@
+"""Fills a registry by COPY with what registrations would have left there.
+
+A few submissions and documents are really sent to the node; the rows that it inserted for them are then repeated with
+other ids, numbers and patients.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import psycopg
+
+from bench.messages import (
+    NUMBER_MARK,
+    PATIENT_MARK,
+    Identity,
+    document_unique_id,
+    provide,
+    register,
+    set_unique_id,
+)
+from bench.recorder import Batch, Recorder, named, value_of
+from obieg.storage.statements import Call
+
+ENTRIES_PER_PATIENT = 10
+VARIANTS = 40
+FIRST_WITH_DOCUMENTS = 1_000_000  # affinity-domain ids: patients who have ten documents each
+FIRST_WITHOUT = 5_000_000  # and those for whom the benchmarks register
+PATIENTS_WITHOUT = 10_000
+KEY_FACTOR = 900_000_000_001  # patient_key is the id times this, so that pgbench can compute it too
+FIRST_NUMBER = 10**17  # of the loaded documents, whose uniqueIds end with it
+_FIRST_SENT_NUMBER = 2 * 10**17
+
+# The 24 characters that the UUIDs of one submission share; the rest tells entry, set and association apart.
+_UUID_MARK = b"0a1b2c3d-4e5f-4a6b-8c7d-"
+_TAILS = {"insert_document_entry": b"00000000000e", "insert_submission_set": b"00000000000d", "insert_association": b"00000000000a"}
+_ENTRY, _SET, _ASSOCIATION = _TAILS.values()
+_KEY_MARK = b"7777777777777777"
+_MARKS = (_UUID_MARK, NUMBER_MARK.encode(), PATIENT_MARK.encode(), _KEY_MARK)
+_TABLES = {
+    "insert_document_entry": "document_entry",
+    "insert_submission_set": "submission_set",
+    "insert_association": "association",
+    "insert_audit": "audit_event",
+}
+Job = tuple[str, Sequence[str], Iterable[bytes]]
+
+
+def patient_key(patient: int) -> int:
+    return patient * KEY_FACTOR
+
+
+def load_patients(dsn: str, identity: Identity, entries: int) -> None:
+    """The patients; before :func:`load`."""
+    patients = [
+        *range(FIRST_WITH_DOCUMENTS, FIRST_WITH_DOCUMENTS + entries // ENTRIES_PER_PATIENT),
+        *range(FIRST_WITHOUT, FIRST_WITHOUT + PATIENTS_WITHOUT),
+    ]
+    authority = identity.assigning_authority
+    jobs: list[Job] = [
+        (
+            "patient",
+            ("patient_key", "affinity_domain_id", "family", "given"),
+            (f"{patient_key(p)}\t{p}\tPacjent\tNr {p}\n".encode() for p in patients),
+        ),
+        *(
+            (
+                table,
+                ("patient_key", "authority", "value"),
+                (f"{patient_key(p)}\t{authority}\t{p}\n".encode() for p in patients),
+            )
+            for table in ("patient_identifier", "patient_locator")
+        ),
+    ]
+    for job in jobs:
+        _copy(dsn, job, lambda _: None)
+
+
+async def load(
+    dsn: str, identity: Identity, node: Recorder, entries: int, documents: int, done: Callable[[int], None]
+) -> None:
+    """Loads ``entries`` entries; ``documents`` documents are really stored, and each stands for many (none: no rows).
+
+    ``done`` is told how many rows were added.
+    """
+    templates = []
+    for variant in range(VARIANTS):
+        number = _FIRST_SENT_NUMBER + variant
+        message = register(identity, variant)
+        templates.append(_templates(await node.record(message, FIRST_WITHOUT, number), FIRST_WITHOUT, number))
+    jobs: list[Job] = [
+        (table, columns, _lines([t[table][1] for t in templates], entries))
+        for table, (columns, _) in templates[0].items()
+    ]
+    hashes = [t["hash"][1][0] for t in templates if "hash" in t]
+    jobs = [job for job in jobs if job[0] != "hash"]
+    jobs += [
+        ("object_locator", ("entry_uuid", "kind", "patient_key"), _object_locators(entries)),
+        (
+            "unique_id_locator",
+            ("unique_id", "entry_uuid", "kind", "patient_key", "hash"),
+            _unique_id_locators(entries, hashes),
+        ),
+    ]
+    if documents:
+        calls = []
+        for variant in range(documents):
+            number = _FIRST_SENT_NUMBER + VARIANTS + variant
+            batches = await node.record(provide(identity, variant), FIRST_WITHOUT, number)
+            calls.append((named(batches, "insert_stored_document"), number))
+            done(0)
+        lines = [_split(_marked(_line(call), FIRST_WITHOUT, number)) for call, number in calls]
+        jobs.append(("stored_document", calls[0][0].statement.parameters, _lines(lines, entries)))
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda job: _copy(dsn, job, done), jobs))
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("VACUUM (ANALYZE)")
+        connection.execute("CHECKPOINT")
+
+
+def rows_of(entries: int, documents: int) -> int:
+    """How many rows :func:`load` adds."""
+    return entries * (4 + 2 + bool(documents))
+
+
+def _copy(dsn: str, job: Job, done: Callable[[int], None]) -> None:
+    table, columns, lines = job
+    copy = f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET synchronous_commit = off")
+        with connection.cursor() as cursor, cursor.copy(copy) as sink:
+            for number, piece in _pieces(lines):
+                sink.write(piece)
+                done(number)
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    gathered: list[bytes] = []
+    for line in lines:
+        gathered.append(line)
+        if len(gathered) == 256:
+            yield 256, b"".join(gathered)
+            gathered = []
+    yield len(gathered), b"".join(gathered)
+
+
+# from the statements of one submission to lines of COPY ------------------------------------------------------------
+
+
+def _templates(batches: Sequence[Batch], patient: int, number: int) -> dict[str, tuple[Sequence[str], list[bytes]]]:
+    """For each table its columns, and a line of COPY in pieces around the marks."""
+    calls = {call.statement.name: call for batch in batches for call in batch}
+    uuids = {name: value_of(calls[name], "entry_uuid") or b"" for name in _TAILS}
+    found: dict[str, tuple[Sequence[str], list[bytes]]] = {}
+    for name, table in _TABLES.items():
+        line = _marked(_line(calls[name]), patient, number)
+        for owner, uuid in uuids.items():
+            line = line.replace(uuid, _UUID_MARK + _TAILS[owner])
+        # Ids inside a rendering begin as the set's does.
+        line = line.replace(uuids["insert_submission_set"][:24], _UUID_MARK)
+        found[table] = (calls[name].statement.parameters, _split(line))
+    found["hash"] = ((), [value_of(calls["insert_document_entry"], "hash") or b""])
+    return found
+
+
+def _marked(line: bytes, patient: int, number: int) -> bytes:
+    line = line.replace(b"%d" % patient_key(patient), _KEY_MARK)
+    return line.replace(b"%018d" % number, NUMBER_MARK.encode()).replace(b"%07d" % patient, PATIENT_MARK.encode())
+
+
+def _line(call: Call) -> bytes:
+    """A row in the text format of COPY."""
+    return b"\t".join(
+        b"\\N" if value is None else _escaped(bytea(value) if binary else value)
+        for value, binary in zip(call.values, call.formats, strict=True)
+    )
+
+
+def bytea(value: bytes) -> bytes:
+    """The text form of a bytea: as it is but for backslash and NUL where it is UTF-8, hexadecimal where it is not."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return b"\\x" + value.hex().encode()
+    return value.replace(b"\\", b"\\\\").replace(b"\0", b"\\000")
+
+
+def _escaped(value: bytes) -> bytes:
+    return value.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+
+
+def _split(line: bytes) -> list[bytes]:
+    """Pieces of a line; a mark is a piece of its own."""
+    pieces = [line]
+    for mark in _MARKS:
+        pieces = list(chain.from_iterable(_interleave(piece, mark) for piece in pieces))
+    return [p for p in pieces if p]
+
+
+def _interleave(piece: bytes, mark: bytes) -> Iterator[bytes]:
+    if piece in _MARKS:
+        yield piece
+        return
+    first, *rest = piece.split(mark)
+    yield first
+    for part in rest:
+        yield mark
+        yield part
+
+
+def _uuids(entries: int) -> Iterator[bytes]:
+    """The 24 characters that the UUIDs of each submission begin with; the same in every table."""
+    draw = random.Random(17).getrandbits
+    for _ in range(entries):
+        bits = f"{draw(72):018x}"
+        yield f"{bits[:8]}-{bits[8:12]}-4{bits[12:15]}-8{bits[15:18]}-".encode()
+
+
+def _patient_of(number: int) -> int:
+    return FIRST_WITH_DOCUMENTS + number // ENTRIES_PER_PATIENT
+
+
+def _lines(templates: list[list[bytes]], entries: int) -> Iterator[bytes]:
+    places = [[(i, _MARKS.index(p)) for i, p in enumerate(pieces) if p in _MARKS] for pieces in templates]
+    for number, uuid in enumerate(_uuids(entries)):
+        variant = number % len(templates)
+        pieces = templates[variant]
+        patient = _patient_of(number)
+        values = (uuid, b"%018d" % (FIRST_NUMBER + number), b"%07d" % patient, b"%d" % patient_key(patient))
+        for place, mark in places[variant]:
+            pieces[place] = values[mark]
+        yield b"".join(pieces) + b"\n"
+
+
+def _object_locators(entries: int) -> Iterator[bytes]:
+    for number, uuid in enumerate(_uuids(entries)):
+        key = b"%d" % patient_key(_patient_of(number))
+        yield b"%b%b\tD\t%b\n%b%b\tS\t%b\n%b%b\tA\t%b\n" % (
+            uuid, _ENTRY, key, uuid, _SET, key, uuid, _ASSOCIATION, key,
+        )  # fmt: skip
+
+
+def _unique_id_locators(entries: int, hashes: list[bytes]) -> Iterator[bytes]:
+    for number, uuid in enumerate(_uuids(entries)):
+        key = b"%d" % patient_key(_patient_of(number))
+        name = f"{FIRST_NUMBER + number:018}"
+        document, sset = document_unique_id(name).encode(), set_unique_id(name).encode()
+        yield b"%b\t%b%b\tD\t%b\t%b\n%b\t%b%b\tS\t%b\t\\N\n" % (
+            document, uuid, _ENTRY, key, hashes[number % len(hashes)], sset, uuid, _SET, key,
+        )  # fmt: skip

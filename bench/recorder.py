@@ -1,0 +1,71 @@
+"""Has a node serve a request in this process and writes down every batch of statements that it sends to PostgreSQL.
+
+So the reference is not a copy of the node's SQL that could grow old: it is what the node of this very code sends, round
+trip by round trip, with the values that it sends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from unittest import mock
+
+import httpx
+
+from bench.messages import Message
+from obieg.ops.settings import Settings
+from obieg.ops.wiring import build
+from obieg.storage.link import Link
+from obieg.storage.statements import Call
+
+Batch = tuple[Call, ...]
+
+
+class Recorder:
+    """A node in this process."""
+
+    def __init__(self, client: httpx.AsyncClient, batches: list[Batch]) -> None:
+        self._client = client
+        self._batches = batches
+
+    async def record(self, message: Message, patient: int, number: int) -> list[Batch]:
+        """The batches that one request makes; the request must succeed."""
+        self._batches.clear()
+        answer = await self._client.post(
+            message.path, content=message.filled(patient, number), headers={"content-type": message.content_type}
+        )
+        if b"ResponseStatusType:Success" not in answer.content:
+            raise RuntimeError(f"the node refused a benchmark's request: {answer.text[:2000]}")
+        return list(self._batches)
+
+
+@contextlib.asynccontextmanager
+async def recorder(settings: Settings) -> AsyncIterator[Recorder]:
+    """A node with these settings, which must name a database that runs."""
+    batches: list[Batch] = []
+    run = Link.run
+
+    def recording(link: Link, calls: Sequence[Call]) -> Any:
+        batches.append(tuple(calls))
+        return run(link, calls)
+
+    node = build(settings)
+    await node.open()
+    try:
+        with mock.patch.object(Link, "run", recording):
+            transport = httpx.ASGITransport(app=node.asgi, client=("127.0.0.1", 12345))
+            async with httpx.AsyncClient(transport=transport, base_url=settings.http.public_url or "http://localhost") as client:
+                yield Recorder(client, batches)
+    finally:
+        await node.close()
+
+
+def named(batches: Sequence[Batch], name: str) -> Call:
+    """The one call of a statement."""
+    (found,) = [call for batch in batches for call in batch if call.statement.name == name]
+    return found
+
+
+def value_of(call: Call, parameter: str) -> bytes | None:
+    return call.values[call.statement.parameters.index(parameter)]

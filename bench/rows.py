@@ -1,0 +1,273 @@
+"""The benchmarks: for each its request, its reference and what is asked of their ratio."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from bench import append, load, machine, messages, reference
+from bench.dataset import ENTRIES_PER_PATIENT, FIRST_NUMBER, FIRST_WITH_DOCUMENTS, FIRST_WITHOUT, PATIENTS_WITHOUT
+from bench.load import Load
+from bench.messages import Identity, Message
+from bench.node import Node
+from bench.recorder import recorder
+from bench.reference import Script
+
+_WITHOUT = (FIRST_WITHOUT, FIRST_WITHOUT + PATIENTS_WITHOUT - 1)
+_NEW_NUMBERS = (5 * 10**17, 10**18 - 1)  # of documents that pgbench registers
+_RECORDED_NUMBER = 4 * 10**17
+_CHECK_TRANSACTIONS = 20  # of each client, when the reference's own work is counted
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One row of the table."""
+
+    name: str
+    what: str
+    least: float
+    aim: float
+    message: Callable[[Identity], Message]
+    stored: dict[str, int]  # table -> rows that one request adds
+    read: dict[str, int] = field(default_factory=dict)  # table -> rows that one request fetches, where that is the point
+    expected: str = "RegistryResponse"
+    times: int = 1
+    writes: bool = False
+    appends: bool = False  # the reference is bench/append.py
+
+    def load(self, identity: Identity, entries: int) -> Load:
+        if self.writes:
+            return Load(self.message(identity), _WITHOUT, self.expected, self.times)
+        patients = (FIRST_WITH_DOCUMENTS, FIRST_WITH_DOCUMENTS + entries // ENTRIES_PER_PATIENT - 1)
+        return Load(
+            self.message(identity), patients, self.expected, self.times, (FIRST_NUMBER, FIRST_NUMBER + entries - 1)
+        )
+
+
+_REGISTERED = {
+    "document_entry": 1, "submission_set": 1, "association": 1, "object_locator": 3, "unique_id_locator": 2,
+    "audit_event": 1,
+}  # fmt: skip
+
+BENCHES = (
+    Bench(
+        "iti42", "ITI-42, 9 KB: one entry with set and association", 0.22, 0.32, messages.register, _REGISTERED,
+        writes=True,
+    ),
+    Bench(
+        "iti18_leaf", "ITI-18 FindDocuments, 10 LeafClass", 0.22, 0.32,
+        lambda i: messages.find_documents(i, "LeafClass"), {"audit_event": 1}, {"document_entry": 10},
+        expected="<rim:ExtrinsicObject", times=10,
+    ),
+    Bench(
+        "iti18_ref", "ITI-18 FindDocuments, 10 ObjectRef", 0.13, 0.20,
+        lambda i: messages.find_documents(i, "ObjectRef"), {"audit_event": 1}, {"document_entry": 10},
+        expected="<rim:ObjectRef", times=10,
+    ),
+    Bench(
+        "iti43", "ITI-43, one document of 100 KB", 0.12, 0.18, messages.retrieve, {"audit_event": 1},
+        {"stored_document": 1}, expected="</ClinicalDocument>",
+    ),
+    Bench(
+        "iti41", "ITI-41, one document of 100 KB", 0.15, 0.28, messages.provide, _REGISTERED | {"stored_document": 1},
+        writes=True, appends=True,
+    ),
+)  # fmt: skip
+
+
+@dataclass
+class Row:
+    """A result."""
+
+    name: str
+    what: str
+    value: float
+    unit: str
+    reference: float
+    ratio: float
+    least: float | None
+    aim: float | None
+    met: bool
+    aim_met: bool | None
+    at_most: float | None = None  # the ratio is limited from above
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Runner:
+    """Measures rows on one node."""
+
+    def __init__(self, node: Node, entries: int, *, seconds: float, runs: int, tell: Callable[[str], None]) -> None:
+        self._node = node
+        self._entries = entries
+        self._seconds = seconds
+        self._runs = runs
+        self._tell = tell
+        self._seed = 0
+        self._folder = node.folder
+
+    async def measure(self, bench: Bench) -> Row:
+        """Checks both sides, then runs them in turn."""
+        script = None if bench.appends else await reference_script(self._node, bench, self._entries)
+        self._tell(f"{bench.name}: warming up and checking")
+        warm = max(1.0, self._seconds / 2)
+        self._check_server(bench, warm)
+        if script is not None:
+            self._check_reference(bench, script)
+            reference.run(self._node.dsn, script, self._folder, warm)
+        self._execute("CHECKPOINT")
+        references: list[float] = []
+        servers: list[load.Measured] = []
+        shares: list[dict[str, float]] = []
+        lags: list[float] = []
+        loads: list[float] = []
+        for number in range(self._runs):
+            self._tell(f"{bench.name}: run {number + 1} of {self._runs}")
+            references.append(self._reference(script))
+            measured, share = self._server(bench)
+            servers.append(measured)
+            shares.append(share)
+            lags.append(self._node.loop_lag_s())
+            loads.append(machine.load_average())
+        ratios = [s.rate / r for s, r in zip(servers, references, strict=True)]
+        middle = statistics.median
+        ratio = middle(ratios)
+        return Row(
+            name=bench.name,
+            what=bench.what,
+            value=round(middle(s.rate for s in servers), 1),
+            unit="1/s",
+            reference=round(middle(references), 1),
+            ratio=round(ratio, 4),
+            least=bench.least,
+            aim=bench.aim,
+            met=ratio >= bench.least,
+            aim_met=ratio >= bench.aim,
+            details={
+                "ratios": [round(r, 4) for r in ratios],
+                "values": [round(s.rate, 1) for s in servers],
+                "references": [round(r, 1) for r in references],
+                "p50_ms": round(middle(s.p50_ms for s in servers), 2),
+                "p95_ms": round(middle(s.p95_ms for s in servers), 2),
+                "p99_ms": round(middle(s.p99_ms for s in servers), 2),
+                "worker_resident_mib": round(self._node.resident_bytes() / 2**20, 1),
+                "loop_lag_ms": round(max(lags) * 1000, 1),
+                # Processor time of one second, in seconds: what a request costs and where.
+                "cpu": {who: round(middle(s[who] for s in shares), 2) for who in shares[0]},
+                "request_bytes": len(bench.message(self._node.identity).http()),
+                "answer_bytes": round(servers[0].answer_bytes),
+                "reference_changed": script.changed if script is not None else [],
+                "load_average": loads,
+            },
+        )
+
+    # one side -------------------------------------------------------------------------------------------------------
+
+    def _reference(self, script: Script | None) -> float:
+        if script is None:
+            return append.run(self._folder, messages.document(0), self._seconds)
+        return reference.run(self._node.dsn, script, self._folder, self._seconds).rate
+
+    def _server(self, bench: Bench) -> tuple[load.Measured, dict[str, float]]:
+        """A run without a look at the answers; that all were Success is read from the audit."""
+        mark = self._audit_mark()
+        before, began = self._node.cpu_s(), time.monotonic()
+        measured = self.send(bench, self._seconds)
+        took, after = time.monotonic() - began, self._node.cpu_s()
+        time.sleep(0.1)  # the last requests of wrk are still being answered
+        good, all_ = self._audited(mark)
+        if good != all_ or not measured.requests <= good <= measured.requests + 2 * load.CONNECTIONS:
+            raise RuntimeError(f"{bench.name}: {measured.requests} answers, {good} of {all_} audit rows say success")
+        share = {who: (after[who] - before[who]) / took for who in after} | {"client": measured.cpu_s / took}
+        return measured, share
+
+    def send(self, bench: Bench, seconds: float, *, check: bool = False, connections: int = load.CONNECTIONS) -> load.Measured:
+        self._seed += 1
+        seed = int(time.time()) % 600 * 1000 + self._seed  # no run of an earlier start on the same data has it
+        what = bench.load(self._node.identity, self._entries)
+        return load.run(self._node.url, what, self._folder, seconds, seed=seed, check=check, connections=connections)
+
+    # that both do what they should ----------------------------------------------------------------------------------
+
+    def _check_server(self, bench: Bench, seconds: float) -> None:
+        """Looks at every answer, and counts what was stored."""
+        before = self._counts(bench)
+        requests = self.send(bench, seconds, check=True).requests
+        time.sleep(0.2)
+        added = self._added(bench, before)
+        audited = added["audit_event"]
+        expected = {table: audited * rows for table, rows in bench.stored.items()}
+        if added != expected or not requests <= audited <= requests + 2 * load.CONNECTIONS:
+            raise RuntimeError(f"{bench.name}: {requests} requests stored {added}")
+
+    def _check_reference(self, bench: Bench, script: Script) -> None:
+        """Counts what the reference stores and fetches."""
+        before, fetched = self._counts(bench), self._fetched(bench)
+        done = reference.run(self._node.dsn, script, self._folder, 0, transactions=_CHECK_TRANSACTIONS).transactions
+        added = self._added(bench, before)
+        if added != {table: done * rows for table, rows in bench.stored.items()}:
+            raise RuntimeError(f"{bench.name}: {done} transactions of the reference stored {added}")
+        after = self._fetched(bench)
+        for table, rows in bench.read.items():
+            if after[table] - fetched[table] < done * rows:
+                raise RuntimeError(f"{bench.name}: the reference fetched too few rows of {table}")
+
+    def _counts(self, bench: Bench) -> dict[str, int]:
+        with psycopg.connect(self._node.dsn) as connection:
+            return {t: _one(connection, f"SELECT count(*) FROM {t}") for t in bench.stored}
+
+    def _added(self, bench: Bench, before: dict[str, int]) -> dict[str, int]:
+        return {table: count - before[table] for table, count in self._counts(bench).items()}
+
+    def _fetched(self, bench: Bench) -> dict[str, int]:
+        with psycopg.connect(self._node.dsn) as connection:
+            return {
+                t: _one(
+                    connection,
+                    f"SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables "
+                    f"WHERE relname = '{t}'",
+                )
+                for t in bench.read
+            }
+
+    def _audit_mark(self) -> int:
+        with psycopg.connect(self._node.dsn) as connection:
+            return _one(connection, "SELECT coalesce(max(audit_id), 0) FROM audit_event")
+
+    def _audited(self, mark: int) -> tuple[int, int]:
+        with psycopg.connect(self._node.dsn) as connection:
+            found = connection.execute(
+                "SELECT count(*) FILTER (WHERE outcome = 0), count(*) FROM audit_event WHERE audit_id > %s", [mark]
+            ).fetchone()
+        return found or (0, 0)
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self._node.dsn, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+def _one(connection: psycopg.Connection[Any], query: str) -> int:
+    found = connection.execute(query.encode()).fetchone()
+    return int(found[0]) if found else 0
+
+
+async def reference_script(node: Node, bench: Bench, entries: int) -> Script:
+    """What pgbench runs for a row: the batches of one real request."""
+    what = bench.load(node.identity, entries)
+    patient = what.patients[0] + 1
+    number = what.numbers[0] + ENTRIES_PER_PATIENT + 1 if what.numbers else _RECORDED_NUMBER + time.time_ns() // 1000
+    async with recorder(node.settings) as recording:
+        batches = await recording.record(bench.message(node.identity), patient, number)
+    return reference.script(
+        batches, patient=patient, number=number, patients=what.patients, numbers=what.numbers or _NEW_NUMBERS
+    )
+
+
+def folder_of(base: Path, entries: int) -> Path:
+    """Of the node that has so many entries."""
+    return base / f"node-{entries}"

@@ -1,0 +1,225 @@
+"""Hands documents in, several at a time, so that it can be repeated: what is registered already is left alone.
+
+Theory of operation. First one question for all documents tells which are registered. Then each document's patient is
+announced (ITI-8) and their affinity-domain id learnt (ITI-9), once for a patient; the document is provided (ITI-41).
+A document that replaces another of the same run waits for it: the run is ordered so that the one waited for is always
+taken up earlier, and nobody waits in vain. Nothing is kept here between runs; the registry is the only memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from obieg.domain.documents import AvailabilityStatus, DocumentEntry
+from obieg.domain.problems import Problem, RetryLater
+from obieg.mapping.pik import Described, submission
+from obieg.ops.exchange import Exchange
+from obieg.protocol import Content
+
+JOBS = 4  # documents at a time
+ATTEMPTS_MAX = 4
+PAUSE_S = 0.5  # before the second attempt; doubled from attempt to attempt
+
+T = TypeVar("T")
+
+
+class Outcome(StrEnum):
+    """What became of a document."""
+
+    NEW = "new"
+    REPLACED = "replaced"  # an earlier version
+    SKIPPED = "skipped"  # registered already
+    REFUSED = "refused"
+    LEFT = "left"  # not tried: the run was interrupted
+
+
+class Item(NamedTuple):
+    """A document to be handed in; its entry lacks only the patient id."""
+
+    name: str  # for people: the file
+    described: Described
+    content: Content
+
+
+class Result(NamedTuple):
+    """What became of one document, and why."""
+
+    name: str
+    outcome: Outcome
+    reason: str = ""
+
+
+class Submitter:
+    """Hands in the items of one run."""
+
+    def __init__(
+        self, exchange: Exchange, *, jobs: int = JOBS, done: Callable[[Result], None] = lambda _: None
+    ) -> None:
+        """``done`` is told of every document as soon as it is decided."""
+        self._exchange = exchange
+        self._jobs = jobs
+        self._done = done
+        self._patients: dict[tuple[str, ...], asyncio.Task[str]] = {}
+        self._ended: dict[str, asyncio.Event] = {}  # by uniqueId, of this run
+        self._results: list[Result] = []
+        self.stopping = False  # set it to end after the documents that are under way
+
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
+        """What became of each. Raises RetryLater when the registry cannot even be asked what is there."""
+        ordered = list(self._ordered(items))
+        registered = await self._exchange.registered([_unique_id(item) for item in ordered])
+        self._ended = {_unique_id(item): asyncio.Event() for item in ordered}
+        queue = iter(ordered)
+
+        async def work() -> None:
+            for item in queue:
+                if self.stopping:
+                    self._decide(item, Outcome.LEFT)
+                else:
+                    await self._handle(item, registered.get(_unique_id(item), []))
+                self._ended[_unique_id(item)].set()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._jobs):
+                    group.create_task(work())
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+        return self._results
+
+    def _decide(self, item: Item, outcome: Outcome, reason: str = "") -> None:
+        result = Result(item.name, outcome, reason)
+        self._results.append(result)
+        self._done(result)
+
+    def _ordered(self, items: Sequence[Item]) -> Iterable[Item]:
+        """Every uniqueId once, what is replaced before what replaces it."""
+        first: dict[str, Item] = {}
+        for item in items:
+            earlier = first.setdefault(_unique_id(item), item)
+            if earlier is item:
+                continue
+            if earlier.described.entry.hash == item.described.entry.hash:
+                self._decide(item, Outcome.SKIPPED, f"the same document as {earlier.name}")
+            else:
+                self._decide(item, Outcome.REFUSED, f"another document than {earlier.name}, with the same uniqueId")
+        placed: set[str] = set()
+        for start in first:
+            stack = [start]
+            while stack:
+                unique_id = stack[-1]
+                before = [
+                    r for r in first[unique_id].described.replaces if r in first and r not in placed and r not in stack
+                ]
+                if before and unique_id not in placed:
+                    stack.append(before[0])
+                    continue
+                stack.pop()
+                if unique_id not in placed:
+                    placed.add(unique_id)
+                    yield first[unique_id]
+
+    async def _handle(self, item: Item, registered: Sequence[DocumentEntry]) -> None:
+        entry = item.described.entry
+        if registered:
+            if any(r.hash in (None, entry.hash) for r in registered):
+                self._decide(item, Outcome.SKIPPED, "registered already")
+            else:
+                self._decide(item, Outcome.REFUSED, "registered already with other content: it needs its own uniqueId")
+            return
+        try:
+            self._decide(item, *await self._provide(item))
+        except Problem as problem:
+            said = dict.fromkeys(": ".join(filter(None, (f.location, f.detail or f.code))) for f in problem.findings)
+            self._decide(item, Outcome.REFUSED, "; ".join(said))
+        except RetryLater as error:
+            self._decide(item, Outcome.REFUSED, f"no answer, try again: {error}")
+
+    async def _provide(self, item: Item) -> tuple[Outcome, str]:
+        described = item.described
+        patient_id = await self._patient(described.entry)
+        replaced, missing = await self._replaced(described)
+        entry = replace(
+            described.entry,
+            patient_id=patient_id,
+            source_patient_id=described.entry.source_patient_id or patient_id,
+        )
+        described = Described(entry, replace(described.submission_set, patient_id=patient_id), described.replaces)
+        message = submission(described, new_uuid=uuid.uuid4, replaced=replaced)
+        await _patiently(lambda: self._exchange.provide(message, {entry.entry_uuid: item.content}))
+        note = f"replaces {', '.join(missing)}, which is not registered here" if missing else ""
+        return (Outcome.REPLACED if replaced else Outcome.NEW), note
+
+    async def _replaced(self, described: Described) -> tuple[list[str], list[str]]:
+        """The entryUUIDs of the approved versions that the document replaces, and the uniqueIds nobody knows."""
+        own = described.entry.unique_id
+        wanted = [unique_id for unique_id in described.replaces if unique_id != own]
+        for unique_id in wanted:
+            if unique_id in self._ended:
+                await self._ended[unique_id].wait()
+        if not wanted:
+            return [], []
+        found = await _patiently(lambda: self._exchange.registered(wanted))
+        approved = [
+            entry.entry_uuid
+            for unique_id in wanted
+            for entry in found.get(unique_id, ())
+            if entry.availability_status is AvailabilityStatus.APPROVED
+        ]
+        if found and not approved:
+            raise Problem.of(
+                "XDSReplaceFailed",
+                "what it replaces has been replaced already by another document; say which of them is to stand",
+                ", ".join(found),
+            )
+        return approved, [unique_id for unique_id in wanted if unique_id not in found]
+
+    async def _patient(self, entry: DocumentEntry) -> str:
+        """The patient's id in the affinity domain; each patient is announced once in a run."""
+        info = tuple(line for line in entry.source_patient_info if line != "PID-8|U")
+        task = self._patients.get(info)
+        if task is None:
+            task = self._patients[info] = asyncio.create_task(_patiently(lambda: self._announced(info)))
+        return await asyncio.shield(task)
+
+    async def _announced(self, info: tuple[str, ...]) -> str:
+        identifiers = [line.removeprefix("PID-3|") for line in info if line.startswith("PID-3|")]
+        if not identifiers:
+            raise Problem.of(
+                "XDSUnknownPatientId",
+                "the document names no patient: say who it is with --patient-id 'number^^^&OID&ISO'",
+            )
+        known = await self._exchange.affinity_domain_id(identifiers[0])
+        if known is not None and len(info) == 1:  # nothing that the index could learn
+            return known
+        await self._exchange.announce(info, known=known is not None)
+        found = known or await self._exchange.affinity_domain_id(identifiers[0])
+        if found is None:
+            raise Problem.of("XDSUnknownPatientId", "the patient index took the patient and does not know them")
+        return found
+
+
+async def _patiently(act: Callable[[], Awaitable[T]]) -> T:
+    """Repeats what the other side could not do just now."""
+    pause = PAUSE_S
+    for _ in range(ATTEMPTS_MAX - 1):
+        try:
+            return await act()
+        except RetryLater:
+            pass
+        except Problem as problem:
+            if not all(f.code.endswith("Busy") for f in problem.findings):
+                raise
+        await asyncio.sleep(pause)
+        pause *= 2
+    return await act()
+
+
+def _unique_id(item: Item) -> str:
+    return item.described.entry.unique_id or ""

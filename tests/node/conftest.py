@@ -1,0 +1,169 @@
+"""Real nodes as processes of their own, and a peer to talk to them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import peer
+import pytest
+from lxml import etree
+
+from obieg.domain.affinity_domain import polish_document
+from obieg.ops import settings as node_settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHARED = REPOSITORY.parent / "shared"
+KIT_CODES = SHARED / "nistkit" / "kit" / "affinity_domain_codes.json"
+XSD_FOLDER = SHARED / "data" / "ihe" / "ipf-wsdl" / "commons" / "ihe" / "xds" / "src" / "main" / "resources" / "wsdl"
+START_TIME_S = 60
+STOP_TIME_S = 60
+_LOGS: list[Path] = []
+
+
+@contextmanager
+def running(folder: Path, *arguments: str | Path) -> Iterator[dict[str, str]]:
+    """``obieg ARGUMENTS`` until the end of the block; its ready file."""
+    ready, log = folder / "ready.json", folder / "node.log"
+    _LOGS.append(log)
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "obieg", *map(str, arguments), "--ready-file", str(ready)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env=peer.free_environment()
+        )
+    try:
+        peer.wait_for(lambda: ready.exists() or process.poll() is not None, START_TIME_S)
+        assert process.poll() is None, log.read_text()
+        yield json.loads(ready.read_text())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            status = process.wait(STOP_TIME_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+    assert status == 0, log.read_text()[-4000:]
+    assert "Traceback" not in log.read_text(), log.read_text()[-8000:]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    """What the nodes said last stands beside a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for log in _LOGS:
+            if log.exists():
+                report.sections.append((f"log of {log.parent.name}", log.read_text("utf-8", "replace")[-4000:]))
+
+
+def xds_schema() -> etree.XMLSchema:
+    """The official schemas of ebRS 3.0 and XDS.b as one."""
+    main = XSD_FOLDER / "schema" / "IHE" / "IHEXDSB.xsd"
+    document = etree.parse(main)
+    # It shares its namespace with a schema that only another one imports; libxml2 loads one schema for a namespace.
+    document.getroot().insert(
+        0, etree.Element("{http://www.w3.org/2001/XMLSchema}include", schemaLocation=(main.parent / "xcf.xsd").as_uri())
+    )
+    return etree.XMLSchema(document)
+
+
+@pytest.fixture(scope="session")
+def _validate() -> Iterator[None]:
+    """Every answer that a test gets is checked against the official schemas, where they are."""
+    if not XSD_FOLDER.is_dir():
+        yield
+        return
+    schema = xds_schema()
+
+    def validate(body: Any) -> None:
+        if body.tag != f"{{{peer.SOAP}}}Fault":
+            assert schema.validate(body), (schema.error_log.last_error, etree.tostring(body)[:3000])
+
+    peer.VALIDATE.append(validate)
+    yield
+    peer.VALIDATE.remove(validate)
+
+
+def codes_of(path: Path | None) -> peer.Codes:
+    """The codes of a file, or the Polish ones."""
+    return peer.Codes(polish_document() if path is None else json.loads(path.read_text()))
+
+
+@pytest.fixture(scope="session")
+def lab_codes() -> Path | None:
+    """The test suite's affinity domain where it is there, else the Polish one."""
+    return KIT_CODES if KIT_CODES.exists() else None
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, lab_codes: Path | None, _validate: None) -> Iterator[dict[str, str]]:
+    """The ready file of ``obieg lab``, one for all tests."""
+    folder = tmp_path_factory.mktemp("lab")
+    codes = ("--codes", lab_codes) if lab_codes else ()
+    with running(folder, "lab", *codes, "--data", folder / "data") as endpoints:
+        yield endpoints
+
+
+@pytest.fixture(scope="session")
+def node(lab: dict[str, str], lab_codes: Path | None) -> Iterator[peer.Node]:
+    """A peer of the laboratory node."""
+    found = peer.Node(lab, codes_of(lab_codes))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def polish_node(tmp_path_factory: pytest.TempPathFactory, _validate: None) -> Iterator[peer.Node]:
+    """A laboratory node with the Polish affinity domain."""
+    folder = tmp_path_factory.mktemp("polish-lab")
+    with running(folder, "lab", "--data", folder / "data") as endpoints:
+        found = peer.Node(endpoints, codes_of(None))
+        yield found
+        found.close()
+
+
+MakeNode = Callable[..., peer.Node]
+
+
+@pytest.fixture(scope="module")
+def make_node(
+    tmp_path_factory: pytest.TempPathFactory, lab_codes: Path | None, _validate: None
+) -> Iterator[MakeNode]:
+    """Starts nodes from a settings file of their own; they stop with the module."""
+    with ExitStack() as stack:
+
+        def make(name: str, **tables: Any) -> peer.Node:
+            folder = tmp_path_factory.mktemp(name)
+            affinity = {**({"codes": lab_codes} if lab_codes else {}), **tables.pop("affinity_domain", {})}
+            text = node_settings.write_commented(
+                "region",
+                lab=True,
+                name=name,
+                data_dir=".",
+                http={"host": "127.0.0.1", "port": 0},
+                mllp={"host": "127.0.0.1", "port": 0},
+                identity={
+                    "home_community_id": node_settings.new_oid(),
+                    "repository_unique_id": node_settings.new_oid(),
+                    "assigning_authority": node_settings.new_oid(),
+                },
+                affinity_domain=affinity,
+                **{"workers": 1, **tables},
+            )
+            data = folder / "data"
+            data.mkdir()
+            (data / "settings.toml").write_text(text)
+            endpoints = stack.enter_context(running(folder, "serve", "--settings", data / "settings.toml"))
+            found = peer.Node(endpoints, codes_of(lab_codes))
+            stack.callback(found.close)
+            return found
+
+        yield make
