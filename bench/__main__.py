@@ -68,9 +68,7 @@ def main() -> int:
             with _loaded(base, small, 0, console) as first, _loaded(base, large, 0, console) as second:
                 described = described or machine.describe(first.dsn)
                 try:
-                    rows += scale.measure(
-                        first, second, seconds=given.seconds, runs=given.runs, tell=_teller(console)
-                    )
+                    rows += scale.measure(first, second, seconds=given.seconds, runs=given.runs, tell=_teller(console))
                 except (RuntimeError, OSError) as error:
                     console.print(f"[red]scale could not be measured:[/] {error}", highlight=False)
                     failed = True
@@ -107,7 +105,12 @@ def _loaded(base: Path, entries: int, documents: int, console: Console) -> Itera
 
 
 async def _load(node: Node, entries: int, documents: int, console: Console) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"loading {entries:,} entries", total=dataset.rows_of(entries, documents))
         dataset.load_patients(node.dsn, node.identity, entries)

@@ -36,7 +36,11 @@ _FIRST_SENT_NUMBER = 2 * 10**17
 
 # The 24 characters that the UUIDs of one submission share; the rest tells entry, set and association apart.
 _UUID_MARK = b"0a1b2c3d-4e5f-4a6b-8c7d-"
-_TAILS = {"insert_document_entry": b"00000000000e", "insert_submission_set": b"00000000000d", "insert_association": b"00000000000a"}
+_TAILS = {
+    "insert_document_entry": b"00000000000e",
+    "insert_submission_set": b"00000000000d",
+    "insert_association": b"00000000000a",
+}
 _ENTRY, _SET, _ASSOCIATION = _TAILS.values()
 _KEY_MARK = b"7777777777777777"
 _MARKS = (_UUID_MARK, NUMBER_MARK.encode(), PATIENT_MARK.encode(), _KEY_MARK)

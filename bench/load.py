@@ -39,7 +39,9 @@ class Measured:
     cpu_s: float
 
 
-def run(url: str, load: Load, folder: Path, seconds: float, *, seed: int, check: bool, connections: int = CONNECTIONS) -> Measured:
+def run(
+    url: str, load: Load, folder: Path, seconds: float, *, seed: int, check: bool, connections: int = CONNECTIONS
+) -> Measured:
     """Runs wrk. Raises RuntimeError when an answer is not what it should be; all are looked at with ``check``."""
     path = folder / "request.http"
     text = load.message.http()
@@ -51,10 +53,17 @@ def run(url: str, load: Load, folder: Path, seconds: float, *, seed: int, check:
     else:
         first, last = load.numbers
         numbers = [f"{first:018}"[:6], str(first % 10**12), str(last % 10**12)]
-    arguments = [str(path), *map(str, load.patients), *numbers, str(seed), load.expected if check else "", str(load.times)]
+    arguments = [
+        str(path),
+        *map(str, load.patients),
+        *numbers,
+        str(seed),
+        load.expected if check else "",
+        str(load.times),
+    ]
     command = [
-        "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{max(1, round(seconds))}s", "--timeout", "20s",
-        "--script", str(_SCRIPT), url, "--", *arguments,
+        "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{max(1, round(seconds))}s",
+        "--timeout", "20s", "--script", str(_SCRIPT), url, "--", *arguments,
     ]  # fmt: skip
     before = os.times()
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from obieg.domain.affinity_domain import polish
 from obieg.domain.documents import Association, AssociationType, Author, Code, DocumentEntry, Submission, SubmissionSet
 from obieg.mapping.ebrim import ENTRY_TYPES, RIM, IdSource
-from obieg.mapping.ebrs import LCM, QUERY, XDSB, write_submit_objects
+from obieg.mapping.ebrs import QUERY, XDSB, write_submit_objects
 from obieg.protocol import SoapBinding
 from obieg.transactions import TRANSACTIONS
 from obieg.wire import mime, soap
@@ -134,7 +134,10 @@ def _new_id() -> IdSource:
 def _soap(transaction: str, body: bytes) -> Message:
     binding = _BINDINGS[transaction]
     envelope = soap.write_envelope(
-        binding.action, body, message_id="urn:uuid:0f5a6bb2-3c7e-4d0a-9d5c-52b1c7c5a1e4", to="http://registry.example.org"
+        binding.action,
+        body,
+        message_id="urn:uuid:0f5a6bb2-3c7e-4d0a-9d5c-52b1c7c5a1e4",
+        to="http://registry.example.org",
     )
     content_type = f'{soap.SOAP_TYPE}; charset=UTF-8; action="{binding.action}"'
     return Message(f"/services/{binding.endpoint}", content_type, envelope)
@@ -202,7 +205,8 @@ def provide(identity: Identity, variant: int = 0) -> Message:
     body = (
         f'<x:ProvideAndRegisterDocumentSetRequest xmlns:x="{XDSB}">'.encode()
         + submit
-        + f'<x:Document id="document"><xop:Include xmlns:xop="{soap.XOP}" href="cid:document@bench"/></x:Document>'.encode()
+        + b'<x:Document id="document">'
+        + f'<xop:Include xmlns:xop="{soap.XOP}" href="cid:document@bench"/></x:Document>'.encode()
         + b"</x:ProvideAndRegisterDocumentSetRequest>"
     )
     return _package(_soap("ITI-41", body), (("document@bench", document(variant)),))

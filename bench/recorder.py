@@ -55,7 +55,9 @@ async def recorder(settings: Settings) -> AsyncIterator[Recorder]:
     try:
         with mock.patch.object(Link, "run", recording):
             transport = httpx.ASGITransport(app=node.asgi, client=("127.0.0.1", 12345))
-            async with httpx.AsyncClient(transport=transport, base_url=settings.http.public_url or "http://localhost") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url=settings.http.public_url or "http://localhost"
+            ) as client:
                 yield Recorder(client, batches)
     finally:
         await node.close()

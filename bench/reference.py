@@ -1,7 +1,7 @@
 """The reference: pgbench sending the batches that the node sends, byte for byte where pgbench can.
 
-A batch becomes one ``\\startpipeline … \\endpipeline``, which is what it is on the node's own connection: one round trip
-and one implicit transaction. The text of a statement is the node's; a value that must differ from transaction to
+A batch becomes one ``\\startpipeline … \\endpipeline``, which is what it is on the node's own connection: one round
+trip and one implicit transaction. The text of a statement is the node's; a value that must differ from transaction to
 transaction is a pgbench variable, or, where pgbench's variables cannot have the form (it knows only numbers), an
 expression around one. Everything else is bound as the node bound it.
 """
@@ -48,14 +48,18 @@ class Script:
 
     @property
     def text(self) -> str:
-        head = [
-            f"\\set patient random({self.patients[0]}, {self.patients[1]})",
-            f"\\set patient_key :patient * {KEY_FACTOR}",
-            f"\\set number random({self.numbers[0]}, {self.numbers[1]})",
+        drawn = {
+            "patient": f"random({self.patients[0]}, {self.patients[1]})",
+            "patient_key": f":patient * {KEY_FACTOR}",
+            "number": f"random({self.numbers[0]}, {self.numbers[1]})",
             # 16 hexadecimal digits, the first of them 1 to 7.
-            *(f"\\set {name} random({1 << 60}, {(1 << 63) - 1})" for name in self._uuids.values()),
-        ]
-        return "\n".join([*head, *self.lines, ""])
+            **dict.fromkeys(self._uuids.values(), f"random({1 << 60}, {(1 << 63) - 1})"),
+        }
+        body = "\n".join(self.lines)
+        used = set(_VARIABLE.findall(body))
+        if ":patient_key" in used:
+            used.add(":patient")
+        return "\n".join([*(f"\\set {n} {e}" for n, e in drawn.items() if f":{n}" in used), body, ""])
 
     def add(self, batch: Batch) -> None:
         self.lines.append("\\startpipeline")

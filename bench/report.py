@@ -20,7 +20,20 @@ def write(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> None:
 
 def show(rows: Sequence[Row], machine: dict[str, Any], console: Console) -> None:
     table = Table(title="obieg beside its references")
-    for heading in ("bench", "value", "reference", "ratio", "least", "aim", "p50", "p95", "p99", "RSS", "lag", "CPU w+p+c"):
+    for heading in (
+        "bench",
+        "value",
+        "reference",
+        "ratio",
+        "least",
+        "aim",
+        "p50",
+        "p95",
+        "p99",
+        "RSS",
+        "lag",
+        "CPU w+p+c",
+    ):
         table.add_column(heading, justify="left" if heading == "bench" else "right", no_wrap=True)
     for row in rows:
         d = row.details

@@ -35,7 +35,9 @@ class Bench:
     aim: float
     message: Callable[[Identity], Message]
     stored: dict[str, int]  # table -> rows that one request adds
-    read: dict[str, int] = field(default_factory=dict)  # table -> rows that one request fetches, where that is the point
+    read: dict[str, int] = field(
+        default_factory=dict
+    )  # table -> rows that one request fetches, where that is the point
     expected: str = "RegistryResponse"
     times: int = 1
     writes: bool = False
@@ -186,7 +188,9 @@ class Runner:
         share = {who: (after[who] - before[who]) / took for who in after} | {"client": measured.cpu_s / took}
         return measured, share
 
-    def send(self, bench: Bench, seconds: float, *, check: bool = False, connections: int = load.CONNECTIONS) -> load.Measured:
+    def send(
+        self, bench: Bench, seconds: float, *, check: bool = False, connections: int = load.CONNECTIONS
+    ) -> load.Measured:
         self._seed += 1
         seed = int(time.time()) % 600 * 1000 + self._seed  # no run of an earlier start on the same data has it
         what = bench.load(self._node.identity, self._entries)

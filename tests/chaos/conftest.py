@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "node"))
 
-from pair import Pair  # noqa: E402 - after the path
+from pair import Pair
 
 
 @pytest.fixture(scope="module")

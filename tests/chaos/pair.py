@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import random
 import signal
@@ -145,10 +146,26 @@ class Process:
         kill(pid)
         peer.wait_for(lambda: not alive(pid))
 
-    def answers(self) -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://{HOST}:{self.port}/health", timeout=2).status_code == 200
-        return False
+    def kill_backend(self) -> None:
+        """One of the processes of PostgreSQL that serve the node."""
+
+        def one() -> int | None:
+            with contextlib.suppress(psycopg.Error):
+                rows = self.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'obieg' ORDER BY random()")
+                return rows[0][0] if rows else None
+            return None
+
+        kill(peer.wait_for(one))
+
+    def command(self, *arguments: str | Path) -> str:
+        """Runs ``obieg ARGUMENTS`` with the node's settings; what it said."""
+        done = subprocess.run(
+            [sys.executable, "-m", "obieg", *arguments, "--settings", self.settings],
+            check=False, capture_output=True, text=True, timeout=120, env=peer.free_environment(),
+        )  # fmt: skip
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        return said
 
     # what it keeps
 
@@ -157,7 +174,7 @@ class Process:
         return self._server.dsn
 
     def rows(self, query: str, *parameters: Any) -> list[Any]:
-        with psycopg.connect(self.dsn) as connection:
+        with psycopg.connect(self.dsn, connect_timeout=10) as connection:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def waiting(self) -> int:
@@ -175,9 +192,10 @@ def _is_worker(pid: int) -> bool:
 class Pair:
     """Both nodes and the link."""
 
-    def __init__(self, folder: Path, **region_tables: Any) -> None:
-        community, authority = node_settings.new_oid(), node_settings.new_oid()
-        region_repository, self.facility_repository = node_settings.new_oid(), node_settings.new_oid()
+    def __init__(self, folder: Path, like: Pair | None = None) -> None:
+        """``like``: the nodes whose names these have, too."""
+        self.identity = [node_settings.new_oid() for _ in range(4)] if like is None else like.identity
+        community, authority, region_repository, self.facility_repository = self.identity
         self.region = Process(
             folder / "region",
             "region",
@@ -191,7 +209,6 @@ class Pair:
                 {"name": "drugi szpital", "address": HOSPITAL_ADDRESS, "repository_unique_id": HOSPITAL_REPOSITORY},
                 {"name": "karmienie", "address": HOST, "repository_unique_id": "2.25.4712"},
             ],
-            **region_tables,
         )
         self.link_port = free_port()
         self.link = Link(self.link_port, (HOST, self.region.port))
@@ -249,7 +266,7 @@ class Peer(peer.Node):
     def __init__(self, endpoints: dict[str, str], address: str) -> None:
         super().__init__(endpoints, CODES)
         self.http.close()
-        self.http = httpx.Client(timeout=60, transport=httpx.HTTPTransport(local_address=address))
+        self.http = httpx.Client(timeout=60, transport=httpx.HTTPTransport(local_address=address, verify=False))
 
     def text(self, patient: str, content: bytes, **changes: Any) -> Any:
         """A plain text document."""
@@ -257,16 +274,12 @@ class Peer(peer.Node):
 
     def symbolic(self, patient: str, *contents: bytes) -> Sent:
         """An ITI-41 request whose ids are symbols, as most sources send them."""
-        entries = [
-            self.text(patient, c, id=f"Document{i:02}", repository="") for i, c in enumerate(contents, 1)
-        ]
+        entries = [self.text(patient, c, id=f"Document{i:02}", repository="") for i, c in enumerate(contents, 1)]
         members = [
             peer.association("HasMember", "SubmissionSet01", e.id, status="Original", id=f"as{i:02}")
             for i, e in enumerate(entries, 1)
         ]
-        return Sent(
-            self, self.submission(patient, *entries, id="SubmissionSet01", member=False, associations=members)
-        )
+        return Sent(self, self.submission(patient, *entries, id="SubmissionSet01", member=False, associations=members))
 
     def exactly(self, patient: str, *entries: Any, **more: Any) -> Sent:
         """An ITI-41 request with the ids of ``entries``."""
@@ -298,6 +311,12 @@ class Sent:
     @property
     def unique_ids(self) -> list[str]:
         return sorted(e.unique_id for e in self.submission.entries)
+
+    def by(self, node: Peer) -> Sent:
+        """The same request on another connection."""
+        found = copy.copy(self)
+        found.node = node
+        return found
 
     def send(self) -> peer.Answer:
         return self.node.post("repository", self._content, peer.package_type(self._action))

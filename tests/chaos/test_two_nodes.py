@@ -13,7 +13,7 @@ from typing import Any
 import peer
 import pytest
 from link_proxy import State
-from pair import FACILITY_ADDRESS, HOSPITAL_REPOSITORY, STRANGER_ADDRESS, Pair
+from pair import FACILITY_ADDRESS, HOSPITAL_REPOSITORY, STRANGER_ADDRESS, Pair, Process, Sent
 
 pytestmark = pytest.mark.node
 UNAVAILABLE = ["XDSRegistryNotAvailable"]
@@ -34,7 +34,7 @@ def some_bytes(size: int = 10_000) -> bytes:
     return os.urandom(size)
 
 
-def audits(node: Any, sent: Any, transaction: str, outcome: int = 0) -> int:
+def audits(node: Process, sent: Sent, transaction: str, outcome: int = 0) -> int:
     """How many audit rows speak of the submission."""
     unique_id = sent.submission.unique_id
     return int(
@@ -45,7 +45,7 @@ def audits(node: Any, sent: Any, transaction: str, outcome: int = 0) -> int:
     )  # fmt: skip
 
 
-def assert_whole(pair: Pair, sent: Any) -> None:
+def assert_whole(pair: Pair, sent: Sent) -> None:
     """The submission is found once, whole, and its documents are fetched from the facility as they were."""
     region, facility, patient = pair.at_region(), pair.at_facility(), sent.submission.patient
     assert region.unique_ids(patient) == sent.unique_ids
@@ -61,7 +61,7 @@ def assert_whole(pair: Pair, sent: Any) -> None:
         assert peer.slot_of(entry, "hash") == [hashlib.sha1(documents[unique_id]).hexdigest()]
 
 
-def assert_nowhere(pair: Pair, sent: Any) -> None:
+def assert_nowhere(pair: Pair, sent: Sent) -> None:
     assert pair.at_region().unique_ids(sent.submission.patient) == []
     assert pair.at_facility().retrieve(*sent.unique_ids).status == "Failure"
 
@@ -167,11 +167,8 @@ def test_the_same_request_on_many_connections_at_once(pair: Pair, patient: str) 
     for state, allowed in ((State.UP, {"Success"}), (State.CUT_ANSWERS, {"Failure"})):
         pair.link.state = state
         sent = peers[0].symbolic(one := pair.at_region().patient(), some_bytes())
-        ways = [type(sent).__new__(type(sent)) for _ in peers]
-        for way, by in zip(ways, peers, strict=True):
-            way.__dict__.update(sent.__dict__, node=by)
-        with ThreadPoolExecutor(len(ways)) as threads:
-            answers = list(threads.map(lambda way: way.send().status, ways))
+        with ThreadPoolExecutor(len(peers)) as threads:
+            answers = [answer.status for answer in threads.map(Sent.send, map(sent.by, peers))]
         assert set(answers) == allowed
         pair.link.state = State.UP
         pair.settled()
@@ -215,6 +212,25 @@ def test_what_the_registry_refuses_is_discarded(pair: Pair) -> None:
     assert late.send().status == "Success"
     assert at_once.send().status == "Success"
     assert pair.at_region().unique_ids(unknown) == sorted(late.unique_ids + at_once.unique_ids)
+
+
+def test_two_who_send_the_same_waiting_submission_at_once(pair: Pair) -> None:
+    """Both are refused; only the refusal of whoever took it last counts, and nothing is left behind."""
+    unknown = f"{peer.number()}^^^&{pair.region.endpoints['assigning_authority']}&ISO"
+    first = pair.at_facility().symbolic(unknown, some_bytes())
+    second = first.by(pair.at_facility())
+    pair.link.state = State.STALLED
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(first.send)
+        peer.wait_for(lambda: pair.facility.waiting() == 1)
+        two = threads.submit(second.send)
+        peer.wait_for(lambda: pair.facility.rows("SELECT attempts FROM pending_submission") == [(1,)])
+        pair.link.state = State.UP
+        codes = [one.result().codes, two.result().codes]
+    assert codes[1] == ["XDSUnknownPatientId"]
+    assert codes[0] in (UNAVAILABLE, ["XDSUnknownPatientId"])
+    assert pair.facility.waiting() == 0
+    assert_nowhere(pair, first)
 
 
 def test_a_refusal_leaves_the_document_of_another_submission(pair: Pair, patient: str) -> None:

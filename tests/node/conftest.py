@@ -149,7 +149,7 @@ def make_node(
                 name=name,
                 data_dir=".",
                 http={"host": "127.0.0.1", "port": 0},
-                mllp={"host": "127.0.0.1", "port": 0},
+                mllp={"host": "127.0.0.1", "port": 0, **tables.pop("mllp", {})},
                 identity={
                     "home_community_id": node_settings.new_oid(),
                     "repository_unique_id": node_settings.new_oid(),

@@ -288,6 +288,10 @@ class Submission:
     more_slots: str = ""
     member: bool = True
 
+    @property
+    def _members(self) -> list[Entry | Folder]:
+        return [*self.entries, *self.folders]
+
     def objects(self) -> str:
         own = self.id
         content_type = self.content_type or self.codes("contentTypeCode")
@@ -301,8 +305,10 @@ class Submission:
         )
         parts = [submission_set, *(e.xml() for e in self.entries), *(f.xml() for f in self.folders)]
         if self.member:
-            parts += [association("HasMember", own, e.id, status="Original") for e in self.entries]
-            parts += [association("HasMember", own, f.id) for f in self.folders]
+            # Always the same ids, so that the same submission can be sent again.
+            ids = {o.id: f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, own + self.unique_id + o.id)}" for o in self._members}
+            parts += [association("HasMember", own, e.id, status="Original", id=ids[e.id]) for e in self.entries]
+            parts += [association("HasMember", own, f.id, id=ids[f.id]) for f in self.folders]
         return "".join([*parts, *self.associations])
 
     def request(self) -> str:

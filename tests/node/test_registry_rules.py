@@ -295,8 +295,9 @@ def test_a_replacement_joins_the_folders_of_what_it_replaces(node: Node) -> None
         assert {e.get("id") for e in answer.entries} == {old.id, new.id}
         joined = [a for a in answer.associations if a.get("targetObject") == new.id]
         assert [a.get("sourceObject") for a in joined] == [folder.id]
-        held = node.query("GetSubmissionSetAndContents", XDSSubmissionSetEntryUUID=quoted(replacement.id)[1:-1])
-        assert joined[0].get("id") in held.ids
+        # The new membership belongs to the submission that caused it.
+        owners = node.query("GetAssociations", uuid=quoted(joined[0].get("id")))
+        assert [a.get("sourceObject") for a in owners.associations] == [replacement.id]
     answer = node.query("GetFoldersForDocument", XDSDocumentEntryEntryUUID=quoted(new.id)[1:-1])
     assert answer.ids == {one.id, two.id}
 

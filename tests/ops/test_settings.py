@@ -47,7 +47,7 @@ def test_defaults(tmp_path):
     ("role", "known"),
     [
         ("region", {"nodes": [{"name": "A", "address": "127.0.0.2", "repository_unique_id": "1.2.4"}]}),
-        ("facility", {"registry": URLS}),
+        ("facility", {"registry": URLS, "nodes": [{"name": "HIS", "address": "127.0.0.1"}]}),
     ],
 )
 def test_written_file_is_read_back(role, known, tmp_path):
@@ -109,7 +109,8 @@ def test_secrets_are_not_shown(tmp_path):
         ({**REGION, "role": "hospital"}, "role: "),
         ({**REGION, "registry": URLS}, "registry: a region is the registry itself"),
         ({**FACILITY, "registry": {}}, "registry: a facility needs"),
-        ({**FACILITY, "nodes": [{"name": "a", "address": "::1", "repository_unique_id": "1.2"}]}, "nodes: only a region"),
+        ({**FACILITY, "nodes": [{"name": "a", "address": ""}]}, "nodes.address: "),
+        ({**REGION, "nodes": [{"name": "a", "address": "::1", "repository_unique_id": "x"}]}, "nodes.repository_unique_id: "),
         ({**REGION, "nodes": [{"name": "a", "address": "no", "repository_unique_id": "1.2"}]}, "nodes.address: "),
         ({**REGION, "store": {"kind": "s3"}}, "store: kind s3 needs s3_url"),
         ({**REGION, "lab": True, "http": {"host": "0.0.0.0"}}, "lab: a laboratory proves nobody's identity"),

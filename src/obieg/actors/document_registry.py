@@ -84,7 +84,7 @@ class DocumentRegistry:
         fingerprint = hashlib.sha256(_encode(submission)).digest()
         final = with_final_ids(submission, self._new_uuid)
         references = _references(final)
-        replaced = tuple(a.target for a in final.associations if a.type.replaces)
+        replaced = tuple(a.target for a in final.associations if a.type.replaces and is_uuid_urn(a.target))
         uniques: list[str] = []
         looked_up = False  # whether what stands under the ids of the submission itself is read, too
         documents: tuple[StoredDocument, ...] | None = None

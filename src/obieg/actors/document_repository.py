@@ -34,8 +34,9 @@ from obieg.mapping.ebrim import IdSource
 from obieg.mapping.ebrs import write_submit_objects
 from obieg.protocol import Content, Context, RegistryClient
 
-# Whoever has taken a submission has this long to send it and to close it; longer than an outgoing call may take.
-LEASE_S = 40.0
+# Whoever has taken a submission is left alone with it for so long. An answer that takes longer may be overtaken by
+# another attempt, which does no harm; after a crash the submission waits no longer than this.
+LEASE_S = 10.0
 # Between two attempts of the background worker.
 PAUSE_S_MAX = 60.0
 # A submission that was refused at the very moment of its repetition is a new one when tried again.
@@ -207,7 +208,6 @@ class DocumentRepository:
             fingerprint,
             tuple(d.unique_id for d in stored),
             message,
-            self._registry_address,
         )
         for _ in range(HOLD_ATTEMPTS_MAX):
             try:
@@ -240,7 +240,7 @@ class DocumentRepository:
         """The registry's answer, by which the submission is closed now. Raises RetryLater when it still waits."""
         assert self._client is not None  # noqa: S101 - a repository has a registry or a client, wiring sees to it
         try:
-            findings = await self._client.register(pending.message, pending.registry)
+            findings = await self._client.register(pending.message, self._registry_address)
         except RetryLater as error:
             log.warning("the registry did not answer", submission=pending.submission_id, error=str(error))
             await self._store.postpone(pending, PAUSE_S_MAX, str(error))
@@ -271,7 +271,7 @@ class DocumentRepository:
                 outcome=Outcome.SUCCESS,
                 request_id=pending.submission_id,
                 source_user=self.repository_unique_id,
-                destination_user=pending.registry,
+                destination_user=self._registry_address,
                 objects=tuple(AuditObject("document", u) for u in pending.unique_ids),
             )
             findings = await self._send(pending, audit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
+OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z", re.ASCII)
 UUID_URN = re.compile(r"urn:uuid:[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 OID_LENGTH_MAX = 64  # ITI TF-3:4.2.3.1.7, OID
 

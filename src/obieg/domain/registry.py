@@ -141,7 +141,6 @@ class Pending(NamedTuple):
     fingerprint: bytes  # of the submission as received: by it a repetition is recognised
     unique_ids: tuple[str, ...]
     message: bytes
-    registry: str
     attempts: int = 0  # how often it was taken after the first attempt; only the latest may give it up
 
 

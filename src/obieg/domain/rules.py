@@ -7,6 +7,7 @@ Every rule is applied to every object and all findings are returned; rules that 
 from __future__ import annotations
 
 import re
+from calendar import isleap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -25,10 +26,10 @@ from obieg.domain.identifiers import OID, is_oid, is_uuid_urn, patient_id
 from obieg.domain.problems import Finding
 
 VALUE_LENGTH_MAX = 4096  # of any single metadata value; ITI TF-3:4.2.3.1.2 leaves it to the schema, databases do not
-_DTM = re.compile(r"\d{4}(\d\d(\d\d(\d\d(\d\d(\d\d)?)?)?)?)?\Z")
+_DTM = re.compile(r"\d{4}(\d\d(\d\d(\d\d(\d\d(\d\d)?)?)?)?)?\Z", re.ASCII)
 _SHA1 = re.compile(r"[0-9a-fA-F]{40}\Z")
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*\Z")  # RFC 5646
-_INT = re.compile(r"\d{1,18}\Z")
+_INT = re.compile(r"\d{1,18}\Z", re.ASCII)
 # The root is an OID or a UUID in OID form; the extension is free text (ITI TF-3:4.2.3.2.26).
 _UNIQUE_ID_LENGTH_MAX = 128
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -53,6 +54,8 @@ def is_dtm(value: str) -> bool:
     if length >= 6 and not 1 <= int(value[4:6]) <= 12:
         return False
     if length >= 8 and not 1 <= int(value[6:8]) <= _DAYS[int(value[4:6]) - 1]:
+        return False
+    if length >= 8 and value[4:8] == "0229" and not isleap(int(value[:4])):
         return False
     return not (
         (length >= 10 and int(value[8:10]) > 23)
@@ -220,18 +223,24 @@ def _objects(submission: Submission) -> Iterator[tuple[str, DocumentEntry | Subm
         yield "Association", association
 
 
+def _key(identifier: str) -> str:
+    """What is compared: UUIDs whatever their case, symbols as they are (ITI TF-3:4.2.3.1.5)."""
+    return identifier.lower() if identifier.startswith("urn:") else identifier
+
+
 def _check_identities(submission: Submission) -> Iterator[Finding]:
     ids: set[str] = set()
     unique_ids: set[str] = set()
     for kind, value in _objects(submission):
         where = f"{kind} {value.entry_uuid}"
+        key = _key(value.entry_uuid)
         if not value.entry_uuid:
             yield Finding("XDSRegistryMetadataError", "an object without an id", kind)
-        elif value.entry_uuid in ids:
+        elif key in ids:
             yield Finding("XDSRegistryMetadataError", "two objects have the same id", where)
         elif value.entry_uuid.startswith("urn:") and not is_uuid_urn(value.entry_uuid):
             yield Finding("XDSRegistryMetadataError", "the id is neither a symbol nor a UUID as urn:uuid:", where)
-        ids.add(value.entry_uuid)
+        ids.add(key)
         unique_id = getattr(value, "unique_id", None)
         if unique_id is not None:
             if unique_id in unique_ids:
@@ -252,21 +261,22 @@ def _check_patients(submission: Submission) -> Iterator[Finding]:
 
 
 def _check_associations(submission: Submission) -> Iterator[Finding]:
-    entries = {e.entry_uuid for e in submission.entries}
-    folders = {f.entry_uuid for f in submission.folders}
-    set_id = submission.submission_set.entry_uuid
+    entries = {_key(e.entry_uuid) for e in submission.entries}
+    folders = {_key(f.entry_uuid) for f in submission.folders}
+    set_id = _key(submission.submission_set.entry_uuid)
     members: set[str] = set()
     for association in submission.associations:
         where = f"Association {association.entry_uuid}"
         if not association.source or not association.target:
             yield Finding("XDSRegistryMetadataError", "sourceObject and targetObject are needed", where)
             continue
+        source, target = _key(association.source), _key(association.target)
         if association.type is AssociationType.HAS_MEMBER:
-            if association.source == set_id:
-                members.add(association.target)
+            if source == set_id:
+                members.add(target)
                 yield from _check_set_status(association, entries, folders, where)
         elif association.type.relates_documents:
-            if association.source not in entries and association.type is not AssociationType.IS_SNAPSHOT_OF:
+            if source not in entries and association.type is not AssociationType.IS_SNAPSHOT_OF:
                 yield Finding(
                     "XDSRegistryMetadataError",
                     f"the source of {association.type} must be a DocumentEntry of this submission",
@@ -284,15 +294,15 @@ def _check_associations(submission: Submission) -> Iterator[Finding]:
 
 
 def _check_set_status(association: Association, entries: set[str], folders: set[str], where: str) -> Iterator[Finding]:
-    status = association.submission_set_status
-    if association.target in entries:
+    status, target = association.submission_set_status, _key(association.target)
+    if target in entries:
         if status is None:
             yield Finding("XDSRegistryMetadataError", "SubmissionSetStatus is missing (ITI TF-3:4.2.2.1.1)", where)
         elif status != "Original":
             yield Finding(
                 "XDSRegistryMetadataError", f"SubmissionSetStatus of a new entry must be Original, is {status!r}", where
             )
-    elif association.target not in folders and status == "Original":
+    elif target not in folders and status == "Original":
         yield Finding(
             "XDSRegistryMetadataError",
             "SubmissionSetStatus Original names an object that is not in this submission; use Reference",

@@ -539,7 +539,7 @@ def write_submission(submission: Submission, new_id: IdSource) -> bytes:
                 render_folder(folder, new_id),
                 folder.availability_status,
                 home_attribute(folder.home_community_id),
-                folder.last_update_time or submission.submission_set.submission_time or "",
+                text(folder.last_update_time or submission.submission_set.submission_time or ""),
                 folder.version,
                 attribute(folder.patient_id or "").encode(),
             )

@@ -201,6 +201,12 @@ def _flat(given: Mapping[str, Groups], name: str) -> list[str] | None:
     return None if groups is None else [v for group in groups for v in group]
 
 
+def _patterns(given: Mapping[str, Groups], name: str) -> list[str] | None:
+    """Values with the wildcards % and _; a backslash, as HL7 v2 escapes have it, stands for itself."""
+    values = _flat(given, name)
+    return None if values is None else [v.replace("\\", "\\\\") for v in values]
+
+
 def _all_of(given: Mapping[str, Groups], name: str) -> list[str] | None:
     """AND of ORs as the statements take it: each group joined by the unit separator."""
     groups = given.get(name)
@@ -259,7 +265,7 @@ def _find_documents(given: Mapping[str, Groups]) -> dict[str, Any]:
         "service_start_to": _time(given, "XDSDocumentEntryServiceStartTimeTo"),
         "service_stop_from": _time(given, "XDSDocumentEntryServiceStopTimeFrom"),
         "service_stop_to": _time(given, "XDSDocumentEntryServiceStopTimeTo"),
-        "author_person": _flat(given, "XDSDocumentEntryAuthorPerson"),
+        "author_person": _patterns(given, "XDSDocumentEntryAuthorPerson"),
         "confidentiality_code": _all_of(given, "XDSDocumentEntryConfidentialityCode"),
         "event_code_list": _all_of(given, "XDSDocumentEntryEventCodeList"),
         "reference_id_list": _all_of(given, "XDSDocumentEntryReferenceIdList"),
@@ -295,7 +301,7 @@ def _find_submission_sets(given: Mapping[str, Groups]) -> dict[str, Any]:
         "submission_from": _time(given, "XDSSubmissionSetSubmissionTimeFrom"),
         "submission_to": _time(given, "XDSSubmissionSetSubmissionTimeTo"),
         "content_type_code": _flat(given, "XDSSubmissionSetContentType"),
-        "author_person": _flat(given, "XDSSubmissionSetAuthorPerson"),
+        "author_person": _patterns(given, "XDSSubmissionSetAuthorPerson"),
     }
 
 

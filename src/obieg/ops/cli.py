@@ -12,7 +12,16 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from obieg.ops import backup, commands_audit, commands_database, commands_node, commands_transactions, documents
+from obieg.ops import (
+    backup,
+    commands_audit,
+    commands_database,
+    commands_documents,
+    commands_node,
+    commands_transactions,
+    demo,
+    documents,
+)
 from obieg.ops.failure import Failure
 
 app = typer.Typer(
@@ -54,6 +63,8 @@ def show(failure: Failure) -> None:
 
 # One line for each group of commands: register(app) adds its commands.
 commands_node.register(app)
+demo.register(app)
+commands_documents.register(app)
 commands_database.register(app)
 commands_transactions.register(app)
 commands_audit.register(app)

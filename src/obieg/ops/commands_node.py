@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -20,6 +21,7 @@ from obieg.ops.supervisor import serve as run_node
 from obieg.ops.supervisor import write_atomically
 
 SETTINGS_NAME = "settings.toml"
+MLLP_PORT = 2575
 
 
 def register(app: typer.Typer) -> None:
@@ -57,9 +59,13 @@ def init(
             "repository_unique_id": node_settings.new_oid(),
             "assigning_authority": node_settings.new_oid(),
         },
-        registry={"register_url": f"{url}/services/register", "query_url": f"{url}/services/registry"},
+        registry={
+            "register_url": f"{url}/services/register",
+            "query_url": f"{url}/services/registry",
+            "mllp_address": f"{urlsplit(url).hostname}:{MLLP_PORT}",
+        },
         http={"port": 8080 if role == "region" else 8081},
-        mllp={"port": 2575 if role == "region" else 2576},
+        mllp={"port": MLLP_PORT},
     )
     write_atomically(path, text, mode=0o600)
     typer.echo(f"{path} is written. Its OIDs are new and nobody else's; put your own in their place if you have some")

@@ -1,4 +1,4 @@
-"""From a file on the disk to a document with its metadata: PIK HL7 CDA describes itself, of others somebody must tell."""
+"""From a file to a document with its metadata: PIK HL7 CDA describes itself, of other files somebody must tell."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def person(text: str) -> str:
     )
 
 
-def read(path: Path, told: Told, *, source_id: str) -> Item:
-    """The document in ``path``. Raises Problem when it cannot be described."""
+def read(path: Path, name: str, told: Told, *, source_id: str) -> Item:
+    """The document in ``path``, called ``name``. Raises Problem when it cannot be described."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -102,7 +102,7 @@ def read(path: Path, told: Told, *, source_id: str) -> Item:
     content = FileContent(
         path, size=int(entry.size or 0), sha1=entry.hash or "", content_type=described.entry.mime_type
     )
-    return Item(str(path), described, content)
+    return Item(name, described, content)
 
 
 def _whole_characters(head: bytes) -> bytes:
@@ -146,17 +146,13 @@ def _other(path: Path, head: bytes, told: Told, source_id: str) -> Described:
         patient=told.patient,
         authors=_authors(told),
         replaces=told.replaces,
-        **{
-            name: value
-            for name, value in (
-                ("confidentiality", told.confidentiality),
-                ("facility", told.facility),
-                ("specialty", told.specialty),
-                ("language", told.language),
-            )
-            if value
-        },
     )
+    chosen = {
+        name: value
+        for name in ("confidentiality", "facility", "specialty", "language")
+        if (value := getattr(told, name))
+    }
+    options = replace(options, **chosen)
     described = describe_file(
         _whole_characters(head),
         options,
@@ -254,6 +250,10 @@ def coded(text: str, attribute: str) -> Iterator[str]:
         raise Failure(
             f"{text!r} is no code of this kind of the Polish affinity domain.",
             "Nothing was asked.",
-            "Give a listed code (docs/codes.md), or any other as CODE^^SCHEME.",
+            f"Give one of {_listed(attribute)}; or any other as CODE^^SCHEME.",
         )
     yield from found
+
+
+def _listed(attribute: str) -> str:
+    return ", ".join(f"{c.code} ({c.display})" for c in polish().codes(attribute))

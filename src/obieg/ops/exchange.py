@@ -94,14 +94,16 @@ class Exchange:
         """ITI-18 FindDocuments."""
         return await self._query("FindDocuments", parameters)
 
-    async def registered(self, unique_ids: Sequence[str]) -> dict[str, list[DocumentEntry]]:
-        """The entries of each uniqueId that has any (ITI-18 GetDocuments)."""
-        found: dict[str, list[DocumentEntry]] = {}
-        for start in range(0, len(unique_ids), UNIQUE_IDS_MAX):
-            some = unique_ids[start : start + UNIQUE_IDS_MAX]
-            for entry in await self._query("GetDocuments", {"XDSDocumentEntryUniqueId": some}):
-                found.setdefault(entry.unique_id or "", []).append(entry)
-        return found
+    async def registered(self, unique_id: str) -> list[DocumentEntry]:
+        """The entries of a uniqueId (ITI-18 GetDocuments)."""
+        return await self._query("GetDocuments", {"XDSDocumentEntryUniqueId": [unique_id]})
+
+    async def any_registered(self, unique_ids: Sequence[str]) -> bool:
+        """Whether any of at most :data:`UNIQUE_IDS_MAX` is. Whole entries of several patients may not be asked for."""
+        asked = iti18_registry_stored_query
+        question = asked.encode_request("GetDocuments", {"XDSDocumentEntryUniqueId": unique_ids}, leaf=False)
+        answer = await self._soap.ask(asked.TRANSACTION, question, self.endpoint("registry"))
+        return asked.decode_any(answer)
 
     async def _query(self, name: str, parameters: Mapping[str, Sequence[str]]) -> list[DocumentEntry]:
         asked = iti18_registry_stored_query

@@ -32,10 +32,12 @@ def configure(settings: LogSettings, **always: Any) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(
+        [
+            structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 exception_formatter=structlog.dev.plain_traceback,  # the other formatters print local variables
-            )]
+            )
+        ]
         if settings.format == "console"
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
     )

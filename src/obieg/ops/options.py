@@ -12,6 +12,9 @@ OptionalSettingsFile = Annotated[Path | None, typer.Option("--settings", "-s", h
 NodeFile = Annotated[
     Path | None, typer.Option("--node", help="Ready file of a running node, as lab, demo and serve write it.")
 ]
+NeededNodeFile = Annotated[
+    Path, typer.Option("--node", metavar="FILE", help="Ready file of a running node, as lab, demo and serve write it.")
+]
 ReadyFile = Annotated[
     Path | None,
     typer.Option("--ready-file", help="File to write the endpoints to (JSON) as soon as the node is ready."),

@@ -49,6 +49,10 @@ def _address(text: str) -> str:
     return text
 
 
+def _oid_or_empty(text: str) -> str:
+    return _oid(text) if text else text
+
+
 def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
@@ -133,19 +137,26 @@ class RegistrySettings(Section):
 
     register_url: str = Field("", description="Where this node registers its documents (ITI-42).")
     query_url: str = Field("", description="Where this node asks what is registered (ITI-18).")
+    mllp_address: str = Field(
+        "",
+        description="Where the region takes the patient identity feed, as host:port. This node tells it to the house's "
+        "own systems (ready file); it does not call there itself.",
+    )
     source_address: Address = Field(
         "", description="Local address that outgoing calls come from; empty lets the system choose."
     )
 
 
 class NodeSettings(Section):
-    """A node that may register documents with this region."""
+    """Who may call this node: another node, or a system of this house. Nobody else may, except in a laboratory."""
 
     name: str = Field(min_length=1, description="Its name, for people.")
     address: Annotated[str, AfterValidator(_address)] = Field(
         min_length=1, description="The IP address its calls come from."
     )
-    repository_unique_id: Oid = Field(description="The repository whose documents it may register.")
+    repository_unique_id: Annotated[str, AfterValidator(_oid_or_empty)] = Field(
+        "", description="The repository whose documents it may register in this region. Empty: none of its own."
+    )
 
 
 class StoreSettings(Section):
@@ -237,11 +248,11 @@ class Settings(BaseSettings):
     )
     database: DatabaseSettings = DatabaseSettings.model_construct()
     http: HttpSettings = HttpSettings.model_construct()
-    mllp: MllpSettings = MllpSettings.model_construct()
+    mllp: MllpSettings = Field(MllpSettings.model_construct(), json_schema_extra=_only("region"))
     identity: IdentitySettings
     affinity_domain: AffinityDomainSettings = AffinityDomainSettings.model_construct()
     registry: RegistrySettings = Field(RegistrySettings.model_construct(), json_schema_extra=_only("facility"))
-    nodes: tuple[NodeSettings, ...] = Field((), json_schema_extra=_only("region"))
+    nodes: tuple[NodeSettings, ...] = ()
     store: StoreSettings = StoreSettings.model_construct()
     limits: LimitSettings = LimitSettings.model_construct()
     log: LogSettings = LogSettings.model_construct()
@@ -265,8 +276,6 @@ class Settings(BaseSettings):
             raise ValueError("registry: a facility needs register_url and query_url, the region's endpoints")
         if self.role == "region" and self.registry.register_url:
             raise ValueError("registry: a region is the registry itself; register_url is for a facility")
-        if self.role == "facility" and self.nodes:
-            raise ValueError("nodes: only a region has nodes that register with it")
         if self.store.kind == "s3" and not self.store.s3_url:
             raise ValueError("store: kind s3 needs s3_url")
         if self.lab and not (_is_loopback(self.http.host) and _is_loopback(self.mllp.host)):

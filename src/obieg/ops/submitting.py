@@ -1,9 +1,10 @@
 """Hands documents in, several at a time, so that it can be repeated: what is registered already is left alone.
 
-Theory of operation. First one question for all documents tells which are registered. Then each document's patient is
-announced (ITI-8) and their affinity-domain id learnt (ITI-9), once for a patient; the document is provided (ITI-41).
-A document that replaces another of the same run waits for it: the run is ordered so that the one waited for is always
-taken up earlier, and nobody waits in vain. Nothing is kept here between runs; the registry is the only memory.
+Theory of operation. First, questions about many documents at a time tell which are surely new; the others are asked
+for one by one. Each document's patient is announced (ITI-8) and their affinity-domain id learnt (ITI-9), once for a
+patient; then the document is provided (ITI-41). A document that replaces another of the same run waits for it: the run
+is ordered so that the one waited for is taken up earlier, and nobody waits in vain. Nothing is kept here between runs;
+the registry is the only memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
@@ -19,7 +21,7 @@ from msgspec.structs import replace
 from obieg.domain.documents import AvailabilityStatus, DocumentEntry
 from obieg.domain.problems import Problem, RetryLater
 from obieg.mapping.pik import Described, submission
-from obieg.ops.exchange import Exchange
+from obieg.ops.exchange import UNIQUE_IDS_MAX, Exchange
 from obieg.protocol import Content
 
 JOBS = 4  # documents at a time
@@ -73,7 +75,7 @@ class Submitter:
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """What became of each. Raises RetryLater when the registry cannot even be asked what is there."""
         ordered = list(self._ordered(items))
-        registered = await self._exchange.registered([_unique_id(item) for item in ordered])
+        new = await self._surely_new([_unique_id(item) for item in ordered])
         self._ended = {_unique_id(item): asyncio.Event() for item in ordered}
         queue = iter(ordered)
 
@@ -82,7 +84,7 @@ class Submitter:
                 if self.stopping:
                     self._decide(item, Outcome.LEFT)
                 else:
-                    await self._handle(item, registered.get(_unique_id(item), []))
+                    await self._handle(item, surely_new=_unique_id(item) in new)
                 self._ended[_unique_id(item)].set()
 
         try:
@@ -92,6 +94,14 @@ class Submitter:
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
         return self._results
+
+    async def _surely_new(self, unique_ids: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for start in range(0, len(unique_ids), UNIQUE_IDS_MAX):
+            some = unique_ids[start : start + UNIQUE_IDS_MAX]
+            if not await self._exchange.any_registered(some):
+                found.update(some)
+        return found
 
     def _decide(self, item: Item, outcome: Outcome, reason: str = "") -> None:
         result = Result(item.name, outcome, reason)
@@ -125,21 +135,23 @@ class Submitter:
                     placed.add(unique_id)
                     yield first[unique_id]
 
-    async def _handle(self, item: Item, registered: Sequence[DocumentEntry]) -> None:
-        entry = item.described.entry
-        if registered:
-            if any(r.hash in (None, entry.hash) for r in registered):
-                self._decide(item, Outcome.SKIPPED, "registered already")
-            else:
-                self._decide(item, Outcome.REFUSED, "registered already with other content: it needs its own uniqueId")
-            return
+    async def _handle(self, item: Item, *, surely_new: bool) -> None:
         try:
-            self._decide(item, *await self._provide(item))
+            self._decide(item, *(None if surely_new else await self._known(item)) or await self._provide(item))
         except Problem as problem:
-            said = dict.fromkeys(": ".join(filter(None, (f.location, f.detail or f.code))) for f in problem.findings)
-            self._decide(item, Outcome.REFUSED, "; ".join(said))
+            self._decide(item, Outcome.REFUSED, said(problem))
         except RetryLater as error:
             self._decide(item, Outcome.REFUSED, f"no answer, try again: {error}")
+
+    async def _known(self, item: Item) -> tuple[Outcome, str] | None:
+        """What becomes of a document because its uniqueId is registered; None where it is not."""
+        unique_id = _unique_id(item)
+        entries = await _patiently(lambda: self._exchange.registered(unique_id))
+        if not entries:
+            return None
+        if any(entry.hash in (None, item.described.entry.hash) for entry in entries):
+            return Outcome.SKIPPED, ""
+        return Outcome.REFUSED, f"registered already with other content: {unique_id}"
 
     async def _provide(self, item: Item) -> tuple[Outcome, str]:
         described = item.described
@@ -163,22 +175,21 @@ class Submitter:
         for unique_id in wanted:
             if unique_id in self._ended:
                 await self._ended[unique_id].wait()
-        if not wanted:
-            return [], []
-        found = await _patiently(lambda: self._exchange.registered(wanted))
-        approved = [
-            entry.entry_uuid
-            for unique_id in wanted
-            for entry in found.get(unique_id, ())
-            if entry.availability_status is AvailabilityStatus.APPROVED
-        ]
-        if found and not approved:
-            raise Problem.of(
-                "XDSReplaceFailed",
-                "what it replaces has been replaced already by another document; say which of them is to stand",
-                ", ".join(found),
-            )
-        return approved, [unique_id for unique_id in wanted if unique_id not in found]
+        approved: list[str] = []
+        missing: list[str] = []
+        for unique_id in wanted:
+            found = await _patiently(partial(self._exchange.registered, unique_id))
+            standing = [e.entry_uuid for e in found if e.availability_status is AvailabilityStatus.APPROVED]
+            approved += standing
+            if not found:
+                missing.append(unique_id)
+            elif not standing:
+                raise Problem.of(
+                    "XDSReplaceFailed",
+                    "the document that it replaces has been replaced by another already; correct the newest one",
+                    unique_id,
+                )
+        return approved, missing
 
     async def _patient(self, entry: DocumentEntry) -> str:
         """The patient's id in the affinity domain; each patient is announced once in a run."""
@@ -219,6 +230,11 @@ async def _patiently(act: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(pause)
         pause *= 2
     return await act()
+
+
+def said(problem: Problem) -> str:
+    """All that is wrong, for people."""
+    return "; ".join(dict.fromkeys(": ".join(filter(None, (f.location, f.detail or f.code))) for f in problem.findings))
 
 
 def _unique_id(item: Item) -> str:

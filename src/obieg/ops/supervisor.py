@@ -70,7 +70,7 @@ def serve(
         stack.callback(lock.release)
         http = stack.enter_context(_listeners(settings.http.host, settings.http.port, settings.workers, "http"))
         mllp: list[socket.socket] = []
-        if settings.mllp.enabled:
+        if settings.role == "region" and settings.mllp.enabled:
             mllp = stack.enter_context(_listeners(settings.mllp.host, settings.mllp.port, settings.workers, "mllp"))
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
@@ -112,7 +112,12 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
     """What the ready file says."""
     url = settings.http.public_url
     found = {name: f"{url}/services/{name}" for name in SERVICES}
-    if settings.mllp.enabled:
+    region = settings.registry
+    if settings.role == "facility":
+        found |= {"registry": region.query_url, "register": region.register_url}
+        if region.mllp_address:
+            found["mllp"] = region.mllp_address
+    elif settings.mllp.enabled:
         found["mllp"] = f"{settings.mllp.host}:{settings.mllp.port}"
     found |= {
         "repository_uid": settings.identity.repository_unique_id,

@@ -87,7 +87,7 @@ def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
     for node in settings.nodes:
         names, repositories = bound.get(node.address, ("", ()))
         name = f"{names}, {node.name}" if names else node.name
-        bound[node.address] = (name, (*repositories, node.repository_unique_id))
+        bound[node.address] = (name, (*repositories, *filter(None, (node.repository_unique_id,))))
     return bound
 
 

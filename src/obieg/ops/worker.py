@@ -160,9 +160,7 @@ class _Mllp:
     async def start(cls, node: Node, descriptor: int | None, tls: ssl.SSLContext | None) -> _Mllp:
         mllp = cls(node)
         if descriptor is not None and node.mllp is not None:
-            mllp._server = await asyncio.start_server(
-                mllp._serve, sock=socket.socket(fileno=descriptor), ssl=tls
-            )
+            mllp._server = await asyncio.start_server(mllp._serve, sock=socket.socket(fileno=descriptor), ssl=tls)
         return mllp
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -244,21 +245,28 @@ class Database:
         return await link.run(calls)
 
     def _choose(self) -> Link | None:
-        best = None
+        """The link to use; None when one must be replaced first."""
+        best, whole = None, len(self._links) == self._count
         for link in self._links:
-            if link.broken is None and (best is None or link.depth < best.depth):
+            if link.broken is not None:
+                whole = False
+            elif best is None or link.depth < best.depth:
                 if not link.depth:
                     return link
                 best = link
-        return best if best is not None and len(self._links) == self._count else None
+        return best if whole or self._opening.locked() else None
 
     async def _reopen(self) -> Link:
-        """Replaces broken links."""
+        """Replaces broken links; as long as one is whole, a database that takes no more connections is no trouble."""
         async with self._opening:
             self._links = [link for link in self._links if link.broken is None]
-            while len(self._links) < self._count:
-                self._links.append(await Link.open(self._dsn))
-            return self._links[0]
+            try:
+                while len(self._links) < self._count:
+                    self._links.append(await Link.open(self._dsn))
+            except RetryLater:
+                if not self._links:
+                    raise
+            return min(self._links, key=attrgetter("depth"))
 
     def close(self) -> None:
         """Ends all links."""

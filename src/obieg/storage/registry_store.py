@@ -130,6 +130,8 @@ class RegistryDatabase:
             _SQL.insert_object_locators(uuids=[u for u, _ in located], kinds=[k for _, k in located], patient_key=key),
         ]
         keys = registration.patient.keys
+        if registration.replaced or registration.expected_approved:
+            calls.append(_SQL.lock_relations(patient_keys=keys))
         if registration.replaced:
             calls.append(_SQL.deprecate_entries(uuids=_bare(registration.replaced), patient_keys=keys))
         if registration.expected_approved:
@@ -229,7 +231,6 @@ class RegistryDatabase:
                 fingerprint=pending.fingerprint,
                 unique_ids=pending.unique_ids,
                 message=pending.message,
-                registry=pending.registry,
                 delay_s=str(lease_s),
             ),
         )
@@ -280,8 +281,8 @@ class RegistryDatabase:
 
 
 def _pending(row: Row) -> Pending:
-    submission_id, fingerprint, unique_ids, message, registry, attempts = row
-    return Pending(submission_id, fingerprint, tuple(unique_ids), message, registry, attempts)
+    submission_id, fingerprint, unique_ids, message, attempts = row
+    return Pending(submission_id, fingerprint, tuple(unique_ids), message, attempts)
 
 
 def _bare(urns: Sequence[str]) -> list[str]:

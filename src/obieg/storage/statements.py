@@ -50,9 +50,14 @@ class Statement:
             if type(value) is bytes:
                 values.append(value)
                 formats.append(1)
+                continue
+            formats.append(0)
+            if type(value) is str:
+                values.append(value.encode())
+            elif value is None:
+                values.append(None)
             else:
-                values.append(None if value is None else _text(value).encode())
-                formats.append(0)
+                values.append(_text(value).encode())
         if len(given) != len(self.parameters):
             raise TypeError(f"{self.name} takes {self.parameters}, got {tuple(given)}")
         return Call(self, values, formats)

@@ -12,7 +12,7 @@ from obieg.domain.problems import Finding, Problem
 from obieg.domain.queries import StoredQuery
 from obieg.domain.registry import FoundObject
 from obieg.mapping import ebrs
-from obieg.mapping.ebrim import home_attribute, read_entries
+from obieg.mapping.ebrim import RIM, home_attribute, read_entries
 from obieg.mapping.stored_query import read_stored_query, write_stored_query
 from obieg.protocol import Context, SoapBinding, SoapQuestion, SoapReply, SoapRequest, Transaction
 
@@ -35,11 +35,21 @@ def encode_request(name: str, parameters: Mapping[str, Sequence[str]], *, leaf: 
 
 def decode_entries(answer: SoapRequest) -> list[DocumentEntry]:
     """The DocumentEntries found. Raises Problem for an answer that says Failure."""
+    _expect_success(answer)
+    return read_entries(answer.body)
+
+
+def decode_any(answer: SoapRequest) -> bool:
+    """Whether anything was found, in either form. Raises Problem for an answer that says Failure."""
+    _expect_success(answer)
+    return any(len(objects) > 0 for objects in answer.body.iter(f"{{{RIM}}}RegistryObjectList"))
+
+
+def _expect_success(answer: SoapRequest) -> None:
     ebrs.expect(answer.body, ebrs.QUERY, "AdhocQueryResponse")
     status, findings = ebrs.read_registry_response(answer.body)
     if status == "Failure":
         raise Problem(findings or (Finding("XDSRegistryError", "the registry refuses and does not say why"),))
-    return read_entries(answer.body)
 
 
 async def _serve(registry: DocumentRegistry, query: StoredQuery, context: Context) -> _Answer:

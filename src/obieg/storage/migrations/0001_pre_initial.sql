@@ -192,7 +192,6 @@ CREATE TABLE pending_submission (
   submission_id uuid PRIMARY KEY,            -- entryUUID of the submission set
   unique_ids text[] NOT NULL,
   message bytea NOT NULL,                    -- the very ITI-42 body, with final UUIDs
-  registry text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
   attempts integer NOT NULL DEFAULT 0,
   next_attempt_at timestamptz NOT NULL,

@@ -25,7 +25,7 @@ WHERE u.unique_id = ANY(:unique_ids::text[])
 -- Folders that hold documents which are about to be replaced: (document, folder).
 SELECT a.target::text, a.source::text
 FROM object_locator l
-JOIN association a ON a.patient_key = l.patient_key AND a.target = l.entry_uuid AND a.type = 'HasMember'
+JOIN association a ON a.patient_key = ANY(obieg_kin(l.patient_key)) AND a.target = l.entry_uuid AND a.type = 'HasMember'
 JOIN object_locator h ON h.entry_uuid = a.source AND h.kind = 'F'
 WHERE l.entry_uuid = ANY(:uuids::uuid[])
 
@@ -74,6 +74,10 @@ VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :code_list, :last_up
 -- name: insert_association
 INSERT INTO association (patient_key, entry_uuid, type, source, target, ebrim)
 VALUES (:patient_key, :entry_uuid, :type, :source, :target, :ebrim)
+
+-- name: lock_relations
+-- Submissions that relate documents of one person wait for one another; the next statement then sees all relations.
+SELECT count(pg_advisory_xact_lock(k)) FROM (SELECT k FROM unnest(:patient_keys::bigint[]) k ORDER BY 1) o
 
 -- name: deprecate_entries
 -- A replaced document takes its addenda and transformations with it (ITI TF-3:4.2.2.2.3).
@@ -210,9 +214,9 @@ LIMIT :results_max::bigint + 1
 -- name: get_associations
 WITH ends AS (SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])),
 found AS (
-  SELECT a.* FROM ends e JOIN association a ON a.patient_key = e.patient_key AND a.source = e.entry_uuid
+  SELECT a.* FROM ends e JOIN association a ON a.patient_key = ANY(obieg_kin(e.patient_key)) AND a.source = e.entry_uuid
   UNION
-  SELECT a.* FROM ends e JOIN association a ON a.patient_key = e.patient_key AND a.target = e.entry_uuid
+  SELECT a.* FROM ends e JOIN association a ON a.patient_key = ANY(obieg_kin(e.patient_key)) AND a.target = e.entry_uuid
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM found f JOIN registry_object o ON o.patient_key = f.patient_key AND o.entry_uuid = f.entry_uuid AND o.kind = 'A'
@@ -226,9 +230,9 @@ WITH named AS (
 ), members AS (
   SELECT patient_key, entry_uuid FROM named
   UNION SELECT a.patient_key, a.entry_uuid FROM named n
-    JOIN association a ON a.patient_key = n.patient_key AND a.source = n.entry_uuid
+    JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.source = n.entry_uuid
   UNION SELECT a.patient_key, a.entry_uuid FROM named n
-    JOIN association a ON a.patient_key = n.patient_key AND a.target = n.entry_uuid
+    JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM members m JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
@@ -243,7 +247,7 @@ WITH named AS (
   SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
 ), held AS (
   SELECT a.patient_key, a.entry_uuid, a.source FROM named n
-  JOIN association a ON a.patient_key = n.patient_key AND a.target = n.entry_uuid AND a.type = 'HasMember'
+  JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid AND a.type = 'HasMember'
   JOIN object_locator l ON l.entry_uuid = a.source AND l.kind = :kind::text::"char"
 ), wanted AS (
   SELECT l.patient_key, l.entry_uuid FROM held h JOIN object_locator l ON l.entry_uuid = h.source
@@ -264,7 +268,7 @@ WITH root AS (
   WHERE unique_id = ANY(:unique_ids::text[]) AND kind = :kind::text::"char"
 ), members AS (
   SELECT l.patient_key, l.entry_uuid FROM root r
-  JOIN association a ON a.patient_key = r.patient_key AND a.source = r.entry_uuid AND a.type = 'HasMember'
+  JOIN association a ON a.patient_key = ANY(obieg_kin(r.patient_key)) AND a.source = r.entry_uuid AND a.type = 'HasMember'
   JOIN object_locator l ON l.entry_uuid = a.target
 ), members_seen AS (
   SELECT o.* FROM (SELECT * FROM root UNION SELECT * FROM members) m
@@ -283,7 +287,7 @@ WITH root AS (
       AND EXISTS (SELECT FROM members_seen t WHERE t.entry_uuid = a.target))
 ), inner_associations AS (
   SELECT a.patient_key, a.entry_uuid FROM objects s
-  JOIN association a ON a.patient_key = s.patient_key AND a.source = s.entry_uuid
+  JOIN association a ON a.patient_key = ANY(obieg_kin(s.patient_key)) AND a.source = s.entry_uuid
   WHERE EXISTS (SELECT FROM objects t WHERE t.entry_uuid = a.target)
 )
 SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM objects
@@ -301,9 +305,9 @@ WITH named AS (
   UNION
   SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
 ), touching AS (
-  SELECT a.* FROM named n JOIN association a ON a.patient_key = n.patient_key AND a.source = n.entry_uuid
+  SELECT a.* FROM named n JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.source = n.entry_uuid
   UNION
-  SELECT a.* FROM named n JOIN association a ON a.patient_key = n.patient_key AND a.target = n.entry_uuid
+  SELECT a.* FROM named n JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid
 ), links AS (
   SELECT a.patient_key, a.entry_uuid, a.source, a.target FROM touching a
   JOIN object_locator s ON s.entry_uuid = a.source AND s.kind = 'D'

@@ -44,9 +44,8 @@ INSERT INTO provided_submission (fingerprint, submission_id) VALUES (:fingerprin
 DELETE FROM provided_submission WHERE fingerprint = :fingerprint
 
 -- name: insert_pending_submission
-INSERT INTO pending_submission (submission_id, fingerprint, unique_ids, message, registry, next_attempt_at)
-VALUES (:submission_id, :fingerprint, :unique_ids, :message, :registry,
-  now() + :delay_s::float8 * interval '1 second')
+INSERT INTO pending_submission (submission_id, fingerprint, unique_ids, message, next_attempt_at)
+VALUES (:submission_id, :fingerprint, :unique_ids, :message, now() + :delay_s::float8 * interval '1 second')
 
 -- name: delete_pending_submission
 DELETE FROM pending_submission WHERE submission_id = :submission_id
@@ -68,7 +67,7 @@ WITH earlier AS (
   FROM earlier WHERE p.submission_id = earlier.submission_id
   RETURNING p.*
 )
-SELECT t.submission_id::text, t.fingerprint, t.unique_ids, t.message, t.registry, t.attempts
+SELECT t.submission_id::text, t.fingerprint, t.unique_ids, t.message, t.attempts
 FROM earlier LEFT JOIN taken t USING (submission_id)
 
 -- name: due_submission
@@ -80,7 +79,7 @@ WITH due AS (
 UPDATE pending_submission p
 SET attempts = p.attempts + 1, next_attempt_at = now() + :lease_s::float8 * interval '1 second'
 FROM due WHERE p.submission_id = due.submission_id
-RETURNING p.submission_id::text, p.fingerprint, p.unique_ids, p.message, p.registry, p.attempts
+RETURNING p.submission_id::text, p.fingerprint, p.unique_ids, p.message, p.attempts
 
 -- name: postpone_pending_submission
 -- The pause is as long as it has waited so far, so the pauses double; repetitions by the source do not count.
