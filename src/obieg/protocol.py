@@ -112,6 +112,7 @@ class Context:
     destination_user: str = ""  # our endpoint or MSH-5|MSH-6
     objects: tuple[AuditObject, ...] = ()
     audited: bool = False  # an actor has committed the audit row of this request
+    large: bool = False  # a message too large to be worked on by the event loop itself: its rules run in a thread
 
     def audit(self, outcome: Outcome = Outcome.SUCCESS, detail: str = "") -> AuditEvent:
         """The audit record of this request."""

@@ -58,6 +58,13 @@ class Killer:
         node.kill_backend()
         self.killed[f"database of the {node.folder.name}"] += 1
 
+    def database_and_supervisor(self, node: Process) -> None:
+        """The next supervisor finds a server that is still recovering."""
+        node.kill_backend()
+        node.kill_supervisor()
+        self.killed[f"database and supervisor of the {node.folder.name}"] += 1
+        self._restart(node)
+
     def _restart(self, node: Process) -> None:
         began = time.monotonic()
         node.start()
@@ -84,6 +91,7 @@ class Killer:
             lambda: self.link(State.STALLED),
             lambda: self.supervisor(self.random.choice((region, facility))),
             lambda: self.postmaster(self.random.choice((region, facility))),
+            lambda: self.database_and_supervisor(self.random.choice((region, facility))),
         ]
         self.random.shuffle(acts)
         return acts
@@ -133,9 +141,9 @@ def killed_under_load(folder: Path, count: int) -> None:
 
 
 def test_a_kill_of_each_kind_under_load(tmp_path: Path) -> None:
-    killed_under_load(tmp_path, 11)
+    killed_under_load(tmp_path, 12)
 
 
 @pytest.mark.slow
 def test_many_kills_under_load(tmp_path: Path) -> None:
-    killed_under_load(tmp_path, 77)
+    killed_under_load(tmp_path, 84)

@@ -24,11 +24,11 @@ def in_one_line(text):
 def test_help_names_every_command():
     done = obieg("--help")
     assert done.returncode == 0
-    for command in ("init", "serve", "lab", "db", "explain", "audit", "version"):
+    for command in ("init", "serve", "lab", "demo", "submit", "find", "get", "db", "explain", "audit", "version"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["init", "serve", "lab", "db", "db migrate", "explain", "audit", "audit tail"])
+@pytest.mark.parametrize("command", ["init", "serve", "lab", "demo", "submit", "find", "get", "db", "db migrate", "explain", "audit", "audit tail"])
 def test_every_command_helps(command):
     done = obieg(*command.split(), "--help")
     assert done.returncode == 0

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -68,8 +67,19 @@ def lab(tmp_path_factory):
 
 @pytest.fixture
 def obieg(lab, tmp_path):
+    return commands(lab, tmp_path)
+
+
+@pytest.fixture
+def fresh_lab(tmp_path_factory):
+    """One that holds nothing: populations of different seeds number their documents alike."""
+    with running_lab(tmp_path_factory.mktemp("fresh-lab")) as ready:
+        yield ready
+
+
+def commands(lab, folder):
     def run(*arguments, node=lab):
-        return finish(start(*arguments, "--node", node, cwd=tmp_path))
+        return finish(start(*arguments, "--node", node, cwd=folder))
 
     return run
 
@@ -157,7 +167,8 @@ def test_a_folder_with_contradicting_documents_takes_the_others_and_says_why(obi
     assert " registered " not in in_one_line(again.stdout).replace("skipped: registered", "")
 
 
-def test_corrections_replace_what_they_correct_in_any_order(obieg, tmp_path):
+def test_corrections_replace_what_they_correct_in_any_order(fresh_lab, tmp_path):
+    obieg = commands(fresh_lab, tmp_path)
     made = list(demo_documents(people(12, 5), 60, 5))
     corrections = [d for d in made if d.replaces]
     assert corrections
@@ -220,7 +231,7 @@ def test_pdf_with_options(obieg, tmp_path):
     assert entry["title"] == "Morfologia krwi"
     assert entry["authors"] == ["Jan Kowalski"]
     assert entry["class"]["code"] == "06.10", "follows from the type"
-    assert entry["creation_time"] == "20260203133000", "the registry keeps UTC"
+    assert entry["creation_time"] == "202602031330", "the registry keeps UTC"
     assert entry["mime_type"] == "application/pdf"
     assert [c["code"] for c in entry["confidentiality"]] == ["R"]
     again = obieg("submit", "wynik.pdf", *options)
@@ -249,7 +260,7 @@ def test_large_text_with_a_side_file_is_streamed(obieg, tmp_path):
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"type": "11488-4"}, "05.00 (Konsultacja lekarska) or 00.65"),
+        ({"type": "11488-4"}, "00.65 (Informacja o odmowie przyjęcia) or 05.00"),
         ({"type": "99999-9", "class": "05.00"}, "typeCode"),
         ({"type": "11502-2", "tilte": "x"}, "tilte"),
         ({"type": "11502-2", "date": "yesterday"}, "is not a time"),
@@ -316,11 +327,12 @@ def test_a_document_of_an_unknown_repository_says_so(obieg, lab, tmp_path):
     assert obieg("get", entry["unique_id"], "-o", "x", node=other).returncode == 0
 
 
-def test_ctrl_c_ends_after_what_is_under_way_and_the_next_run_does_the_rest(lab, obieg, tmp_path):
+def test_ctrl_c_ends_after_what_is_under_way_and_the_next_run_does_the_rest(fresh_lab, tmp_path):
+    obieg = commands(fresh_lab, tmp_path)
     made = list(demo_documents(people(30, 77), 400, 77))
     for number, document in enumerate(made):
         (tmp_path / f"{number:03}.xml").write_bytes(document.data)
-    process = start("submit", ".", "--node", lab, cwd=tmp_path)
+    process = start("submit", ".", "--node", fresh_lab, cwd=tmp_path)
     time.sleep(2.5)
     process.send_signal(signal.SIGINT)
     done = finish(process)

@@ -69,7 +69,7 @@ submissions = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(submissions)
 def test_metadata_through_ebrim(submission: Submission) -> None:
     data = written(submission)

@@ -7,6 +7,7 @@ reading again.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
@@ -74,14 +75,13 @@ class DocumentRegistry:
         """
         # Documents that this node stores itself are for its own repository.
         unbound = [] if store_documents is not None else list(self._check_repositories(submission, context))
-        findings = [
-            *found_already,
-            *check_submission(submission, self._codes, allow_limited=self._allow_limited),
-            *unbound,
-        ]
+        if context.large:
+            wrong, fingerprint = await asyncio.to_thread(self._examine, submission)
+        else:
+            wrong, fingerprint = self._examine(submission)
+        findings = [*found_already, *wrong, *unbound]
         patient = patient_id(submission.submission_set.patient_id or "")
         known_here = patient if patient is not None and patient.authority == self.assigning_authority else None
-        fingerprint = hashlib.sha256(_encode(submission)).digest()
         final = with_final_ids(submission, self._new_uuid)
         references = _references(final)
         replaced = tuple(a.target for a in final.associations if a.type.replaces and is_uuid_urn(a.target))
@@ -103,6 +103,8 @@ class DocumentRegistry:
             if documents is None:
                 documents = await store_documents() if store_documents is not None else ()
             registration = _plan(final, facts, fingerprint, context.received_at, self._new_uuid, documents)
+            if context.large:
+                registration = registration._replace(large=True)
             try:
                 await self._store.register(registration, context.audit())
             except LostRace:
@@ -112,6 +114,11 @@ class DocumentRegistry:
             context.audited = True
             return ()
         raise RetryLater("others keep changing what this submission relies on")
+
+    def _examine(self, submission: Submission) -> tuple[list[Finding], bytes]:
+        """What is wrong with it by itself, and its fingerprint."""
+        wrong = list(check_submission(submission, self._codes, allow_limited=self._allow_limited))
+        return wrong, hashlib.sha256(_encode(submission)).digest()
 
     def _check_repositories(self, submission: Submission, context: Context) -> Iterator[Finding]:
         """Outside the laboratory a node may register only for the repositories that are its own."""

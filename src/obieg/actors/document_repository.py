@@ -15,6 +15,7 @@ answer to whoever took it last, so that no document goes whose registration may 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
@@ -68,6 +69,15 @@ class Retrieved(NamedTuple):
 
     documents: tuple[tuple[DocumentRequest, Content], ...]
     findings: tuple[Finding, ...] = ()
+
+
+class _Prepared(NamedTuple):
+    """A submission on its way to a registry elsewhere."""
+
+    wrong: list[Finding]
+    fingerprint: bytes
+    final: Submission
+    message: bytes
 
 
 class _StreamedContent:
@@ -128,10 +138,17 @@ class DocumentRepository:
                 found_already=findings,
                 store_documents=lambda: self._put(submission, provided.documents, pending=False),
             )
-        findings += tuple(check_submission(submission, self._codes, allow_limited=self._allow_limited))
+        prepared = await asyncio.to_thread(self._prepare, submission) if context.large else self._prepare(submission)
+        findings += tuple(prepared.wrong)
         if findings:
             raise Problem(findings)
-        return await self._forward(submission, provided.documents, context)
+        return await self._forward(submission, prepared, provided.documents, context)
+
+    def _prepare(self, submission: Submission) -> _Prepared:
+        wrong = list(check_submission(submission, self._codes, allow_limited=self._allow_limited))
+        final = with_final_ids(submission, self._new_uuid)
+        message = write_submit_objects(final, IdSource(final.submission_set.entry_uuid[-36:])) if not wrong else b""
+        return _Prepared(wrong, hashlib.sha256(_encode(submission)).digest(), final, message)
 
     def _complete(self, provided: Provided) -> tuple[Submission, list[Finding]]:
         """The submission with what a repository adds: its uniqueId, size and hash (ITI TF-2:3.41.4.1.3.2)."""
@@ -193,22 +210,16 @@ class DocumentRepository:
         return tuple(stored)
 
     async def _forward(
-        self, submission: Submission, documents: Mapping[str, Content], context: Context
+        self, submission: Submission, prepared: _Prepared, documents: Mapping[str, Content], context: Context
     ) -> tuple[Finding, ...]:
         """Stores as pending, sends ITI-42, and closes the submission by its answer."""
-        fingerprint = hashlib.sha256(_encode(submission)).digest()
-        final = with_final_ids(submission, self._new_uuid)
+        _, fingerprint, final, message = prepared
         by_final_id = {
             f.entry_uuid: documents[e.entry_uuid] for f, e in zip(final.entries, submission.entries, strict=True)
         }
         stored = await self._put(final, by_final_id, pending=True)
-        message = write_submit_objects(final, IdSource(final.submission_set.entry_uuid[-36:]))
-        pending = Pending(
-            final.submission_set.entry_uuid[9:],
-            fingerprint,
-            tuple(d.unique_id for d in stored),
-            message,
-        )
+        unique_ids = tuple(d.unique_id for d in stored)
+        pending = Pending(final.submission_set.entry_uuid[9:], fingerprint, unique_ids, message)
         for _ in range(HOLD_ATTEMPTS_MAX):
             try:
                 await self._store.hold(stored, pending, LEASE_S)

@@ -92,6 +92,7 @@ class Registration(NamedTuple):
     touched_folders: tuple[str, ...] = ()  # existing folders that gain a member
     last_update_time: str = ""
     documents: tuple[StoredDocument, ...] = ()
+    large: bool = False  # rendered in a thread
 
 
 class FoundObject(NamedTuple):

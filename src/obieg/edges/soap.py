@@ -44,8 +44,8 @@ Scope = MutableMapping[str, Any]
 PATH_PREFIX = "/services/"
 _PROBLEMS = toml("problems.toml")
 _SOAP_HEADERS = [(b"content-type", b"application/soap+xml; charset=UTF-8")]
-# Anything above this many bytes of XML is parsed in a thread, so that the event loop stays responsive.
-_PARSE_IN_THREAD_BYTES = 256 * 1024
+# What is made of more bytes of XML than this is made in a thread, so that the event loop stays responsive.
+_LARGE_BYTES = 256 * 1024
 
 log = structlog.get_logger()
 
@@ -77,6 +77,7 @@ class _Received:
     root: Any
     parts: dict[str, Content]
     mtom: bool
+    large: bool
 
 
 class SoapEdge:
@@ -183,6 +184,7 @@ class SoapEdge:
                 received_at=self._clock(),
                 source_user=envelope.reply_to or address,
                 destination_user=self._public_url + path,
+                large=received.large,
             )
             binding = transaction.binding
             if isinstance(binding, SoapBinding) and binding.mtom and not received.mtom:
@@ -191,7 +193,10 @@ class SoapEdge:
                     SoapFault("Sender", f"{transaction.id} is sent as an MTOM package: multipart/related with "
                               "type=application/xop+xml (ITI TF-2 Appendix V.8)"),
                 )  # fmt: skip
-            request = transaction.decode(SoapRequest(envelope.body, received.parts, received.mtom))
+            message = SoapRequest(envelope.body, received.parts, received.mtom)
+            request = (
+                await asyncio.to_thread(transaction.decode, message) if received.large else transaction.decode(message)
+            )
             context.objects = transaction.audit(request)
             result = await transaction.serve(getattr(self._actors, transaction.actor), request, context)
             if not context.audited:  # a repetition of what is stored already
@@ -274,7 +279,7 @@ class SoapEdge:
         try:
             async with asyncio.timeout(self._limits.request_time_s):
                 if media == soap.SOAP_TYPE:
-                    return _Received(await self._xml(await self._whole(receive)), {}, mtom=False)
+                    return await self._xml(await self._whole(receive), {}, mtom=False)
                 if media == "multipart/related":
                     return await self._multipart(receive, parameters)
         except XmlRefused as error:
@@ -307,10 +312,13 @@ class SoapEdge:
     def _too_large(limit: str, value: int) -> _Refused:
         return _Refused(413, SoapFault("Sender", f"the message exceeds this node's limit {limit} of {value} bytes"))
 
-    async def _xml(self, data: bytes) -> Any:
-        if len(data) > _PARSE_IN_THREAD_BYTES:
-            return await asyncio.to_thread(parse_message, data, self._xml_limits)
-        return parse_message(data, self._xml_limits)
+    async def _xml(self, data: bytes, parts: dict[str, Content], *, mtom: bool) -> _Received:
+        large = len(data) > _LARGE_BYTES
+        if large:
+            root = await asyncio.to_thread(parse_message, data, self._xml_limits)
+        else:
+            root = parse_message(data, self._xml_limits)
+        return _Received(root, parts, mtom, large)
 
     async def _multipart(self, receive: Receive, parameters: dict[str, str]) -> _Received:
         if parameters.get("type", "").lower() != soap.XOP_TYPE:
@@ -352,7 +360,7 @@ class SoapEdge:
             parser.finish()
             if root is None:
                 raise SoapFault("Sender", "the MIME package has no root part")
-            return _Received(await self._xml(root), parts, mtom=True)
+            return await self._xml(root, parts, mtom=True)
         except BaseException:
             if sink is not None:
                 sink.close()

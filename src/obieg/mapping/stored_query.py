@@ -24,7 +24,7 @@ _ENTRY_TYPE_LETTER = {ENTRY_TYPES[EntryType.STABLE]: "S", ENTRY_TYPES[EntryType.
 _SLOT, _VALUE = f"{{{RIM}}}Slot", f"{{{RIM}}}Value"
 _FILL = "00000101000000"
 # A value is 'quoted', a number, or a list of them in parentheses (ITI TF-2:3.18.4.1.2.3.5).
-_TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|(-?\d+))\s*(,|\Z)")
+_TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|(-?\d+))\s*(,|\Z)", re.ASCII)
 _GROUP_SEPARATOR = "\x1f"
 VALUES_MAX = 10_000  # of one parameter
 

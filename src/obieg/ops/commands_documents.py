@@ -31,7 +31,7 @@ from obieg.edges.clients import discard
 from obieg.ops import describing, ready
 from obieg.ops.exchange import APPROVED, DEPRECATED, Exchange
 from obieg.ops.failure import Failure
-from obieg.ops.options import NeededNodeFile
+from obieg.ops.options import NeededNodeFile, command
 from obieg.ops.submitting import JOBS, Item, Outcome, Result, Submitter, said
 from obieg.protocol import Content
 from obieg.wire.hl7v2 import unescape
@@ -149,7 +149,8 @@ def submit(
 async def _submit(found: Sequence[Path], told: describing.Told, node: Path, jobs: int) -> list[Result]:
     columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with _asking(node, jobs) as exchange:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             reading = progress.add_task("Reading", total=len(found))
             items: list[Item] = []
             results: list[Result] = []
@@ -280,7 +281,9 @@ def find(
         console.print("No document is registered for this patient that fits what was asked.")
         return
     console.print(_table(entries))
-    console.print(f"\n{_count(len(entries))}. To fetch one: obieg get UNIQUE_ID -o FILE --node {node}", soft_wrap=True)
+    console.print(
+        f"\n{_count(len(entries))}. To fetch one: {command()} get 'UNIQUE_ID' -o FILE --node {node}", soft_wrap=True
+    )
 
 
 async def _find(patient: str, node: Path, parameters: dict[str, Sequence[str]]) -> list[DocumentEntry]:

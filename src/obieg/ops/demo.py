@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -40,7 +39,7 @@ from obieg.ops.commands_node import MLLP_PORT, SETTINGS_NAME
 from obieg.ops.exchange import Exchange
 from obieg.ops.failure import Failure
 from obieg.ops.folder_lock import FolderLock
-from obieg.ops.options import ReadyFile
+from obieg.ops.options import ReadyFile, command
 from obieg.ops.population import DOCUMENTS, PEOPLE, SEED, DemoDocument, Person, demo_documents, facilities, people
 from obieg.ops.submitting import Item, Outcome, Result, Submitter
 from obieg.ops.supervisor import write_atomically
@@ -152,7 +151,9 @@ class _Demo:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with (
             tempfile.TemporaryDirectory(prefix="obieg-demo-") as spool,
-            Progress(*columns, console=self._console, transient=True, disable=self._headless) as progress,
+            Progress(
+                *columns, console=self._console, transient=True, disable=self._headless or not self._console.is_terminal
+            ) as progress,
         ):
             bar = progress.add_task(f"Handing in the documents of {count} patients", total=wanted)
             parts = [
@@ -184,16 +185,15 @@ class _Demo:
             table.add_row(f"[bold]{node['base_url']}[/]", facilities()[key].name)
         out.print()
         out.print(table)
-        obieg = "obieg" if shutil.which("obieg") else "./run obieg"
         node_file = _from_here(self._ready_files[0])
         out.print("\nTry, in another window:")
-        for command in (
+        for example in (
             f"find --patient {self._example} --node {node_file}",
-            f"get UNIQUE_ID -o document.xml --node {node_file}",
+            f"get 'UNIQUE_ID' -o document.xml --node {node_file}",
             f"audit tail --follow --node {node_file}",
             "explain",
         ):
-            out.print(f"  {obieg} {command}", markup=False)
+            out.print(f"  {command()} {example}", markup=False)
         out.print("\nAll patients are made up. The nodes listen on this machine alone.")
         out.print(f"Ready after {took_s:.0f} s. Ctrl-C stops everything; the next start keeps the data.")
 

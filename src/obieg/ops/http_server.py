@@ -32,6 +32,37 @@ class _HeadTooLarge(httptools.HttpParserError):
     """Raised through the parser."""
 
 
+class _Gathering:
+    """A transport that sends what is written within one turn of the event loop as one.
+
+    uvicorn writes head and body of an answer apart, which costs a system call and wakes the caller twice.
+    """
+
+    __slots__ = ("_loop", "_pieces", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            self._transport.writelines(pieces)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -43,6 +74,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._head_bytes = 0
         self._since = self._heard = self.loop.time()  # of the present state; of the last bytes
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As uvicorn does, on a transport that gathers."""
+        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         """Counts the head, then as uvicorn does."""

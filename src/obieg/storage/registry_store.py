@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -102,7 +103,11 @@ class RegistryDatabase:
 
     async def register(self, registration: Registration, audit: AuditEvent) -> None:
         """See the port."""
-        await self._run(*self.registration_calls(registration), self._audit.call(audit))
+        if registration.large:
+            calls = await asyncio.to_thread(self.registration_calls, registration)
+        else:
+            calls = self.registration_calls(registration)
+        await self._run(*calls, self._audit.call(audit))
 
     @staticmethod
     def registration_calls(registration: Registration) -> list[Call]:

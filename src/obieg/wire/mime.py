@@ -141,11 +141,11 @@ class MultipartParser:
             keep = len(delimiter) - 1
             if len(buffer) <= keep:
                 return None
-            data = bytes(buffer[:-keep])
+            data = _copy(buffer, len(buffer) - keep)
             del buffer[:-keep]
             return PartData(data)
         if at > 0:
-            data = bytes(buffer[:at])
+            data = _copy(buffer, at)
             del buffer[:at]
             return PartData(data)
         del buffer[: len(delimiter)]
@@ -154,6 +154,12 @@ class MultipartParser:
 
 
 _NOTHING = object()
+
+
+def _copy(buffer: bytearray, end: int) -> bytes:
+    """The first ``end`` bytes, copied once."""
+    with memoryview(buffer) as view:
+        return bytes(view[:end])
 
 
 def _headers(block: bytes) -> dict[str, str]:

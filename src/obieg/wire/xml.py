@@ -61,7 +61,7 @@ def parse_message(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Any:
     """Root element of a message: additionally no processing instruction anywhere (SOAP 1.2 part 1, section 5)."""
     root = _parse(data, _MESSAGE_PARSER, limits)
     # The bytes tell at once that nearly every message is harmless. They do not where they are not what they look like.
-    plain = (root.getroottree().docinfo.encoding or "UTF-8").upper() == "UTF-8"
+    plain = b"\0" not in data[:4] and (root.getroottree().docinfo.encoding or "UTF-8").upper() == "UTF-8"
     if (not plain or data.count(b"<?") > (_DECLARATION.match(data) is not None)) and _has_instruction(root):
         raise XmlRefused("a processing instruction is not allowed in a message")
     if XINCLUDE in data or ((not plain or b"&#" in data) and _USES_XINCLUDE(root)):
