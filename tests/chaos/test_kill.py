@@ -140,10 +140,10 @@ def killed_under_load(folder: Path, count: int) -> None:
         pair.end()
 
 
-def test_a_kill_of_each_kind_under_load(tmp_path: Path) -> None:
-    killed_under_load(tmp_path, 12)
+def test_a_kill_of_each_kind_under_load(folder: Path) -> None:
+    killed_under_load(folder, 12)
 
 
 @pytest.mark.slow
-def test_many_kills_under_load(tmp_path: Path) -> None:
-    killed_under_load(tmp_path, 84)
+def test_many_kills_under_load(folder: Path) -> None:
+    killed_under_load(folder, 84)

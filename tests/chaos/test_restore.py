@@ -27,9 +27,9 @@ def assert_readable(pair: Pair, acknowledged: list[Sent]) -> None:
             assert reader.retrieve(*sent.documents).documents == sent.documents
 
 
-def test_a_backup_made_under_load(tmp_path: Path) -> None:
-    pair = Pair(tmp_path / "first")
-    restored = Pair(tmp_path / "second", like=pair)
+def test_a_backup_made_under_load(folder: Path) -> None:
+    pair = Pair(folder / "first")
+    restored = Pair(folder / "second", like=pair)
     nodes = [(pair.region, restored.region), (pair.facility, restored.facility)]
     try:
         pair.start()
@@ -38,7 +38,7 @@ def test_a_backup_made_under_load(tmp_path: Path) -> None:
         peer.wait_for(lambda: len(load.acknowledged) >= 200, 60)
         began = time.monotonic()
         for node, _ in nodes:
-            node.command("backup", tmp_path / f"backup-{node.folder.name}", "--key", tmp_path / "backup.key")
+            node.command("backup", folder / f"backup-{node.folder.name}", "--key", folder / "backup.key")
         took_s = time.monotonic() - began
         peer.wait_for(lambda: load.acknowledged[-1].acknowledged_at > began + took_s)
         load.stop()
@@ -48,7 +48,7 @@ def test_a_backup_made_under_load(tmp_path: Path) -> None:
         assert during, "the backup ran under load"
         pair.end()
         for _, node in nodes:
-            node.command("restore", tmp_path / f"backup-{node.folder.name}", "--key", tmp_path / "backup.key")
+            node.command("restore", folder / f"backup-{node.folder.name}", "--key", folder / "backup.key")
         restored.start()
         wait_until_served(restored)
         restored.settled()

@@ -134,9 +134,7 @@ MakeNode = Callable[..., peer.Node]
 
 
 @pytest.fixture(scope="module")
-def make_node(
-    tmp_path_factory: pytest.TempPathFactory, lab_codes: Path | None, _validate: None
-) -> Iterator[MakeNode]:
+def make_node(tmp_path_factory: pytest.TempPathFactory, lab_codes: Path | None, _validate: None) -> Iterator[MakeNode]:
     """Starts nodes from a settings file of their own; they stop with the module."""
     with ExitStack() as stack:
 

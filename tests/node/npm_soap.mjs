@@ -10,7 +10,7 @@ for await (const piece of process.stdin) input += piece;
 const task = JSON.parse(input);
 
 const client = await soap.createClientAsync(
-  task.wsdl, { forceSoap12Headers: true, parseReponseAttachments: true, disableCache: true });
+  task.wsdl, { forceSoap12Headers: true, normalizeNames: true, parseReponseAttachments: true, disableCache: true });
 client.setEndpoint(task.address);
 const wsa = 'http://www.w3.org/2005/08/addressing';
 client.addSoapHeader(
@@ -21,7 +21,7 @@ const attachments = task.attachments.map(({ contentId, content }) => ({
   mimetype: 'application/octet-stream', contentId, name: contentId, body: Buffer.from(content, 'base64') }));
 const args = task.args ?? { _xml: task.xml };
 try {
-  const [result] = await client[`${task.operation}Async`](args, { forceMTOM: true, attachments });
+  const [result] = await client[`${task.operation.replaceAll('-', '_')}Async`](args, { forceMTOM: true, attachments });
   const parts = (client.lastResponseAttachments?.parts ?? []).map(
     (part) => ({ headers: part.headers, content: Buffer.from(part.body).toString('base64') }));
   console.log(JSON.stringify({ result, parts }));

@@ -306,7 +306,9 @@ class Submission:
         parts = [submission_set, *(e.xml() for e in self.entries), *(f.xml() for f in self.folders)]
         if self.member:
             # Always the same ids, so that the same submission can be sent again.
-            ids = {o.id: f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, own + self.unique_id + o.id)}" for o in self._members}
+            ids = {
+                o.id: f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, own + self.unique_id + o.id)}" for o in self._members
+            }
             parts += [association("HasMember", own, e.id, status="Original", id=ids[e.id]) for e in self.entries]
             parts += [association("HasMember", own, f.id, id=ids[f.id]) for f in self.folders]
         return "".join([*parts, *self.associations])
@@ -327,9 +329,7 @@ class Submission:
 
 
 def include(entry_id: str, content_id: str) -> str:
-    return (
-        f'<x:Document id="{entry_id}"><xop:Include xmlns:xop="{XOP}" href="cid:{content_id}"/></x:Document>'
-    )
+    return f'<x:Document id="{entry_id}"><xop:Include xmlns:xop="{XOP}" href="cid:{content_id}"/></x:Document>'
 
 
 def inline(entry_id: str, content: bytes) -> str:
@@ -579,7 +579,12 @@ class Node:
         return Folder(self.codes, patient, **changes)
 
     def submission(
-        self, patient: str, *entries: Entry, folders: Sequence[Folder] = (), associations: Sequence[str] = (), **more: Any
+        self,
+        patient: str,
+        *entries: Entry,
+        folders: Sequence[Folder] = (),
+        associations: Sequence[str] = (),
+        **more: Any,
     ) -> Submission:
         return Submission(self.codes, patient, entries, folders, associations, **more)
 

@@ -700,7 +700,9 @@ def test_too_many_parts(small: Node) -> None:
 def test_depth_and_attributes(small: Node) -> None:
     message = register_envelope(small)
     with nothing_kept(small):
-        deep = small.post("register", message.replace("<s:Header>", "<s:Header>" + "<b>" * 19 + "</b>" * 19).encode(), SOAP_TYPE)
+        deep = small.post(
+            "register", message.replace("<s:Header>", "<s:Header>" + "<b>" * 19 + "</b>" * 19).encode(), SOAP_TYPE
+        )
     assert "deep" in deep.fault
     with nothing_kept(small):
         many = " ".join(f'x{i}=""' for i in range(13))

@@ -86,9 +86,7 @@ def test_provide_and_retrieve(node: Node, call: Call) -> None:
             action=ACTIONS["repository"],
             operation="DocumentRepository_ProvideAndRegisterDocumentSet-b",
             xml=submission.provided("".join(peer.include(e, n) for e, n in names.items())),
-            attachments=[
-                {"contentId": names[e.id], "content": base64.b64encode(e.content).decode()} for e in entries
-            ],
+            attachments=[{"contentId": names[e.id], "content": base64.b64encode(e.content).decode()} for e in entries],
         )
         assert status(answer.get("result")) == "Success", answer
         assert node.found(patient).ids == {e.id for e in entries}

@@ -114,7 +114,9 @@ async def running(dsn: str, limits: MllpLimits | None = None) -> AsyncIterator[N
     audit = AuditStore(
         database, source_id="test", names={TRANSACTION.id: TRANSACTION.name}, now=lambda: datetime.now(UTC)
     )
-    index = PatientIndex(PostgresPatientStore(database, audit), assigning_authority=OURS)
+    index = PatientIndex(
+        PostgresPatientStore(database, audit), assigning_authority=OURS, single_authorities=frozenset({PESEL})
+    )
     actors = Actors(index)
     edge = MllpEdge(
         transactions=(TRANSACTION,),
@@ -177,6 +179,22 @@ async def test_a_feed_in_other_authorities_is_given_an_opaque_id(node: Node) -> 
     assert error(answer) == ("AE", "PID-3", "205")
     assert await node.id("9/26", HOSPITAL) is None
     answer = await node.send(adt("A08", cx("7/26", HOSPITAL), cx("OWN", OURS)))
+    assert error(answer) == ("AE", "PID-3", "205")
+
+
+async def test_a_second_pesel_joins_nobody(node: Node) -> None:
+    await node.send(adt("A04", cx("44051401458", PESEL), cx("12345", HOSPITAL)))
+    given = await node.id("44051401458", PESEL)
+    answer = await node.send(adt("A04", cx("90090515836", PESEL), cx("12345", HOSPITAL)))
+    assert error(answer) == ("AE", "PID-3", "205")
+    assert await node.id("90090515836", PESEL) is None
+    assert await node.id("12345", HOSPITAL) == given
+    # A number that had none may be given one, and others at the same time make no second.
+    await node.send(adt("A04", cx("NN", HOSPITAL)))
+    pesels = [f"{n:011d}" for n in range(10)]
+    answers = await asyncio.gather(*(node.send(adt("A08", cx(p, PESEL), cx("NN", HOSPITAL))) for p in pesels))
+    assert sorted(code(a) for a in answers) == ["AA"] + ["AE"] * 9
+    answer = await node.send(adt("A04", cx("1", PESEL), cx("2", PESEL)))
     assert error(answer) == ("AE", "PID-3", "205")
 
 

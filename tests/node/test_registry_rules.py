@@ -194,9 +194,7 @@ def test_addenda_while_their_document_is_replaced(node: Node) -> None:
     old, new = node.entry(patient), node.entry(patient)
     node.registered(node.submission(patient, old))
     addenda = [node.entry(patient) for _ in range(AT_ONCE - 1)]
-    submissions = [
-        node.submission(patient, a, associations=[association("APND", a.id, old.id)]) for a in addenda
-    ]
+    submissions = [node.submission(patient, a, associations=[association("APND", a.id, old.id)]) for a in addenda]
     submissions.insert(5, node.submission(patient, new, associations=[association("RPLC", new.id, old.id)]))
     answers = all_at_once(node.register, submissions)
     assert answers[5].status == "Success"
@@ -283,13 +281,14 @@ def test_a_replacement_joins_the_folders_of_what_it_replaces(node: Node) -> None
         patient,
         old,
         folders=[one, two],
-        associations=[association("HasMember", one.id, old.id, id=membership), association("HasMember", two.id, old.id)],
+        associations=[
+            association("HasMember", one.id, old.id, id=membership),
+            association("HasMember", two.id, old.id),
+        ],
     )
     submission.associations = [*submission.associations, association("HasMember", submission.id, membership)]
     node.registered(submission)
-    replacement = node.registered(
-        node.submission(patient, new, associations=[association("RPLC", new.id, old.id)])
-    )
+    replacement = node.registered(node.submission(patient, new, associations=[association("RPLC", new.id, old.id)]))
     for folder in (one, two):
         answer = node.query("GetFolderAndContents", XDSFolderEntryUUID=quoted(folder.id)[1:-1])
         assert {e.get("id") for e in answer.entries} == {old.id, new.id}
@@ -311,9 +310,7 @@ def test_last_update_time_is_the_registrys(node: Node) -> None:
     assert before <= first <= datetime.now(UTC).strftime("%Y%m%d%H%M%S")
     node.rows("UPDATE folder SET last_update_time = '20010101000000' WHERE entry_uuid = %s RETURNING 1", folder.id[9:])
     assert slot_of(folder_of(node, folder), "lastUpdateTime") == ["20010101000000"]
-    node.registered(
-        node.submission(patient, late, associations=[association("HasMember", folder.id, late.id)])
-    )
+    node.registered(node.submission(patient, late, associations=[association("HasMember", folder.id, late.id)]))
     assert slot_of(folder_of(node, folder), "lastUpdateTime") >= [first]
     assert node.query("GetFolders", XDSFolderUniqueId=quoted(folder.unique_id)).ids == {folder.id}
 
@@ -520,7 +517,9 @@ def archive(node: Node) -> dict[str, Entry]:
     event, level = (lambda i: node.codes("eventCodeList", i)), (lambda i: node.codes("confidentialityCode", i))
     entries = {
         "year": node.entry(patient, creation_time="2024"),
-        "second": node.entry(patient, creation_time="20240101000000", service_start="20240101", service_stop="20240102"),
+        "second": node.entry(
+            patient, creation_time="20240101000000", service_start="20240101", service_stop="20240102"
+        ),
         "later": node.entry(patient, creation_time="20240101000001"),
         "june": node.entry(patient, creation_time="202406"),
         "a": node.entry(patient, events=[event(0)], confidentiality=[level(0)]),
@@ -566,9 +565,7 @@ TIMED = {"year", "second", "later", "june"}
         ("20240101000001", "20240101000001", set()),
     ],
 )
-def test_ranges_of_time(
-    node: Node, archive: dict[str, Entry], since: str, until: str, expected: set[str]
-) -> None:
+def test_ranges_of_time(node: Node, archive: dict[str, Entry], since: str, until: str, expected: set[str]) -> None:
     times = {"CreationTimeFrom": since, "CreationTimeTo": until}
     for style in ("'{}'", "{}"):
         given = {k: style.format(v) for k, v in times.items() if v}
@@ -598,9 +595,7 @@ def test_ranges_of_service_time(node: Node, archive: dict[str, Entry]) -> None:
         ("%", None),
     ],
 )
-def test_wildcards_of_author(
-    node: Node, archive: dict[str, Entry], pattern: str, expected: set[str] | None
-) -> None:
+def test_wildcards_of_author(node: Node, archive: dict[str, Entry], pattern: str, expected: set[str] | None) -> None:
     found = names(node, archive, AuthorPerson=quoted(pattern))
     assert found == (set(archive) - {"on demand"} if expected is None else expected)
 
@@ -632,7 +627,9 @@ def test_a_list_in_several_values_of_one_slot_is_one_or(node: Node, archive: dic
         "ObjectRef",
         XDSDocumentEntryPatientId=quoted(archive["a"].patient)[1:-1],
         XDSDocumentEntryStatus=quoted(APPROVED),
-    ).replace("</rim:AdhocQuery>", peer.slot("$XDSDocumentEntryEventCodeList", quoted(a), quoted(c)) + "</rim:AdhocQuery>")
+    ).replace(
+        "</rim:AdhocQuery>", peer.slot("$XDSDocumentEntryEventCodeList", quoted(a), quoted(c)) + "</rim:AdhocQuery>"
+    )
     assert node.soap("registry", body).ids == {archive[n].id for n in ("a", "ab", "c")}
 
 

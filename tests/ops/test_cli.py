@@ -28,7 +28,10 @@ def test_help_names_every_command():
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["init", "serve", "lab", "demo", "submit", "find", "get", "db", "db migrate", "explain", "audit", "audit tail"])
+@pytest.mark.parametrize(
+    "command",
+    ["init", "serve", "lab", "demo", "submit", "find", "get", "db", "db migrate", "explain", "audit", "audit tail"],
+)
 def test_every_command_helps(command):
     done = obieg(*command.split(), "--help")
     assert done.returncode == 0

@@ -81,9 +81,7 @@ entries = st.builds(
 submission_sets = st.builds(SubmissionSet, **_fields(SUBMISSION_SET, home_community_id=homes))
 folders = st.builds(
     Folder,
-    **_fields(
-        FOLDER, logical_id=ids, version=st.integers(1, 99), last_update_time=values, home_community_id=homes
-    ),
+    **_fields(FOLDER, logical_id=ids, version=st.integers(1, 99), last_update_time=values, home_community_id=homes),
 )
 associations = st.builds(
     Association,

@@ -332,7 +332,9 @@ async def _after_history(dsn: str, fields: dict[str, Any], set_fields: dict[str,
         async def register(old: DocumentEntry | None) -> None:
             entry = _entry(patient, fields)
             submission_set = SubmissionSet(**_identity(patient), **set_fields)
-            relations = () if old is None else (Association(_urn(), AssociationType.RPLC, entry.entry_uuid, old.entry_uuid),)
+            relations = (
+                () if old is None else (Association(_urn(), AssociationType.RPLC, entry.entry_uuid, old.entry_uuid),)
+            )
             await node.register(
                 Submission(submission_set, (entry,), (), _members(submission_set, entry.entry_uuid) + relations)
             )

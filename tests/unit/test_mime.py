@@ -91,7 +91,9 @@ def test_junk_is_refused_or_is_nothing(junk: bytes, places: list[int]) -> None:
 
 
 def test_preamble_epilogue_and_padding() -> None:
-    data = b"This is MIME.\r\n--a-boundary  \t\r\nContent-ID: <a@x>\r\n\r\nx\r\n--a-boundary--\r\nafter --a-boundary\r\n"
+    data = (
+        b"This is MIME.\r\n--a-boundary  \t\r\nContent-ID: <a@x>\r\n\r\nx\r\n--a-boundary--\r\nafter --a-boundary\r\n"
+    )
     assert parsed([data]) == [("a@x", b"x")]
 
 
@@ -134,7 +136,12 @@ def test_no_more_is_held_than_a_delimiter() -> None:
 
 @pytest.mark.parametrize(
     "flood",
-    [b"x" * 70_000, b"--a-boundary" + b" " * 70_000, b"--a-boundary\r\nX: " + b"y" * 70_000, b"--a-boundary\r\n" + b"\r\na" * 9],
+    [
+        b"x" * 70_000,
+        b"--a-boundary" + b" " * 70_000,
+        b"--a-boundary\r\nX: " + b"y" * 70_000,
+        b"--a-boundary\r\n" + b"\r\na" * 9,
+    ],
 )
 def test_floods_before_a_part_are_refused(flood: bytes) -> None:
     with pytest.raises(MimeRefused):

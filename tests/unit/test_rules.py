@@ -116,7 +116,9 @@ def test_what_a_set_needs(field: str) -> None:
     assert location.startswith("SubmissionSet s: ")
 
 
-@pytest.mark.parametrize(("field", "empty"), [("code_list", ()), ("patient_id", None), ("title", ()), ("unique_id", None)])
+@pytest.mark.parametrize(
+    ("field", "empty"), [("code_list", ()), ("patient_id", None), ("title", ()), ("unique_id", None)]
+)
 def test_what_a_folder_needs(field: str, empty: Any) -> None:
     [location] = found(folder=changed(FOLDER, **{field: empty}))
     assert location.startswith("Folder f: ")
@@ -300,6 +302,8 @@ def test_times(value: str) -> None:
     assert is_dtm(value)
 
 
-@pytest.mark.parametrize("value", ["", "202", "20240", "20230229", "20240001", "2024022924", "2024 ", "2024\n", "２０２４"])
+@pytest.mark.parametrize(
+    "value", ["", "202", "20240", "20230229", "20240001", "2024022924", "2024 ", "2024\n", "２０２４"]
+)
 def test_no_times(value: str) -> None:
     assert not is_dtm(value)

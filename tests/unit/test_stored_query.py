@@ -28,7 +28,9 @@ def asked(name: str, parameters: dict[str, Any], returns: str = "LeafClass", dol
     slots = []
     for parameter, given_ in parameters.items():
         for instance in given_ if isinstance(given_, list) else [given_]:
-            inner = "".join(f"<Value>{escape(v)}</Value>" for v in (instance if isinstance(instance, tuple) else (instance,)))
+            inner = "".join(
+                f"<Value>{escape(v)}</Value>" for v in (instance if isinstance(instance, tuple) else (instance,))
+            )
             slots.append(f'<Slot name="{dollar}{parameter}"><ValueList>{inner}</ValueList></Slot>')
     xml = (
         f'<q:AdhocQueryRequest xmlns:q="{QUERY}" xmlns="{RIM}"><q:ResponseOption returnType="{returns}"/>'

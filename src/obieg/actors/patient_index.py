@@ -49,11 +49,14 @@ class PatientIndex:
         store: PatientStore,
         *,
         assigning_authority: str,
+        single_authorities: frozenset[str] = frozenset(),
         new_id: Callable[[], str] = new_affinity_domain_id,
         new_key: Callable[[], int] = new_patient_key,
     ) -> None:
+        """``single_authorities``: OIDs of authorities that give a person one number (PESEL)."""
         self._store = store
         self._authority = assigning_authority  # OID of the affinity domain
+        self._single = single_authorities
         self._new_id = new_id
         self._new_key = new_key
 
@@ -96,17 +99,17 @@ class PatientIndex:
         """Takes in one feed message, audited in the same commit; the affinity-domain id of the patient it is about."""
         act = self._merge if feed.event is FeedEvent.MERGE else self._register
         fed = context.objects
-        for _ in range(ATTEMPTS_MAX):
+        for attempt in range(ATTEMPTS_MAX):
             context.objects = fed
             try:
-                patient = await act(feed, context)
+                patient = await act(feed, context, contended=attempt > 0)
             except LostRace:
                 continue
             context.audited = True
             return patient
         raise RetryLater(f"the patient was changed by others {ATTEMPTS_MAX} times while this feed was taken in")
 
-    async def _register(self, feed: PatientFeed, context: Context) -> PatientId:
+    async def _register(self, feed: PatientFeed, context: Context, *, contended: bool) -> PatientId:
         known = await self._store.standing(feed.identifiers)
         standing, findings = self._named(feed, known)
         own = [i for i in feed.identifiers if i.authority == self._authority]
@@ -115,6 +118,11 @@ class PatientIndex:
         elif standing is not None and own and own[0].value != standing.affinity_domain_id and own[0] not in known:
             said = "the other identifiers' patient has another affinity-domain id; send A40 if they are one person"
             findings.append(_finding(feed, own[0], "DuplicateKeyIdentifier", said))
+        added = tuple(i for i in feed.identifiers if i not in known)
+        singular = tuple(i for i in added if i.authority in self._single)
+        if singular:
+            # What the patient holds is read only when the write has found that something is in its way.
+            findings += await self._second_numbers(feed, singular, standing if contended else None)
         if findings:
             raise Problem(findings)
         if standing is None:
@@ -126,11 +134,27 @@ class PatientIndex:
             return patient
         patient = PatientId(standing.affinity_domain_id, self._authority)
         self._about(patient, context)
-        added = tuple(i for i in feed.identifiers if i not in known)
-        await self._store.update(patient_key=standing.patient_key, added=added, feed=feed, event=context.audit())
+        await self._store.update(
+            patient_key=standing.patient_key, added=added, single=singular, feed=feed, event=context.audit()
+        )
         return patient
 
-    async def _merge(self, feed: PatientFeed, context: Context) -> PatientId:
+    async def _second_numbers(
+        self, feed: PatientFeed, singular: tuple[PatientId, ...], standing: Standing | None
+    ) -> list[Finding]:
+        """A person has one PESEL: another under a known number means that somebody else is meant by one of them."""
+        authorities = {i.authority for i in singular}
+        held = {i for i in feed.identifiers if i.authority in authorities} - {singular[0]}
+        if standing is not None:
+            held |= set(await self._store.held(standing.patient_key, sorted(authorities)))
+        said = "the patient whom the other identifiers name has another number in this authority; nothing was joined"
+        return [
+            _finding(feed, i, "DuplicateKeyIdentifier", said)
+            for i in singular
+            if any(h.authority == i.authority and h != i for h in held)
+        ]
+
+    async def _merge(self, feed: PatientFeed, context: Context, *, contended: bool) -> PatientId:  # noqa: ARG002
         known = await self._store.standing((*feed.identifiers, *feed.merged))
         survivor, findings = self._named(feed, known)
         if survivor is None and not findings:

@@ -101,10 +101,22 @@ class PatientStore(Protocol):
     ) -> None:
         """A new patient with the feed's identifiers and demographics, and the affinity-domain id."""
 
+    async def held(self, patient_key: int, authorities: Sequence[str]) -> tuple[PatientId, ...]:
+        """The patient's numbers in these authorities."""
+
     async def update(
-        self, *, patient_key: int, added: Sequence[PatientId], feed: PatientFeed, event: AuditEvent
+        self,
+        *,
+        patient_key: int,
+        added: Sequence[PatientId],
+        single: Sequence[PatientId],
+        feed: PatientFeed,
+        event: AuditEvent,
     ) -> None:
-        """New identifiers and stated demographics of a patient who is not merged."""
+        """New identifiers and stated demographics of a patient who is not merged.
+
+        ``single`` are those of the new ones that the patient may have only one of in their authority.
+        """
 
     async def merge(
         self, *, survivor_key: int, merged_keys: Sequence[int], retired: Sequence[PatientId], event: AuditEvent

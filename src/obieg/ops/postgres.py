@@ -213,15 +213,17 @@ class Server:
                 connection.execute(f'CREATE DATABASE "{DATABASE}"'.encode())
 
     def _connect(self) -> psycopg.Connection[Any]:
-        """A server that was adopted may still be starting or recovering."""
+        """A server that was adopted may still be starting, recovering or ending."""
         deadline = time.monotonic() + START_TIME_S
         while True:
             try:
                 return psycopg.connect(make_conninfo(self.dsn, dbname="postgres"), autocommit=True)
             except psycopg.OperationalError:
-                if self.pid is None or time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
+            if self.pid is None:
+                self._launch()
 
     # the process ----------------------------------------------------------------------------------------------------
 

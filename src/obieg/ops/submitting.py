@@ -206,6 +206,9 @@ class Submitter:
                 "XDSUnknownPatientId",
                 "the document names no patient: say who it is with --patient-id 'number^^^&OID&ISO'",
             )
+        # Only the first (the PESEL, where there is one): a document's header is no patient administration, and a local
+        # number in it that the region knows of somebody else would join two people.
+        info = (f"PID-3|{identifiers[0]}", *(line for line in info if not line.startswith("PID-3|")))
         known = await self._exchange.affinity_domain_id(identifiers[0])
         if known is not None and len(info) == 1:  # nothing that the index could learn
             return known

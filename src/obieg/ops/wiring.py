@@ -18,6 +18,7 @@ from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthent
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.document_repository import DocumentRepository
 from obieg.actors.patient_index import PatientIndex
+from obieg.codes.load import toml
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.problems import RetryLater
 from obieg.edges.clients import SoapClient, SoapRegistryClient
@@ -108,7 +109,9 @@ class Node:
         registry_client = None
         if settings.role == "region":
             actors.patient_index = PatientIndex(
-                PostgresPatientStore(self._database, audit), assigning_authority=identity.assigning_authority
+                PostgresPatientStore(self._database, audit),
+                assigning_authority=identity.assigning_authority,
+                single_authorities=frozenset({toml("national/pl/pik.toml")["roots"]["pesel"]}),
             )
             actors.document_registry = DocumentRegistry(
                 store,

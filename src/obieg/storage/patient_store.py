@@ -67,8 +67,19 @@ class PostgresPatientStore:
             self._audit.call(event),
         )
 
+    async def held(self, patient_key: int, authorities: Sequence[str]) -> tuple[PatientId, ...]:
+        """See the port."""
+        [found] = await self._run(self._sql.find_identifiers(patient_key=patient_key, authorities=authorities))
+        return tuple(PatientId(value, authority) for authority, value in found)
+
     async def update(
-        self, *, patient_key: int, added: Sequence[PatientId], feed: PatientFeed, event: AuditEvent
+        self,
+        *,
+        patient_key: int,
+        added: Sequence[PatientId],
+        single: Sequence[PatientId],
+        feed: PatientFeed,
+        event: AuditEvent,
     ) -> None:
         """See the port."""
         sql = self._sql
@@ -76,6 +87,7 @@ class PostgresPatientStore:
             sql.update_patient(patient_key=patient_key, **_demographics(feed)),
             sql.expect_unmerged(patient_keys=(patient_key,)),
             *(self._insert(patient_key, set(added)) if added else ()),
+            *(sql.expect_single(patient_key=patient_key, authority=i.authority) for i in single),
             self._audit.call(event),
         )
 

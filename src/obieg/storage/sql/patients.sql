@@ -64,6 +64,11 @@ SELECT patient_key FROM patient WHERE patient_key = ANY(:patient_keys::bigint[])
 SELECT obieg_expect(
   (SELECT count(*) FROM patient_link WHERE patient_key = ANY(:patient_keys::bigint[])), 0, 'a patient was merged meanwhile')
 
+-- name: expect_single
+SELECT obieg_expect(
+  (SELECT count(*) FROM patient_identifier WHERE patient_key = :patient_key::bigint AND authority = :authority::text),
+  1, 'the patient was given another number in this authority meanwhile')
+
 -- name: insert_links
 INSERT INTO patient_link (patient_key, merged_into, survivor_key)
 SELECT m.patient_key, :survivor_key::bigint, :survivor_key::bigint
