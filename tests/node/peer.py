@@ -681,13 +681,20 @@ class Node:
         with psycopg.connect(self.dsn) as connection:
             return connection.execute(query.encode(), parameters).fetchall()
 
+    # The tables that a submission writes to.
+    _TABLES = (
+        "document_entry", "submission_set", "folder", "association", "object_locator", "unique_id_locator",
+        "stored_document",
+    )  # fmt: skip
+
+    def forget(self) -> None:
+        """Takes all submissions out of its database; patients stay."""
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute(f"TRUNCATE {', '.join(self._TABLES)}".encode())
+
     def stored(self) -> tuple[int, ...]:
-        """How many rows every table has that a submission writes to."""
-        tables = (
-            "document_entry", "submission_set", "folder", "association", "object_locator", "unique_id_locator",
-            "stored_document",
-        )  # fmt: skip
-        query = ", ".join(f"(SELECT count(*) FROM {t})" for t in tables)
+        """How many rows each of these tables has."""
+        query = ", ".join(f"(SELECT count(*) FROM {t})" for t in self._TABLES)
         return tuple(self.rows(f"SELECT {query}")[0])
 
     def audits(self, since: int = 0) -> list[tuple[int, str, int, str]]:

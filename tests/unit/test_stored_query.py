@@ -82,7 +82,7 @@ def test_any_text_is_quoted_and_read_back(values: list[str]) -> None:
 )
 def test_values_that_are_none(text: str) -> None:
     found = refused("GetDocuments", {"XDSDocumentEntryUniqueId": text})
-    assert ("XDSRegistryError", "AdhocQuery: $XDSDocumentEntryUniqueId") in found
+    assert found == [("XDSRegistryError", "AdhocQuery: $XDSDocumentEntryUniqueId")]
 
 
 @pytest.mark.parametrize("text", ["", "()", " "])

@@ -86,10 +86,12 @@ def _read_slots(query: Any, name: str, findings: list[Finding]) -> dict[str, Gro
             continue  # parameters that the query does not define are ignored (ITI TF-2:3.18.4.1.2.3.5)
         where = f"AdhocQuery: ${parameter}"
         values: list[str] = []
+        found_before = len(findings)
         for value in slot.iter(_VALUE):
             values += _read_value((value.text or "").strip(), where, findings)
         if not values:
-            findings.append(Finding("XDSStoredQueryMissingParam", f"${parameter} has no value", where))
+            if len(findings) == found_before:
+                findings.append(Finding("XDSStoredQueryMissingParam", f"${parameter} has no value", where))
             continue
         values = [v for v in values if _acceptable(row["kind"], v, parameter, where, findings)]
         groups = given.setdefault(parameter, [])

@@ -63,7 +63,7 @@ def _binding(binding: Binding) -> list[str]:
                 f"SOAP 1.2{' with MTOM' if binding.mtom else ''} at /services/{binding.endpoint} ({binding.port_type})",
                 f"action   {binding.action}",
                 f"response {binding.response_action}",
-                f"{binding.request} → {binding.response}",
+                f"{binding.request[1]} → {binding.response[1]} ({binding.request[0]})",
             ]
         case MllpBinding():
             return [f"HL7 v2 over MLLP: {binding.message_type}^{', '.join(binding.events)}"]

@@ -29,14 +29,13 @@ from obieg.mapping.pik import (
     media_type,
 )
 from obieg.ops.failure import Failure
-from obieg.ops.submitting import Item
+from obieg.ops.submitting import PESEL_ROOT, Item
 from obieg.wire.hl7v2 import escape
 
 SUFFIXES = frozenset({".xml", ".pdf", ".png", ".jpg", ".jpeg", ".txt"})  # taken from folders
 SIDE_SUFFIX = ".json"
 _HEAD_BYTES = 1 << 20  # what the kind of a file is told by
 _PESEL = re.compile(r"\d{11}")
-_PESEL_ROOT: str = load.toml("national/pl/pik.toml")["roots"]["pesel"]
 _UUID_ROOT: str = load.toml("national/pl/pik.toml")["roots"]["uuid"]
 
 
@@ -77,7 +76,7 @@ def files(paths: Iterable[Path], *, recursive: bool) -> list[Path]:
 def person(text: str) -> str:
     """The CX of a patient told by PESEL or CX. Raises Problem."""
     if _PESEL.fullmatch(text):
-        return str(PatientId(text, _PESEL_ROOT))
+        return str(PatientId(text, PESEL_ROOT))
     if patient_id(text) is not None:
         return text
     raise Problem.of(

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
+from obieg.codes import load
 from obieg.domain.documents import AvailabilityStatus, DocumentEntry
 from obieg.domain.problems import Problem, RetryLater
 from obieg.mapping.pik import Described, submission
@@ -28,6 +29,7 @@ JOBS = 4  # documents at a time
 ATTEMPTS_MAX = 4
 PAUSE_S = 0.5  # before the second attempt; doubled from attempt to attempt
 
+PESEL_ROOT: str = load.toml("national/pl/pik.toml")["roots"]["pesel"]
 T = TypeVar("T")
 
 
@@ -206,8 +208,9 @@ class Submitter:
                 "XDSUnknownPatientId",
                 "the document names no patient: say who it is with --patient-id 'number^^^&OID&ISO'",
             )
-        # Only the first (the PESEL, where there is one): a document's header is no patient administration, and a local
-        # number in it that the region knows of somebody else would join two people.
+        # Only one, the PESEL where there is one: a document's header is no patient administration, and a local number
+        # in it that the region knows of somebody else would join two people.
+        identifiers.sort(key=lambda cx: not cx.endswith(f"^^^&{PESEL_ROOT}&ISO"))
         info = (f"PID-3|{identifiers[0]}", *(line for line in info if not line.startswith("PID-3|")))
         known = await self._exchange.affinity_domain_id(identifiers[0])
         if known is not None and len(info) == 1:  # nothing that the index could learn
