@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,6 @@ from lxml import etree
 from obieg.domain.affinity_domain import polish_document
 from obieg.ops import settings as node_settings
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SHARED = REPOSITORY.parent / "shared"
-KIT_CODES = SHARED / "nistkit" / "kit" / "affinity_domain_codes.json"
-XSD_FOLDER = SHARED / "data" / "ihe" / "ipf-wsdl" / "commons" / "ihe" / "xds" / "src" / "main" / "resources" / "wsdl"
 START_TIME_S = 60
 STOP_TIME_S = 60
 _LOGS: list[Path] = []
@@ -64,24 +60,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
                 report.sections.append((f"log of {log.parent.name}", log.read_text("utf-8", "replace")[-4000:]))
 
 
-def xds_schema() -> etree.XMLSchema:
-    """The official schemas of ebRS 3.0 and XDS.b as one."""
-    main = XSD_FOLDER / "schema" / "IHE" / "IHEXDSB.xsd"
-    document = etree.parse(main)
-    # It shares its namespace with a schema that only another one imports; libxml2 loads one schema for a namespace.
-    document.getroot().insert(
-        0, etree.Element("{http://www.w3.org/2001/XMLSchema}include", schemaLocation=(main.parent / "xcf.xsd").as_uri())
-    )
-    return etree.XMLSchema(document)
-
-
 @pytest.fixture(scope="session")
 def _validate() -> Iterator[None]:
     """Every answer that a test gets is checked against the official schemas, where they are."""
-    if not XSD_FOLDER.is_dir():
+    if not peer.XSD_FOLDER.is_dir():
         yield
         return
-    schema = xds_schema()
+    schema = peer.xds_schema()
 
     def validate(body: Any) -> None:
         if body.tag != f"{{{peer.SOAP}}}Fault":
@@ -100,7 +85,7 @@ def codes_of(path: Path | None) -> peer.Codes:
 @pytest.fixture(scope="session")
 def lab_codes() -> Path | None:
     """The test suite's affinity domain where it is there, else the Polish one."""
-    return KIT_CODES if KIT_CODES.exists() else None
+    return peer.KIT_CODES if peer.KIT_CODES.exists() else None
 
 
 @pytest.fixture(scope="session")
@@ -130,11 +115,10 @@ def polish_node(tmp_path_factory: pytest.TempPathFactory, _validate: None) -> It
         found.close()
 
 
-MakeNode = Callable[..., peer.Node]
-
-
 @pytest.fixture(scope="module")
-def make_node(tmp_path_factory: pytest.TempPathFactory, lab_codes: Path | None, _validate: None) -> Iterator[MakeNode]:
+def make_node(
+    tmp_path_factory: pytest.TempPathFactory, lab_codes: Path | None, _validate: None
+) -> Iterator[peer.MakeNode]:
     """Starts nodes from a settings file of their own; they stop with the module."""
     with ExitStack() as stack:
 

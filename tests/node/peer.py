@@ -89,6 +89,10 @@ IDENTIFIERS = {
 }
 SET_NODE = "urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd"
 FOLDER_NODE = "urn:uuid:d9d542f3-6cc4-48b6-8870-ea235fbc94c2"
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHARED = REPOSITORY.parent / "shared"
+KIT_CODES = SHARED / "nistkit" / "kit" / "affinity_domain_codes.json"
+XSD_FOLDER = SHARED / "data" / "ihe" / "ipf-wsdl" / "commons" / "ihe" / "xds" / "src" / "main" / "resources" / "wsdl"
 _numbers = itertools.count(1)
 _ROOT = str(uuid.uuid4().int)
 
@@ -109,6 +113,17 @@ def urn() -> str:
 def number() -> str:
     """A fresh patient number."""
     return f"T{_ROOT[:12]}{next(_numbers)}"
+
+
+def xds_schema() -> etree.XMLSchema:
+    """The official schemas of ebRS 3.0 and XDS.b as one."""
+    main = XSD_FOLDER / "schema" / "IHE" / "IHEXDSB.xsd"
+    document = etree.parse(main)
+    # It shares its namespace with a schema that only another one imports; libxml2 loads one schema for a namespace.
+    document.getroot().insert(
+        0, etree.Element("{http://www.w3.org/2001/XMLSchema}include", schemaLocation=(main.parent / "xcf.xsd").as_uri())
+    )
+    return etree.XMLSchema(document)
 
 
 # metadata --------------------------------------------------------------------------------------------------------
@@ -780,3 +795,6 @@ def read_ready(path: Path) -> dict[str, str]:
 def free_environment() -> dict[str, str]:
     """The environment without settings of a node."""
     return {k: v for k, v in os.environ.items() if not k.startswith("OBIEG_")}
+
+
+MakeNode = Callable[..., Node]  # the fixture make_node

@@ -13,8 +13,20 @@ from typing import Any
 import httpx
 import peer
 import pytest
-from conftest import MakeNode
-from peer import ACTIONS, SOAP, WSA, Node, envelope, include, inline, package, package_type, quoted, stored_query
+from peer import (
+    ACTIONS,
+    SOAP,
+    WSA,
+    MakeNode,
+    Node,
+    envelope,
+    include,
+    inline,
+    package,
+    package_type,
+    quoted,
+    stored_query,
+)
 
 pytestmark = pytest.mark.node
 

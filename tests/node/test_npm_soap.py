@@ -17,8 +17,7 @@ from typing import Any
 
 import peer
 import pytest
-from conftest import XSD_FOLDER
-from peer import ACTIONS, Node
+from peer import ACTIONS, XSD_FOLDER, Node
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 

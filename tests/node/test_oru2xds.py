@@ -19,9 +19,8 @@ from pathlib import Path
 
 import peer
 import pytest
-from conftest import MakeNode
 from lxml import etree
-from peer import Node, identifier_of
+from peer import MakeNode, Node, identifier_of
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 

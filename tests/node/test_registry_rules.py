@@ -11,8 +11,19 @@ from typing import Any
 
 import peer
 import pytest
-from conftest import MakeNode
-from peer import APPROVED, DEPRECATED, Answer, Entry, Node, association, identifier_of, quoted, slot_of, status_of
+from peer import (
+    APPROVED,
+    DEPRECATED,
+    Answer,
+    Entry,
+    MakeNode,
+    Node,
+    association,
+    identifier_of,
+    quoted,
+    slot_of,
+    status_of,
+)
 
 pytestmark = pytest.mark.node
 
@@ -536,7 +547,6 @@ def archive(node: Node) -> dict[str, Entry]:
         ),
     }
     for entry in entries.values():
-        entry.creation_time = entry.creation_time and entry.creation_time
         node.registered(node.submission(patient, entry))
     return entries
 

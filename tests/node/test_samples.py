@@ -9,9 +9,8 @@ from pathlib import Path
 
 import peer
 import pytest
-from conftest import SHARED
 from lxml import etree
-from peer import ACTIONS, Node, identifier_of, include, slot_of, status_of
+from peer import ACTIONS, SHARED, Node, identifier_of, include, slot_of, status_of
 
 from obieg.mapping import ebrs, pik
 from obieg.mapping.ebrim import IdSource

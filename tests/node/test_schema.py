@@ -14,9 +14,8 @@ from typing import Any
 
 import peer
 import pytest
-from conftest import SHARED, XSD_FOLDER, xds_schema
 from lxml import etree
-from peer import APPROVED, DEPRECATED, Answer, Entry, Node, association, quoted
+from peer import APPROVED, DEPRECATED, SHARED, XSD_FOLDER, Answer, Entry, Node, association, quoted, xds_schema
 
 from obieg.domain.problems import Finding
 from obieg.mapping import ebrs

@@ -17,9 +17,8 @@ from typing import Any
 import peer
 import pytest
 import requests
-from conftest import XSD_FOLDER
 from lxml import etree
-from peer import APPROVED, Node, quoted
+from peer import APPROVED, XSD_FOLDER, Node, quoted
 
 pytestmark = [
     pytest.mark.node,
@@ -28,7 +27,7 @@ pytestmark = [
 ]
 
 zeep = pytest.importorskip("zeep")
-RIM, QUERY, LCM, XDSB = ("{%s}" % n for n in (peer.RIM, peer.QUERY, peer.LCM, peer.XDSB))
+RIM = f"{{{peer.RIM}}}"
 
 
 class MtomTransport(zeep.Transport):  # type: ignore[misc, name-defined]

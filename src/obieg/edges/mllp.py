@@ -233,6 +233,8 @@ class MllpEdge:
     async def _record(self, event: AuditEvent) -> None:
         try:
             await self._audit.record(event)
+        except RetryLater as error:
+            log.error("an audit record could not be stored", request_id=event.request_id, error=str(error))
         except Exception:  # the answer is owed all the same
             log.exception("alarm: a refusal could not be audited", request_id=event.request_id, detail=event.detail)
 

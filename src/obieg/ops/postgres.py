@@ -97,6 +97,13 @@ class Server:
             raise
         return self.dsn
 
+    def revive(self) -> bool:
+        """Starts the server again when it has died; whether it had. For the owner, between start and stop."""
+        if self.pid is not None:
+            return False
+        self._launch()
+        return True
+
     def stop(self) -> None:
         """Stops the server (running statements are ended, nothing committed is lost) and gives up the folder."""
         try:

@@ -42,6 +42,7 @@ BIND_TIME_S = 5.0
 START_TIME_S = 60.0
 BACK_OFF_S = (0.1, 10.0)
 HEALTHY_S = 30.0  # a worker that lived this long is started again without delay
+DATABASE_WATCH_S = 1.0
 KILL_AFTER_DRAIN_S = 5.0
 
 log = structlog.get_logger()
@@ -75,7 +76,8 @@ def serve(
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
             stack.callback(ready_file.unlink, missing_ok=True)
-        dsn = settings.database.dsn or stack.enter_context(_embedded(settings))
+        embedded = None if settings.database.dsn else stack.enter_context(_embedded(settings))
+        dsn = embedded.dsn if embedded is not None else settings.database.dsn
         for name in migrate(dsn, stop_before_post=bool(settings.database.dsn)):
             log.info("migration applied", migration=name)
         settings = in_force(settings, dsn, http, mllp)
@@ -89,7 +91,7 @@ def serve(
             if announce is not None:
                 announce(endpoints)
 
-        asyncio.run(_Supervisor(settings, builder, http, mllp).run(ready))
+        asyncio.run(_Supervisor(settings, builder, http, mllp, embedded).run(ready))
 
 
 def in_force(settings: Settings, dsn: str, http: list[socket.socket], mllp: list[socket.socket]) -> Settings:
@@ -144,13 +146,13 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 @contextlib.contextmanager
-def _embedded(settings: Settings) -> Iterator[str]:
+def _embedded(settings: Settings) -> Iterator[Server]:
     server = Server(settings.postgres_dir, connections_max=50 + 16 * settings.workers)
     began = time.monotonic()
-    dsn = server.start()
+    server.start()
     log.info("embedded PostgreSQL runs", folder=str(settings.postgres_dir), start_s=round(time.monotonic() - began, 2))
     try:
-        yield dsn
+        yield server
     finally:
         server.stop()
         log.info("embedded PostgreSQL stopped")
@@ -214,7 +216,15 @@ def _notify_systemd(state: str) -> None:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, builder: str, http: list[socket.socket], mllp: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        builder: str,
+        http: list[socket.socket],
+        mllp: list[socket.socket],
+        database: Server | None,
+    ) -> None:
+        self._database = database
         self._settings = settings
         self._builder = builder
         self._http = http
@@ -235,6 +245,7 @@ class _Supervisor:
         keepers = [asyncio.create_task(self._keep(number, event)) for number, event in enumerate(started)]
         all_started = asyncio.create_task(_all(started))
         stopping = asyncio.create_task(self._stopping.wait())
+        database = asyncio.create_task(self._keep_database())
         try:
             await asyncio.wait([all_started, stopping, *keepers], return_when=asyncio.FIRST_COMPLETED)
             if all_started.done():
@@ -248,6 +259,19 @@ class _Supervisor:
             self._stopping.set()
             await self._drain(keepers)
             all_started.cancel()
+            await database
+
+    async def _keep_database(self) -> None:
+        """Starts the embedded PostgreSQL again when it dies; workers connect to it again by themselves."""
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), DATABASE_WATCH_S)
+                return
+            try:
+                if self._database is not None and await asyncio.to_thread(self._database.revive):
+                    log.error("the embedded PostgreSQL had died and was started again")
+            except Failure as failure:
+                log.error("the embedded PostgreSQL has died", what=failure.what, remedy=failure.remedy)
 
     def _stop(self) -> None:
         if self._stopping.is_set():
