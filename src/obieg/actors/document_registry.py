@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -65,13 +66,15 @@ class DocumentRegistry:
         context: Context,
         *,
         found_already: tuple[Finding, ...] = (),
-        store_documents: Callable[[], Awaitable[tuple[StoredDocument, ...]]] | None = None,
+        store_documents: Callable[[], Coroutine[Any, Any, tuple[StoredDocument, ...]]] | None = None,
     ) -> tuple[Finding, ...]:
         """Stores a submission; what comes back are warnings. Raises Problem with all findings.
 
         ``found_already`` is what was wrong with the message itself: it refuses the submission, together with everything
-        else that is wrong with it. ``store_documents`` puts the documents into the document store; it is called when
-        nothing speaks against the submission, and they are recorded in the same commit (ITI-41 on one node).
+        else that is wrong with it. ``store_documents`` puts the documents into the document store: while the registry
+        is asked, when nothing speaks against the submission itself. They are recorded in the same commit (ITI-41 on one
+        node); of what the registry's content refuses only encrypted bytes are left, which nothing names and compaction
+        takes back.
         """
         # Documents that this node stores itself are for its own repository.
         unbound = [] if store_documents is not None else list(self._check_repositories(submission, context))
@@ -80,6 +83,24 @@ class DocumentRegistry:
         else:
             wrong, fingerprint = self._examine(submission)
         findings = [*found_already, *wrong, *unbound]
+        storing = None if findings or store_documents is None else asyncio.ensure_future(store_documents())
+        try:
+            return await self._decide(submission, context, findings, fingerprint, storing, repeatable=not unbound)
+        finally:
+            if storing is not None and not storing.done():
+                storing.cancel()
+
+    async def _decide(
+        self,
+        submission: Submission,
+        context: Context,
+        findings: list[Finding],
+        fingerprint: bytes,
+        storing: asyncio.Future[tuple[StoredDocument, ...]] | None,
+        *,
+        repeatable: bool,
+    ) -> tuple[Finding, ...]:
+        """Reads what the registry knows, judges, stores; again when others were faster."""
         patient = patient_id(submission.submission_set.patient_id or "")
         known_here = patient if patient is not None and patient.authority == self.assigning_authority else None
         final = with_final_ids(submission, self._new_uuid)
@@ -87,10 +108,9 @@ class DocumentRegistry:
         replaced = tuple(a.target for a in final.associations if a.type.replaces and is_uuid_urn(a.target))
         uniques: list[str] = []
         looked_up = False  # whether what stands under the ids of the submission itself is read, too
-        documents: tuple[StoredDocument, ...] | None = None
         for _ in range(ATTEMPTS_MAX):
             facts = await self._store.facts(known_here, references=references, replaced=replaced, unique_ids=uniques)
-            if not unbound and _is_repetition(submission, fingerprint, facts):
+            if repeatable and _is_repetition(submission, fingerprint, facts):
                 return ()
             problems = [*findings, *self._check_against(final, patient, facts)]
             if problems and looked_up:
@@ -100,8 +120,7 @@ class DocumentRegistry:
                 uniques, references, looked_up = _unique_ids(final), _all_references(final, submission), True
                 continue
             assert facts.patient is not None  # noqa: S101 - _check_against has seen to it
-            if documents is None:
-                documents = await store_documents() if store_documents is not None else ()
+            documents = await storing if storing is not None else ()
             registration = _plan(final, facts, fingerprint, context.received_at, self._new_uuid, documents)
             if context.large:
                 registration = registration._replace(large=True)

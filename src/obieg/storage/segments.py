@@ -30,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -145,11 +146,9 @@ class _Syncer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._waiting: list[_Record] = []
-        self._wake = threading.Condition()
+        self._waiting: SimpleQueue[_Record | None] = SimpleQueue()  # None: no more will come
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._closing = False
 
     def write(self, segment: _Segment, offset: int, buffers: list[bytes]) -> asyncio.Future[None]:
         """Done when this, and everything written to the segment before, will survive a power cut."""
@@ -159,19 +158,19 @@ class _Syncer:
             self._thread = threading.Thread(target=self._run, args=(loop,), name="segments-syncer", daemon=True)
             self._thread.start()
         record = _Record(segment, offset, buffers, loop.create_future())
-        with self._wake:
-            self._waiting.append(record)
-            self._wake.notify()
+        self._waiting.put(record)
         return record.durable
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        while True:
-            with self._wake:
-                while not self._waiting and not self._closing:
-                    self._wake.wait()
-                group, self._waiting = self._waiting, []
-            if not group:
-                return
+        closing = False
+        while not closing:
+            group: list[_Record] = []
+            record = self._waiting.get()
+            with contextlib.suppress(Empty):
+                while record is not None:
+                    group.append(record)
+                    record = self._waiting.get_nowait()
+                closing = True
             for segment, records in groupby(sorted(group, key=_by_place), key=attrgetter("segment")):
                 self._store(segment, list(records))
             with contextlib.suppress(RuntimeError):  # the loop was closed under us: nobody waits any more
@@ -212,9 +211,7 @@ class _Syncer:
     async def close(self) -> None:
         """Sees through whoever still waits, then ends."""
         if self._thread is not None:
-            with self._wake:
-                self._closing = True
-                self._wake.notify()
+            self._waiting.put(None)
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
 
@@ -258,9 +255,11 @@ class Segments:
         # One call for both secrets. Hashing and encrypting 1 MiB takes less than a millisecond together.
         secret = os.urandom(KEY_SIZE_BYTES + _ID_SIZE_BYTES)
         key, identity = secret[:KEY_SIZE_BYTES], secret[KEY_SIZE_BYTES:]
+        # All that reads the document is done at once, while the processor's caches hold it.
+        digest = hashlib.sha256(data).digest()
         record = [_header(len(data), identity), seal(AESGCM(key), identity, data)]
         place = await self._append_record(record)
-        return Appended(str(place), self._wrapper.wrap(key), len(data), hashlib.sha256(data).digest())
+        return Appended(str(place), self._wrapper.wrap(key), len(data), digest)
 
     async def _append_record(self, record: list[bytes]) -> Place:
         segment = self._shared
