@@ -306,9 +306,9 @@ class DocumentRepository:
                 here.append(request)
         if not here:
             raise Problem(findings)
-        unique_ids = [r.unique_id for r in here]
-        rows = await self._store.documents(unique_ids, self.repository_unique_id, context.audit())
-        context.audited = True
+        unique_ids = list(dict.fromkeys(r.unique_id for r in here))
+        audit = None if findings else context.audit()
+        rows = await self._store.documents(unique_ids, self.repository_unique_id, audit)
         found = {row.unique_id: row for row in rows if not row.pending}
         documents: list[tuple[DocumentRequest, Content]] = []
         for request in here:
@@ -319,6 +319,10 @@ class DocumentRepository:
                 )
             else:
                 documents.append((request, await self._content(row)))
+        if findings:
+            codes = " ".join(sorted({f.code for f in findings}))
+            await self._store.record(context.audit(Outcome.MINOR_FAILURE, codes))
+        context.audited = True
         return Retrieved(tuple(documents), tuple(findings))
 
     async def _content(self, row: FoundDocument) -> Content:

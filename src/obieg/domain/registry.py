@@ -157,7 +157,13 @@ class RepositoryStore(Protocol):
     async def documents(
         self, unique_ids: Sequence[str], repository_unique_id: str, audit: AuditEvent | None
     ) -> list[FoundDocument]:
-        """Stored documents, pending ones included; with the audit row of a retrieval in the same round trip."""
+        """Stored documents, pending ones included; ``unique_ids`` are distinct.
+
+        ``audit`` is stored in the same round trip if all of them are there and none is pending.
+        """
+
+    async def record(self, audit: AuditEvent) -> None:
+        """Stores the audit row of a retrieval that found not all."""
 
     async def hold(self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float) -> None:
         """Stores documents and their submission as pending, in one commit; it is due in ``lease_s`` seconds.

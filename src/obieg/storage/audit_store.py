@@ -27,19 +27,23 @@ class AuditStore:
 
     def call(self, event: AuditEvent) -> Call:
         """The insertion of one record, for the batch of the act that it describes."""
+        return _SQL.insert_audit(**self.columns(event))
+
+    def columns(self, event: AuditEvent) -> dict[str, str]:
+        """A record as the columns of its row."""
         patient = next((o.identifier for o in event.objects if o.kind == "patient"), "")
-        return _SQL.insert_audit(
-            transaction=event.transaction,
-            outcome=event.outcome.value,
-            patient_id=patient,
-            request_id=event.request_id,
-            message=write_audit_message(
+        return {
+            "transaction": event.transaction,
+            "outcome": event.outcome.value,
+            "patient_id": patient,
+            "request_id": event.request_id,
+            "message": write_audit_message(
                 event,
                 recorded_at=self._now(),
                 source_id=self._source_id,
                 transaction_name=self._names.get(event.transaction, event.transaction),
             ),
-        )
+        }
 
     async def record(self, event: AuditEvent) -> None:
         """Stores one record by itself."""

@@ -216,12 +216,25 @@ class RegistryDatabase:
         self, unique_ids: Sequence[str], repository_unique_id: str, audit: AuditEvent | None
     ) -> list[FoundDocument]:
         """See the port."""
-        call = _REPOSITORY.stored_documents(unique_ids=unique_ids, repository_unique_id=repository_unique_id)
-        results = await self._run(call, self._audit.call(audit)) if audit is not None else await self._run(call)
+        calls = [_REPOSITORY.stored_documents(unique_ids=unique_ids, repository_unique_id=repository_unique_id)]
+        if audit is not None:
+            calls.append(
+                _REPOSITORY.insert_export_audit(
+                    unique_ids=unique_ids,
+                    repository_unique_id=repository_unique_id,
+                    expected=len(unique_ids),
+                    **self._audit.columns(audit),
+                )
+            )
+        results = await self._run(*calls)
         return [
             FoundDocument(unique_id, state == "P", patient_id, mime_type, size, sha1, location, wrapped_key)
             for unique_id, state, patient_id, mime_type, size, sha1, location, wrapped_key in results[0]
         ]
+
+    async def record(self, audit: AuditEvent) -> None:
+        """See the port."""
+        await self._run(self._audit.call(audit))
 
     async def hold(self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float) -> None:
         """See the port."""

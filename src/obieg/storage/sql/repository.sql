@@ -25,6 +25,14 @@ SELECT count(*) FROM (
   ORDER BY unique_id FOR UPDATE
 ) locked
 
+-- name: insert_export_audit
+-- The record of a retrieval, when all that was asked for is given out; otherwise the actor records what was not.
+INSERT INTO audit_event (transaction, outcome, patient_id, request_id, message)
+SELECT :transaction::text, :outcome::smallint, :patient_id::text, :request_id::text, :message::text
+WHERE (SELECT count(*) FROM stored_document
+       WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id AND state = 'R')
+      = :expected::bigint
+
 -- name: release_documents
 UPDATE stored_document SET state = 'R'
 WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id AND state = 'P'
