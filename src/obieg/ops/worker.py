@@ -31,7 +31,6 @@ from obieg.ops.metrics import watch_loop
 from obieg.ops.settings import MllpSettings, Settings
 
 READY = b"ready\n"
-SWITCH_INTERVAL_S = 0.0005
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 log = structlog.get_logger()
@@ -76,8 +75,6 @@ def main() -> None:
     assignment: Assignment = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own supervisor
     _die_with(assignment.supervisor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The thread that writes documents holds the interpreter for microseconds at a time; let it not wait for long.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     logs.configure(assignment.settings.log, node=assignment.settings.name, worker=assignment.number)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
