@@ -87,8 +87,8 @@ class DocumentRegistry:
         try:
             return await self._decide(submission, context, findings, fingerprint, storing, repeatable=not unbound)
         finally:
-            if storing is not None and not storing.done():
-                storing.cancel()
+            if storing is not None and not storing.cancel() and not storing.cancelled():
+                storing.exception()  # a refusal says more than that the documents could not be stored either
 
     async def _decide(
         self,

@@ -19,88 +19,10 @@ from obieg.wire import hl7v2, mime, mllp, soap
 from obieg.wire.soap import SoapFault
 from obieg.wire.xml import XmlRefused, parse_message
 
-# A whole exchange, the repetition included; a registration not answered by then is repeated later.
+# Silence of the other side; for a registration, the whole exchange: what is not answered by then is repeated later.
 TIMEOUT_S = 30.0
 ANSWER_BYTES_MAX = 32 << 20
 PARTS_MAX = 1001  # of one answer: the documents of one ITI-43 and the root
-
-
-class SoapClient:
-    """Sends one transaction's requests to the nodes that answer it."""
-
-    def __init__(self, transaction: Transaction, *, source_address: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        assert isinstance(transaction.binding, SoapBinding)  # noqa: S101 - only such transactions are sent
-        self._binding = transaction.binding
-        transport = httpx.AsyncHTTPTransport(local_address=source_address or None)
-        self._timeout_s = timeout_s
-        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport)
-
-    async def exchange(self, body: bytes, address: str) -> Any:
-        """The element in the answer's Body. Raises RetryLater when it is unknown what the other side did."""
-        message_id = f"urn:uuid:{uuid.uuid4()}"
-        request = soap.write_envelope(self._binding.action, body, message_id=message_id, to=address)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                status, answer = await self._post(request, address)
-            envelope = soap.read_envelope(parse_message(answer))
-        except (httpx.HTTPError, TimeoutError) as error:
-            raise RetryLater(f"{address}: {type(error).__name__}: {error}") from error
-        except (XmlRefused, SoapFault) as error:
-            raise RetryLater(f"{address}: HTTP {status}, no SOAP answer: {error}") from error
-        if envelope.body.tag == f"{{{soap.SOAP}}}Fault":
-            reason = envelope.body.findtext(f"{{{soap.SOAP}}}Reason/{{{soap.SOAP}}}Text") or ""
-            raise RetryLater(f"{address}: HTTP {status}, SOAP fault: {reason}")
-        if envelope.relates_to not in ("", message_id):
-            raise RetryLater(f"{address}: HTTP {status}, the answer to another message")
-        return envelope.body
-
-    async def _post(self, request: bytes, address: str) -> tuple[int, bytes]:
-        """Status and answer. A connection that breaks is replaced once: one that was kept may have ended unnoticed.
-
-        The identical message may arrive twice then; every transaction that is sent answers that with Success.
-        """
-        try:
-            return await self._post_once(request, address)
-        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-            if isinstance(error, httpx.ConnectError):
-                raise
-            return await self._post_once(request, address)
-
-    async def _post_once(self, request: bytes, address: str) -> tuple[int, bytes]:
-        content_type = f'{soap.SOAP_TYPE}; charset=UTF-8; action="{self._binding.action}"'
-        async with self._http.stream(
-            "POST", address, content=request, headers={"Content-Type": content_type}
-        ) as answer:
-            body = bytearray()
-            async for piece in answer.aiter_bytes():
-                body += piece
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise httpx.DecodingError(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
-            return answer.status_code, bytes(body)
-
-    async def close(self) -> None:
-        """Ends its connections."""
-        await self._http.aclose()
-
-
-class SoapRegistryClient:
-    """Implements :class:`obieg.protocol.RegistryClient` over ITI-42."""
-
-    def __init__(self, client: SoapClient, read_answer: Any) -> None:
-        """``read_answer`` gives status and findings of a RegistryResponse element (injected from ``mapping``)."""
-        self._client = client
-        self._read_answer = read_answer
-
-    async def register(self, message: bytes, registry: str) -> tuple[Finding, ...]:
-        """See the port."""
-        body = await self._client.exchange(message, registry)
-        status, findings = self._read_answer(body)
-        errors: tuple[Finding, ...] = tuple(f for f in findings if not f.warning)
-        if status == "Success":
-            return tuple(f for f in findings if f.warning)
-        if not errors or any(f.code == "XDSRegistryBusy" for f in errors):
-            raise RetryLater(f"{registry}: {status}, the registry asks to repeat the request later")
-        return errors
 
 
 class SoapAsker:
@@ -120,18 +42,20 @@ class SoapAsker:
         root = soap.write_envelope(binding.action, question.body, message_id=message_id, to=address)
         try:
             try:
-                return await self._exchange(binding, root, question, address)
+                return await self._exchange(binding, root, message_id, question, address)
             except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
                 if isinstance(error, httpx.ConnectError):
                     raise
                 # A connection that was kept may have ended unnoticed. The identical message is harmless to repeat.
-                return await self._exchange(binding, root, question, address)
+                return await self._exchange(binding, root, message_id, question, address)
         except (httpx.HTTPError, OSError) as error:
             raise RetryLater(f"{address} does not answer ({type(error).__name__}: {error})") from error
         except (XmlRefused, SoapFault, mime.MimeRefused) as error:
             raise RetryLater(f"{address} does not answer with SOAP: {error}") from error
 
-    async def _exchange(self, binding: SoapBinding, root: bytes, question: SoapQuestion, address: str) -> SoapRequest:
+    async def _exchange(
+        self, binding: SoapBinding, root: bytes, message_id: str, question: SoapQuestion, address: str
+    ) -> SoapRequest:
         content: bytes | AsyncIterator[bytes] = root
         headers = {"Content-Type": f'{soap.SOAP_TYPE}; charset=UTF-8; action="{binding.action}"'}
         if question.mtom:
@@ -145,6 +69,9 @@ class SoapAsker:
             else:
                 raise RetryLater(f"{address} answers HTTP {answer.status_code} {media or 'without a Content-Type'}")
         envelope = soap.read_envelope(parse_message(data))
+        if envelope.relates_to not in ("", message_id):
+            discard(parts.values())
+            raise RetryLater(f"{address} answers another message than the one that was sent")
         if envelope.body.tag == f"{{{soap.SOAP}}}Fault":
             reason = envelope.body.findtext(f"{{{soap.SOAP}}}Reason/{{{soap.SOAP}}}Text") or ""
             raise Problem.of("XDSRepositoryError", f"SOAP fault (HTTP {answer.status_code}): {reason}", address)
@@ -184,6 +111,33 @@ class SoapAsker:
     async def close(self) -> None:
         """Ends its connections."""
         await self._http.aclose()
+
+
+class SoapRegistryClient:
+    """Implements :class:`obieg.protocol.RegistryClient` over ITI-42."""
+
+    def __init__(self, asker: SoapAsker, transaction: Transaction, read_answer: Any) -> None:
+        """``read_answer`` gives status and findings of a RegistryResponse element (injected from ``mapping``)."""
+        self._asker = asker
+        self._transaction = transaction
+        self._read_answer = read_answer
+
+    async def register(self, message: bytes, registry: str) -> tuple[Finding, ...]:
+        """See the port."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                answer = await self._asker.ask(self._transaction, SoapQuestion(message), registry)
+        except TimeoutError as error:
+            raise RetryLater(f"{registry} did not answer within {TIMEOUT_S:.0f} s") from error
+        except Problem as problem:  # a SOAP fault: the registry has not taken it as ITI-42, which may be mended
+            raise RetryLater(f"{registry}: {problem}") from problem
+        status, findings = self._read_answer(answer.body)
+        errors: tuple[Finding, ...] = tuple(f for f in findings if not f.warning)
+        if status == "Success":
+            return tuple(f for f in findings if f.warning)
+        if not errors or any(f.code == "XDSRegistryBusy" for f in errors):
+            raise RetryLater(f"{registry}: {status}, the registry asks to repeat the request later")
+        return errors
 
 
 def discard(parts: Iterable[Content]) -> None:

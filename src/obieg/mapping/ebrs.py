@@ -45,6 +45,12 @@ def write_submit_objects(submission: Submission, new_id: IdSource) -> bytes:
     )
 
 
+def _error_code(code: str) -> str:
+    """The errorCode of a finding; another registry's code, which our table may not have, is passed on as it came."""
+    row = _PROBLEMS.get(code)
+    return code if row is None else row["xds"]
+
+
 def registry_errors(findings: Sequence[Finding]) -> str:
     """A ``rs:RegistryErrorList``; empty text when there are none."""
     if not findings:
@@ -53,7 +59,7 @@ def registry_errors(findings: Sequence[Finding]) -> str:
     highest = _SEVERITY["error"] if _SEVERITY["error"] in severities else _SEVERITY["warning"]
     inner = "".join(
         [
-            f'<rs:RegistryError errorCode="{_PROBLEMS[f.code]["xds"]}" codeContext="{attribute(f.detail)}" '
+            f'<rs:RegistryError errorCode="{attribute(_error_code(f.code))}" codeContext="{attribute(f.detail)}" '
             f'location="{attribute(f.location)}" severity="{severity}"/>'
             for f, severity in zip(findings, severities, strict=True)
         ]

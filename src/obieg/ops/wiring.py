@@ -21,7 +21,7 @@ from obieg.actors.patient_index import PatientIndex
 from obieg.codes.load import toml
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.problems import RetryLater
-from obieg.edges.clients import SoapClient, SoapRegistryClient
+from obieg.edges.clients import SoapAsker, SoapRegistryClient
 from obieg.edges.mllp import MllpEdge, MllpLimits
 from obieg.edges.soap import PATH_PREFIX, SoapEdge, SoapLimits
 from obieg.mapping.ebrs import read_registry_response
@@ -100,13 +100,15 @@ class Node:
         identity, limits = settings.identity, settings.limits
         self._database = Database(settings.database.dsn)
         self._documents = open_store(settings)
-        self._client: SoapClient | None = None
+        self._asker: SoapAsker | None = None
         audit = AuditStore(
             self._database, source_id=settings.name, names={t.id: t.name for t in TRANSACTIONS}, now=utc_now
         )
         store = RegistryDatabase(self._database, audit)
         actors = Actors()
         registry_client = None
+        spool = settings.data_dir / "spool"
+        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         if settings.role == "region":
             actors.patient_index = PatientIndex(
                 PostgresPatientStore(self._database, audit),
@@ -124,8 +126,8 @@ class Node:
             )
         else:
             register = next(t for t in TRANSACTIONS if t.id == "ITI-42")
-            self._client = SoapClient(register, source_address=settings.registry.source_address)
-            registry_client = SoapRegistryClient(self._client, read_registry_response)
+            self._asker = SoapAsker(spool_folder=spool, source_address=settings.registry.source_address)
+            registry_client = SoapRegistryClient(self._asker, register, read_registry_response)
         repository = actors.document_repository = DocumentRepository(
             store,
             self._documents,
@@ -141,8 +143,6 @@ class Node:
         authenticator: Authenticator = (
             LaboratoryAuthentication() if settings.lab else AddressAuthentication(bound_nodes(settings))
         )
-        spool = settings.data_dir / "spool"
-        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         soap = SoapEdge(
             transactions=TRANSACTIONS,
             actors=actors,
@@ -185,8 +185,8 @@ class Node:
     async def close(self) -> None:
         """Gives everything back."""
         await self._documents.close()
-        if self._client is not None:
-            await self._client.close()
+        if self._asker is not None:
+            await self._asker.close()
         self._database.close()
 
 
