@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import httpx
 from obieg.domain.content import MemoryContent
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.edges.content import PartSink, SpooledContent
+from obieg.edges.mtom import Package
 from obieg.protocol import Content, SoapBinding, SoapQuestion, SoapRequest, Transaction
 from obieg.wire import hl7v2, mime, mllp, soap
 from obieg.wire.soap import SoapFault
@@ -59,7 +60,9 @@ class SoapAsker:
         content: bytes | AsyncIterator[bytes] = root
         headers = {"Content-Type": f'{soap.SOAP_TYPE}; charset=UTF-8; action="{binding.action}"'}
         if question.mtom:
-            headers, content = _package(binding, root, question)
+            package = Package(root, question.parts, action=binding.action)
+            headers = {"Content-Type": package.content_type, "Content-Length": str(package.size)}
+            content = package.pieces()
         async with self._http.stream("POST", address, content=content, headers=headers) as answer:
             media, parameters = mime.content_type(answer.headers.get("content-type", ""))
             if media == "multipart/related":
@@ -145,34 +148,6 @@ def discard(parts: Iterable[Content]) -> None:
     for part in parts:
         if isinstance(part, SpooledContent):
             part.close()
-
-
-def _package(binding: SoapBinding, root: bytes, question: SoapQuestion) -> tuple[dict[str, str], AsyncIterator[bytes]]:
-    """Headers and body of an MTOM package."""
-    boundary = f"obieg_{uuid.uuid4().hex}"
-    root_type = f'{soap.XOP_TYPE}; charset=UTF-8; type="{soap.SOAP_TYPE}"'
-    head = mime.part_head(boundary, root_type, "root@obieg")[2:] + root
-    parts = [
-        (mime.part_head(boundary, content.content_type or "application/octet-stream", content_id), content)
-        for content_id, content in question.parts
-    ]
-    tail = mime.closing(boundary)
-    length = len(head) + sum(len(part_head) + content.size for part_head, content in parts) + len(tail)
-    content_type = (
-        f'multipart/related; type="{soap.XOP_TYPE}"; boundary="{boundary}"; start="<root@obieg>"; '
-        f'start-info="{soap.SOAP_TYPE}"; action="{binding.action}"'
-    )
-    return {"Content-Type": content_type, "Content-Length": str(length)}, _pieces(head, parts, tail)
-
-
-async def _pieces(head: bytes, parts: Sequence[tuple[bytes, Content]], tail: bytes) -> AsyncIterator[bytes]:
-    held = head
-    for part_head, content in parts:
-        held += part_head
-        async for piece in content.chunks():
-            yield held + piece
-            held = b""
-    yield held + tail
 
 
 async def _limited(answer: httpx.Response) -> bytes:

@@ -21,7 +21,8 @@ from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, Outcome
 from obieg.domain.content import MemoryContent
 from obieg.domain.problems import Finding, Problem, RetryLater
-from obieg.edges.content import MEMORY_BYTES_MAX, PartSink, SpooledContent
+from obieg.edges.content import PartSink, SpooledContent
+from obieg.edges.mtom import Package
 from obieg.edges.wsdl import write_wsdl
 from obieg.protocol import (
     AuditSink,
@@ -410,34 +411,15 @@ async def _reply(
     if not mtom:
         await _send(send, 200, _SOAP_HEADERS, root)
         return
-    boundary = f"obieg_{uuid.uuid4().hex}"
-    content_type = (
-        f'multipart/related; type="{soap.XOP_TYPE}"; boundary="{boundary}"; start="<root@obieg>"; '
-        f'start-info="{soap.SOAP_TYPE}"'
-    ).encode()
-    root_type = f'{soap.XOP_TYPE}; charset=UTF-8; type="{soap.SOAP_TYPE}"'
-    head = mime.part_head(boundary, root_type, "root@obieg")[2:] + root
-    heads = [
-        mime.part_head(boundary, content.content_type or "application/octet-stream", content_id)
-        for content_id, content in reply.parts
-    ]
-    tail = mime.closing(boundary)
-    length = len(head) + sum(map(len, heads)) + sum(c.size for _, c in reply.parts) + len(tail)
-    headers = [(b"content-type", content_type), (b"content-length", b"%d" % length)]
+    package = Package(root, reply.parts)
+    headers = [(b"content-type", package.content_type.encode()), (b"content-length", b"%d" % package.size)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    pending = [head]
-    held = 0
-    for part_head, (_, content) in zip(heads, reply.parts, strict=True):
-        pending.append(part_head)
-        async for piece in content.chunks():
-            pending.append(piece)
-            held += len(piece)
-            if held > MEMORY_BYTES_MAX:
-                await send({"type": "http.response.body", "body": b"".join(pending), "more_body": True})
-                pending.clear()
-                held = 0
-    pending.append(tail)
-    await send({"type": "http.response.body", "body": b"".join(pending)})
+    ready = b""
+    async for piece in package.pieces():
+        if ready:
+            await send({"type": "http.response.body", "body": ready, "more_body": True})
+        ready = piece
+    await send({"type": "http.response.body", "body": ready})
 
 
 async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
