@@ -108,8 +108,8 @@ class Context:
     requester: Requester
     request_id: str
     received_at: datetime  # UTC
-    source_user: str = ""  # wsa:ReplyTo or MSH-3|MSH-4
-    destination_user: str = ""  # our endpoint or MSH-5|MSH-6
+    source_user: str = ""  # wsa:ReplyTo or MSH-4|MSH-3
+    destination_user: str = ""  # our endpoint or MSH-6|MSH-5
     objects: tuple[AuditObject, ...] = ()
     audited: bool = False  # an actor has committed the audit row of this request
     large: bool = False  # a message too large to be worked on by the event loop itself: its rules run in a thread

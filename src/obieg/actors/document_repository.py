@@ -286,7 +286,9 @@ class DocumentRepository:
                 objects=tuple(AuditObject("document", u) for u in pending.unique_ids),
             )
             findings = await self._send(pending, audit)
-            log.info("a waiting submission is closed", submission=pending.submission_id, findings=findings)
+            log.info(
+                "a waiting submission is closed", submission=pending.submission_id, codes=[f.code for f in findings]
+            )
         return count_max
 
     # retrieving -------------------------------------------------------------------------------------------------

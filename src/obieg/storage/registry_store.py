@@ -39,7 +39,7 @@ from obieg.storage.statements import Call, load
 _SQL = load("registry.sql")
 _REPOSITORY = load("repository.sql")
 _URN = "urn:uuid:"
-# A document's status "connection lost" or a full disk may pass; anything else is our own fault and an alarm.
+# SQLSTATE classes that may pass: connection, resources, object in use, intervention, system. Others are our own fault.
 _PASSING = ("53", "57", "58", "08", "55")
 
 
