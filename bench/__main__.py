@@ -9,75 +9,140 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import dataset, machine, profiling, report, scale
+from bench import dataset, importing, machine, profiling, report, scale
+from bench.linkage import measure as linkage
 from bench.node import Node, start
 from bench.recorder import recorder
-from bench.rows import BENCHES, Row, Runner, folder_of
+from bench.rows import BENCHES, Row, Runner, Site, folder_of
 
 ENTRIES = 100_000
+LINKAGE = "linkage"
 DOCUMENTS = 1_000  # really stored; every loaded entry's document is one of them
 
 
 def main() -> int:
-    names = [b.name for b in BENCHES] + ["scale"]
+    names = [*(b.name for b in BENCHES), importing.NAME, *scale.NAMES, LINKAGE]
+    groups = {"scale": list(scale.NAMES)}
     parser = argparse.ArgumentParser(prog="bench", description="Measures a node beside PostgreSQL doing the same work.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(names)}; none: all. Or: profile NAME.")
+    listed = ", ".join([*names, *groups])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{listed}; none: all. Or: profile NAME.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write the rows there.")
     parser.add_argument("--seconds", type=float, default=4, help="How long each run takes.")
     parser.add_argument("--runs", type=int, default=5, help="How many runs of each side.")
-    parser.add_argument("--entries", type=int, default=ENTRIES, help="How many entries the registry holds.")
+    parser.add_argument("--entries", type=int, default=ENTRIES, help="How many entries, and people, the node holds.")
     parser.add_argument("--data", type=Path, metavar="DIR", help="Keep the loaded nodes here for the next time.")
     given = parser.parse_args()
     profiled = given.names[:1] == ["profile"]
-    wanted = given.names[1:] if profiled else given.names or names
+    asked = given.names[1:] if profiled else given.names or names
+    wanted = [name for one in asked for name in groups.get(one, [one])]
     if unknown := [n for n in wanted if n not in names] or (profiled and not wanted):
-        parser.error(f"there is no {unknown}: {', '.join(names)}")
+        parser.error(f"there is no {unknown}: {listed}")
     if shutil.which("wrk") is None:
         parser.error("wrk is not installed: apt-get install wrk")
-    console = Console(stderr=True)
-    benches = [b for b in BENCHES if b.name in wanted]
-    rows: list[Row] = []
-    described: dict[str, object] = {}
-    failed = False
-    began = time.monotonic()
+    session = _Session(given)
     with contextlib.ExitStack() as stack:
         base = given.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="obieg-bench-", dir=_roomy())))
-        if benches:
-            with _loaded(base, given.entries, DOCUMENTS, console) as node:
-                described = machine.describe(node.dsn)
-                for bench in benches:
-                    try:
-                        if profiled:
-                            profiling.profile(node, bench, given.entries, given.seconds, Console())
-                            continue
-                        runner = Runner(
-                            node, given.entries, seconds=given.seconds, runs=given.runs, tell=_teller(console)
-                        )
-                        rows.append(asyncio.run(runner.measure(bench)))
-                    except (RuntimeError, OSError) as error:
-                        console.print(f"[red]{bench.name} could not be measured:[/] {error}", highlight=False)
-                        failed = True
-        if "scale" in wanted and not profiled:
-            small, large = scale.SIZES
-            with _loaded(base, small, 0, console) as first, _loaded(base, large, 0, console) as second:
-                described = described or machine.describe(first.dsn)
-                try:
-                    rows += scale.measure(first, second, seconds=given.seconds, runs=given.runs, tell=_teller(console))
-                except (RuntimeError, OSError) as error:
-                    console.print(f"[red]scale could not be measured:[/] {error}", highlight=False)
-                    failed = True
+        if profiled:
+            session.profile(base, wanted)
+        else:
+            session.measure(base, wanted)
+            session.scale(base, wanted)
+            session.linkage(wanted)
     if not profiled:
-        described |= {"load_average": machine.load_average(), "took_s": round(time.monotonic() - began)}
-        report.show(rows, described, Console(width=None if sys.stdout.isatty() else 180))
-        if given.json:
-            report.write(given.json, rows, described)
-    return int(failed)
+        session.report()
+    return int(session.failed)
+
+
+class _Session:
+    """One call of the command."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.failed = False
+        self._given = given
+        self._console = Console(stderr=True)
+        self._rows: list[Row] = []
+        self._described: dict[str, object] = {}
+        self._began = time.monotonic()
+
+    def measure(self, base: Path, wanted: list[str]) -> None:
+        """The rows that have a reference."""
+        benches = [b for b in BENCHES if b.name in wanted]
+        imports = importing.NAME in wanted
+        if not benches and not imports:
+            return
+        holds = {b.holds for b in benches} | ({"people"} if imports else set())
+        with self._site(base, self._given.entries, DOCUMENTS, holds) as site:
+            for bench in benches:
+                with self._attempt(bench.name):
+                    self._rows.append(asyncio.run(self._runner(site).measure(bench)))
+            if imports:
+                with self._attempt(importing.NAME):
+                    feed = next((row for row in self._rows if row.name == "feed"), None)
+                    self._rows.append(importing.measure(self._runner(site), site, feed))
+
+    def scale(self, base: Path, wanted: list[str]) -> None:
+        """The rows that compare two sizes."""
+        names = [n for n in scale.NAMES if n in wanted]
+        if not names:
+            return
+        holds = {scale.holds(n) for n in names}
+        small, large = scale.SIZES
+        with self._site(base, small, 0, holds) as first, self._site(base, large, 0, holds) as second:
+            for name in names:
+                with self._attempt(name):
+                    given = self._given
+                    self._rows.append(
+                        scale.measure(name, first, second, seconds=given.seconds, runs=given.runs, tell=self._tell)
+                    )
+
+    def linkage(self, wanted: list[str]) -> None:
+        """The quality of matching, which needs no node."""
+        if LINKAGE in wanted:
+            with self._attempt(LINKAGE):
+                self._rows += linkage.measure(self._tell, Console())
+
+    def profile(self, base: Path, wanted: list[str]) -> None:
+        benches = [b for b in BENCHES if b.name in wanted]
+        with self._site(base, self._given.entries, DOCUMENTS, {b.holds for b in benches}) as site:
+            for bench in benches:
+                with self._attempt(bench.name):
+                    profiling.profile(site, bench, self._given.seconds, Console())
+
+    def report(self) -> None:
+        described = self._described | {
+            "load_average": machine.load_average(),
+            "took_s": round(time.monotonic() - self._began),
+        }
+        report.show(self._rows, described, Console(width=None if sys.stdout.isatty() else 180))
+        if self._given.json:
+            report.write(self._given.json, self._rows, described)
+
+    @contextlib.contextmanager
+    def _attempt(self, name: str) -> Iterator[None]:
+        """What cannot be measured is said, and the others are measured all the same."""
+        try:
+            yield
+        except (RuntimeError, OSError) as error:
+            self._console.print(f"[red]{name} could not be measured:[/] {error}", highlight=False)
+            self.failed = True
+
+    @contextlib.contextmanager
+    def _site(self, base: Path, size: int, documents: int, holds: set[str]) -> Iterator[Site]:
+        with _loaded(base, size, documents, holds, self._console) as node:
+            self._described = self._described or machine.describe(node.dsn)
+            yield Site(node, size)
+
+    def _runner(self, site: Site) -> Runner:
+        return Runner(site, seconds=self._given.seconds, runs=self._given.runs, tell=self._tell)
+
+    def _tell(self, text: str) -> None:
+        self._console.print(f"[dim]{text}[/]", highlight=False)
 
 
 def _roomy() -> str | None:
@@ -86,38 +151,47 @@ def _roomy() -> str | None:
     return str(Path.cwd()) if any(m.split()[1:3] == [tempfile.gettempdir(), "tmpfs"] for m in mounts) else None
 
 
-def _teller(console: Console):
-    return lambda text: console.print(f"[dim]{text}[/]", highlight=False)
-
-
 @contextlib.contextmanager
-def _loaded(base: Path, entries: int, documents: int, console: Console) -> Iterator[Node]:
-    """A node that holds ``entries`` entries; loaded when its folder is new."""
-    folder = folder_of(base, entries)
-    finished = folder / "loaded"
-    if folder.exists() and not finished.exists():
+def _loaded(base: Path, size: int, documents: int, holds: set[str], console: Console) -> Iterator[Node]:
+    """A node that holds ``size`` entries, or people, or both; what its folder does not have yet is loaded."""
+    folder = folder_of(base, size)
+    # What was being loaded when the bench was stopped is neither there nor not.
+    if folder.exists() and any(folder.glob("*.unfinished")):
         shutil.rmtree(folder)
     with start(folder) as node:
-        if not finished.exists():
-            asyncio.run(_load(node, entries, documents, console))
-            finished.touch()
+        for what in sorted(holds):
+            finished, unfinished = folder / f"{what}.loaded", folder / f"{what}.unfinished"
+            if not finished.exists():
+                unfinished.touch()
+                _load(node, what, size, documents, console)
+                unfinished.rename(finished)
         yield node
 
 
-async def _load(node: Node, entries: int, documents: int, console: Console) -> None:
+def _load(node: Node, what: str, size: int, documents: int, console: Console) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
     )
+    total = size if what == "people" else dataset.rows_of(size, documents)
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(f"loading {entries:,} entries", total=dataset.rows_of(entries, documents))
-        dataset.load_patients(node.dsn, node.identity, entries)
-        async with recorder(node.settings) as recording:
-            await dataset.load(
-                node.dsn, node.identity, recording, entries, documents, lambda rows: progress.advance(task, rows)
-            )
+        task = progress.add_task(f"loading {size:,} {what}", total=total)
+
+        def done(rows: int) -> None:
+            progress.advance(task, rows)
+
+        if what == "people":
+            dataset.load_people(node.dsn, node.identity, size, done)
+        else:
+            asyncio.run(_load_entries(node, size, documents, done))
+
+
+async def _load_entries(node: Node, entries: int, documents: int, done: Callable[[int], None]) -> None:
+    dataset.load_patients(node.dsn, node.identity, entries)
+    async with recorder(node.settings) as recording:
+        await dataset.load(node.dsn, node.identity, recording, entries, documents, done)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Fills a registry by COPY with what registrations would have left there.
+"""Fills a node by COPY with what registrations and feeds would have left there.
 
 A few submissions and documents are really sent to the node; the rows that it inserted for them are then repeated with
-other ids, numbers and patients.
+other ids, numbers and patients. People are written as the patient index itself would write each of them.
 """
 
 from __future__ import annotations
 
+import base64
+import multiprocessing
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 
 import psycopg
@@ -22,8 +25,15 @@ from bench.messages import (
     register,
     set_unique_id,
 )
+from bench.people import PEOPLE_MAX, SHARE_PEOPLE, announced
 from bench.recorder import Batch, Recorder, named, value_of
-from obieg.storage.statements import Call
+from obieg.domain.identifiers import PatientId
+from obieg.domain.linkage import LinkageMatcher
+from obieg.domain.matching import Record
+from obieg.domain.patient_index import SavedRecord
+from obieg.domain.persons import Demographics, PersonName
+from obieg.storage.patient_store import record_calls
+from obieg.storage.statements import Call, Statement
 
 ENTRIES_PER_PATIENT = 10
 VARIANTS = 40
@@ -33,6 +43,7 @@ PATIENTS_WITHOUT = 10_000
 KEY_FACTOR = 900_000_000_001  # patient_key is the id times this, so that pgbench can compute it too
 FIRST_NUMBER = 10**17  # of the loaded documents, whose uniqueIds end with it
 _FIRST_SENT_NUMBER = 2 * 10**17
+FIRST_LOCAL_NUMBER = 10**7  # that hospitals gave to people
 
 # The 24 characters that the UUIDs of one submission share; the rest tells entry, set and association apart.
 _UUID_MARK = b"0a1b2c3d-4e5f-4a6b-8c7d-"
@@ -50,6 +61,7 @@ _TABLES = {
     "insert_association": "association",
     "insert_audit": "audit_event",
 }
+_OF_OTHER_TABLES = frozenset({"other_patients"})  # parameters that make rows elsewhere, none in what is loaded
 Job = tuple[str, Sequence[str], Iterable[bytes]]
 
 
@@ -58,29 +70,64 @@ def patient_key(patient: int) -> int:
 
 
 def load_patients(dsn: str, identity: Identity, entries: int) -> None:
-    """The patients; before :func:`load`."""
-    patients = [
+    """The patients of the documents; before :func:`load`."""
+    authority = identity.assigning_authority
+    saved = []
+    for patient in (
         *range(FIRST_WITH_DOCUMENTS, FIRST_WITH_DOCUMENTS + entries // ENTRIES_PER_PATIENT),
         *range(FIRST_WITHOUT, FIRST_WITHOUT + PATIENTS_WITHOUT),
-    ]
-    authority = identity.assigning_authority
-    jobs: list[Job] = [
-        (
-            "patient",
-            ("patient_key", "affinity_domain_id", "family", "given"),
-            (f"{patient_key(p)}\t{p}\tPacjent\tNr {p}\n".encode() for p in patients),
-        ),
-        *(
-            (
-                table,
-                ("patient_key", "authority", "value"),
-                (f"{patient_key(p)}\t{authority}\t{p}\n".encode() for p in patients),
-            )
-            for table in ("patient_identifier", "patient_locator")
-        ),
-    ]
-    for job in jobs:
+    ):
+        name = PersonName("Pacjent", ("Nr", str(patient)))
+        record = Record((PatientId(str(patient), authority),), Demographics(names=(name,)))
+        saved.append((str(patient), SavedRecord(patient_key(patient), patient, 0, "SZPITAL|HIS", record, ())))
+    for job in _people_jobs(authority, saved):
         _copy(dsn, job, lambda _: None)
+
+
+def load_people(dsn: str, identity: Identity, count: int, done: Callable[[int], None]) -> None:
+    """So many people of :mod:`bench.people`; ``done`` is told how many were added."""
+    if count > PEOPLE_MAX:
+        raise RuntimeError(f"there are {PEOPLE_MAX} people, not {count}")
+    sizes = [min(SHARE_PEOPLE, count - first) for first in range(0, count, SHARE_PEOPLE)]
+    # Processes of their own: folding names takes as long as PostgreSQL takes to store them.
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
+        for size in processes.map(partial(_load_share, dsn, identity.assigning_authority), range(len(sizes)), sizes):
+            done(size)
+    settle(dsn)
+
+
+def _load_share(dsn: str, authority: str, share: int, count: int) -> int:
+    matcher = LinkageMatcher()
+    rng = random.Random(share)
+    saved = []
+    for one in announced(share, share, FIRST_LOCAL_NUMBER + share * SHARE_PEOPLE, count):
+        affinity_domain_id = base64.b32encode(rng.randbytes(13)).decode()[:20]
+        keys = rng.getrandbits(62) + 1, rng.getrandbits(62) + 1
+        saved.append((affinity_domain_id, SavedRecord(*keys, 0, one.source, one.record, matcher.blocks(one.record))))
+    for job in _people_jobs(authority, saved):
+        _copy(dsn, job, lambda _: None)
+    return count
+
+
+def _people_jobs(authority: str, saved: Sequence[tuple[str, SavedRecord]]) -> list[Job]:
+    """Rows of people with these affinity-domain ids."""
+
+    def locators() -> Iterator[bytes]:
+        for id_, one in saved:
+            for i in dict.fromkeys((PatientId(id_, authority), *one.record.identifiers)):
+                yield f"{i.authority}\t{i.value}\t{one.patient_key}\n".encode()
+
+    blocks = [
+        f"{block}\t{one.patient_key}\t{one.record_key}\n".encode() for _, one in saved for block in set(one.blocks)
+    ]
+    records = [record_calls(one)[0] for _, one in saved]
+    insert: Statement = records[0].statement
+    return [
+        ("patient", ("patient_key", "affinity_domain_id"), (f"{o.patient_key}\t{i}\n".encode() for i, o in saved)),
+        ("patient_locator", ("authority", "value", "patient_key"), locators()),
+        ("patient_record", insert.parameters, (_line(call) + b"\n" for call in records)),
+        ("patient_block", ("block", "patient_key", "record_key"), blocks),
+    ]
 
 
 async def load(
@@ -120,6 +167,11 @@ async def load(
         jobs.append(("stored_document", calls[0][0].statement.parameters, _lines(lines, entries)))
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda job: _copy(dsn, job, done), jobs))
+    settle(dsn)
+
+
+def settle(dsn: str) -> None:
+    """Brings the database to rest."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE)")
         connection.execute("CHECKPOINT")
@@ -160,12 +212,13 @@ def _templates(batches: Sequence[Batch], patient: int, number: int) -> dict[str,
     uuids = {name: value_of(calls[name], "entry_uuid") or b"" for name in _TAILS}
     found: dict[str, tuple[Sequence[str], list[bytes]]] = {}
     for name, table in _TABLES.items():
-        line = _marked(_line(calls[name]), patient, number)
+        columns = tuple(c for c in calls[name].statement.parameters if c not in _OF_OTHER_TABLES)
+        line = _marked(_line(calls[name], columns), patient, number)
         for owner, uuid in uuids.items():
             line = line.replace(uuid, _UUID_MARK + _TAILS[owner])
         # Ids inside a rendering begin as the set's does.
         line = line.replace(uuids["insert_submission_set"][:24], _UUID_MARK)
-        found[table] = (calls[name].statement.parameters, _split(line))
+        found[table] = (columns, _split(line))
     found["hash"] = ((), [value_of(calls["insert_document_entry"], "hash") or b""])
     return found
 
@@ -175,11 +228,13 @@ def _marked(line: bytes, patient: int, number: int) -> bytes:
     return line.replace(b"%018d" % number, NUMBER_MARK.encode()).replace(b"%07d" % patient, PATIENT_MARK.encode())
 
 
-def _line(call: Call) -> bytes:
-    """A row in the text format of COPY."""
+def _line(call: Call, columns: Sequence[str] = ()) -> bytes:
+    """A row in the text format of COPY, of these columns or of all parameters."""
+    given = zip(call.statement.parameters, call.values, call.formats, strict=True)
     return b"\t".join(
         b"\\N" if value is None else _escaped(bytea(value) if binary else value)
-        for value, binary in zip(call.values, call.formats, strict=True)
+        for name, value, binary in given
+        if not columns or name in columns
     )
 
 

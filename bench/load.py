@@ -28,8 +28,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of wrk."""
+    """One run of the load."""
 
+    took_s: float
     rate: float  # answers per second
     requests: int
     p50_ms: float
@@ -75,6 +76,7 @@ def run(
     if said["errors"] or said["bad"] or not said["requests"]:
         raise RuntimeError(f"the node did not answer as it should: {done.stdout[-3000:]}")
     return Measured(
+        took_s=said["duration_us"] / 1e6,
         rate=said["requests"] / said["duration_us"] * 1e6,
         requests=said["requests"],
         p50_ms=said["p50_us"] / 1000,

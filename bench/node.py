@@ -21,6 +21,7 @@ from obieg.ops.postgres import Server
 from obieg.ops.settings import Settings
 
 WORKERS = 2
+READY_FILE = "ready.json"
 _START_TIME_S = 90
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -31,6 +32,7 @@ class Node:
 
     settings: Settings  # with the DSN in force
     url: str
+    mllp: tuple[str, int]  # host and port
     identity: Identity
     supervisor: int  # process id
     folder: Path
@@ -40,8 +42,13 @@ class Node:
         return self.settings.database.dsn
 
     @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
+    def http(self) -> tuple[str, int]:
+        """Host and port."""
+        return _address(self.url.partition("://")[2])
+
+    @property
+    def ready_file(self) -> Path:
+        return self.folder / READY_FILE
 
     def workers(self) -> list[int]:
         """Process ids."""
@@ -69,7 +76,7 @@ class Node:
 def start(folder: Path) -> Iterator[Node]:
     """Runs ``obieg lab`` on ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    ready, log = folder / "ready.json", folder / "node.log"
+    ready, log = folder / READY_FILE, folder / "node.log"
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "obieg", "lab", "--data", str(folder / "data"), "--ready-file", str(ready)]
     with log.open("ab") as said:
@@ -86,6 +93,7 @@ def start(folder: Path) -> Iterator[Node]:
         yield Node(
             settings.model_copy(update={"database": database}),
             endpoints["base_url"],
+            _address(endpoints["mllp"]),
             Identity(endpoints["assigning_authority"], endpoints["repository_uid"]),
             process.pid,
             folder,
@@ -97,6 +105,11 @@ def start(folder: Path) -> Iterator[Node]:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
 
 
 def _read(path: str) -> bytes:

@@ -13,26 +13,25 @@ from threading import Thread
 from rich.console import Console
 from rich.table import Table
 
-from bench.node import Node
-from bench.rows import Bench, Runner
+from bench.rows import Bench, Runner, Site
 
 _TOP = 30
 _RATE_HZ = 250
 
 
-def profile(node: Node, bench: Bench, entries: int, seconds: float, console: Console) -> None:
+def profile(site: Site, bench: Bench, seconds: float, console: Console) -> None:
     beside = Path(sys.executable).with_name("py-spy")
     py_spy = str(beside) if beside.exists() else which("py-spy")
     if py_spy is None:
         raise RuntimeError("py-spy is not installed: pip install py-spy")
-    runner = Runner(node, entries, seconds=seconds, runs=1, tell=lambda _: None)
+    runner = Runner(site, seconds=seconds, runs=1, tell=lambda _: None)
     runner.send(bench, 1, check=True)
     load = Thread(target=runner.send, args=(bench, seconds + 2))
     load.start()
     with tempfile.TemporaryDirectory() as folder:
         stacks = Path(folder) / "stacks"
         command = [
-            py_spy, "record", "--pid", str(node.workers()[0]), "--duration", str(round(seconds)), "--rate",
+            py_spy, "record", "--pid", str(site.node.workers()[0]), "--duration", str(round(seconds)), "--rate",
             str(_RATE_HZ), "--format", "raw", "--output", str(stacks), "--function", "--nonblocking",
         ]  # fmt: skip
         subprocess.run(command, capture_output=True, check=True)

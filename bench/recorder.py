@@ -14,6 +14,7 @@ from unittest import mock
 import httpx
 
 from bench.messages import Message
+from obieg.edges.mllp import MllpEdge
 from obieg.ops.settings import Settings
 from obieg.ops.wiring import build
 from obieg.storage.link import Link
@@ -25,8 +26,9 @@ Batch = tuple[Call, ...]
 class Recorder:
     """A node in this process."""
 
-    def __init__(self, client: httpx.AsyncClient, batches: list[Batch]) -> None:
+    def __init__(self, client: httpx.AsyncClient, mllp: MllpEdge, batches: list[Batch]) -> None:
         self._client = client
+        self._mllp = mllp
         self._batches = batches
 
     async def record(self, message: Message, patient: int, number: int) -> list[Batch]:
@@ -37,6 +39,14 @@ class Recorder:
         )
         if b"ResponseStatusType:Success" not in answer.content:
             raise RuntimeError(f"the node refused a benchmark's request: {answer.text[:2000]}")
+        return list(self._batches)
+
+    async def record_hl7v2(self, message: bytes) -> list[Batch]:
+        """The same of an HL7 v2 message."""
+        self._batches.clear()
+        answer = await self._mllp.answer(message, "127.0.0.1")
+        if b"\rMSA|AA|" not in answer:
+            raise RuntimeError(f"the node refused a benchmark's message: {answer.decode()}")
         return list(self._batches)
 
 
@@ -51,6 +61,7 @@ async def recorder(settings: Settings) -> AsyncIterator[Recorder]:
         return run(link, calls)
 
     node = build(settings)
+    assert node.mllp is not None
     await node.open()
     try:
         with mock.patch.object(Link, "run", recording):
@@ -58,7 +69,7 @@ async def recorder(settings: Settings) -> AsyncIterator[Recorder]:
             async with httpx.AsyncClient(
                 transport=transport, base_url=settings.http.public_url or "http://localhost"
             ) as client:
-                yield Recorder(client, batches)
+                yield Recorder(client, node.mllp, batches)
     finally:
         await node.close()
 

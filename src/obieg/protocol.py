@@ -1,7 +1,8 @@
 """The shape of a transaction, what it is given while it runs, and the ports to the network.
 
 A transaction is a module in ``transactions/`` that exports one ``TRANSACTION``. Edges receive the tuple of all of
-them, pick by SOAP action or HL7 trigger event, decode, ask the actor, encode, and audit what never reached an actor.
+them, pick by SOAP action, HL7 trigger event or FHIR interaction, decode, ask the actor, encode, and audit what never
+reached an actor.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
+from obieg.domain.authorities import Authorities
+from obieg.domain.outbox import Letter
 from obieg.domain.problems import Finding
 from obieg.domain.requester import Requester
+from obieg.wire.hl7v2 import Message
 
 
 class Content(Protocol):
@@ -41,6 +45,11 @@ class SoapRequest:
     body: Any  # lxml element
     parts: Mapping[str, Content] = field(default_factory=dict)  # by Content-ID, without the root part
     mtom: bool = False  # whether it came as multipart/related with application/xop+xml
+    action: str = ""  # wsa:Action
+    # What an answer with a wrapper of its own names itself by (HL7 v3): our id of this exchange, its beginning in UTC.
+    request_id: str = ""
+    received_at: datetime = datetime.min  # noqa: DTZ901 - of a message that no edge has received
+    authorities: Authorities = field(default_factory=Authorities)  # what the node calls assigning authorities
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +65,104 @@ class SoapReply:
 SoapQuestion = SoapReply
 
 
-@dataclass(frozen=True, slots=True)
-class SoapBinding:
-    """How a transaction looks over SOAP 1.2 (ITI TF-2 Appendix V)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoapOperation:
+    """One exchange over SOAP 1.2, recognised by its action."""
 
-    endpoint: str  # key of the ready file and last segment of the path: registry, register, repository, retrieve
     port_type: str  # names in the WSDL
     action: str
     response_action: str
     request: tuple[str, str]  # namespace and local name of the element in the Body
     response: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoapBinding(SoapOperation):
+    """How a transaction looks over SOAP 1.2 (ITI TF-2 Appendix V): an operation, and more where it has several."""
+
+    endpoint: str  # key of the ready file and last segment of the path: registry, register, repository, retrieve
     mtom: bool = False  # whether the request must be, and the answer is, an MTOM package
+    others: tuple[SoapOperation, ...] = ()
+
+    @property
+    def operations(self) -> tuple[SoapOperation, ...]:
+        """All of them, the first one first."""
+        return (self, *self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class MllpRequest:
+    """An HL7 v2 message that an edge has received and taken apart."""
+
+    message: Message
+    authorities: Authorities = field(default_factory=Authorities)  # what the node calls assigning authorities
 
 
 @dataclass(frozen=True, slots=True)
 class MllpBinding:
-    """How a transaction looks over MLLP: message type and the trigger events."""
+    """How a transaction looks over MLLP: message type and the trigger events.
+
+    Where two transactions share an event, the message belongs to the one with the highest ``since`` that its version
+    (MSH-12) reaches.
+    """
 
     message_type: str
     events: tuple[str, ...]
+    since: tuple[int, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()  # type and event of further messages: a cancel (QCN^J01)
+
+    @property
+    def triggers(self) -> tuple[tuple[str, str], ...]:
+        """Type and event of all its messages."""
+        return (*((self.message_type, event) for event in self.events), *self.others)
 
 
-Binding = SoapBinding | MllpBinding
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FhirRequest:
+    """A FHIR interaction that an edge has received and taken apart (http://hl7.org/fhir/R4/http.html)."""
+
+    interaction: str  # as FhirBinding names it
+    resource: str = ""  # type in the address
+    id: str = ""  # logical id in the address
+    # Of the address and, for a search by POST, of the form, in order; without _format and _pretty: the edge obeys them.
+    parameters: tuple[tuple[str, str], ...] = ()
+    body: dict[str, Any] | None = None  # a resource of the form of its type, see obieg.wire.fhir_elements
+    base: str = ""  # address of the service, without a slash at its end
+    strict: bool = False  # Prefer: handling=strict
+    prefer: str = ""  # Prefer: return=…: minimal, representation, OperationOutcome
+    if_match: str = ""  # the version that the sender has seen
+    request_id: str = ""
+    authorities: Authorities = field(default_factory=Authorities)  # what the node calls assigning authorities
+    affinity_domain: str = ""  # OID; the logical id of a Patient is a patient id of this authority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FhirReply:
+    """A FHIR answer; the edge writes it as JSON or XML."""
+
+    body: dict[str, Any] | None = None
+    status: int = 200
+    location: str = ""  # address of the resource that was made
+    version: str = ""  # of the resource in the answer: ETag
+    updated_at: datetime | None = None  # of the resource in the answer: Last-Modified
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FhirBinding:
+    """How a transaction looks over FHIR R4: what it does with which types of resources.
+
+    Interactions are ``read``, ``search-type``, ``create``, ``update``, ``delete``, ``conditional-update`` and
+    ``conditional-delete`` (by parameters in the address), ``transaction`` (at the base address, resource ``""``) and
+    operations: ``$name`` on a type, ``[id]/$name`` on one resource. What they take stands in ``codes/fhir.toml``.
+    """
+
+    resources: tuple[str, ...]
+    interactions: tuple[str, ...]
+    conforms_to: str  # canonical address of the CapabilityStatement that the profile wants fulfilled
+    profiles: tuple[str, ...] = ()  # canonical addresses of what resources keep to
+
+
+Binding = SoapBinding | MllpBinding | FhirBinding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +177,40 @@ class Transaction:
     responder: str  # the IHE actor that answers, for people
     binding: Binding
     event: str  # row of codes/audit.toml
-    decode: Callable[[Any], Any]  # SoapRequest or hl7v2.Message -> request; raises Problem
+    decode: Callable[[Any], Any]  # SoapRequest, MllpRequest or FhirRequest -> request; raises Problem
     serve: Callable[[Any, Any, Context], Awaitable[Any]]
-    encode: Callable[..., Any]  # result -> SoapReply; over MLLP result and the message asked -> hl7v2.Answer
-    refuse: Callable[..., Any]  # findings in place of a result: the protocol's own error answer
+    encode: Callable[[Any, Any], Any]  # result and the message asked -> SoapReply, hl7v2.Answer, FhirReply
+    refuse: Callable[[tuple[Finding, ...], Any], Any]  # findings in place of a result: the protocol's own error answer
     audit: Callable[[Any], tuple[AuditObject, ...]]  # request -> what it was about
     permission: str  # scope:resource:action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """What a notification is written with besides what it tells; the same in every attempt."""
+
+    control_id: str  # MSH-10, the extension of a v3 message's id
+    at: datetime  # when it was made, UTC
+    sender: tuple[str, str]  # application (an OID) and facility: this node
+    receiver: tuple[str, str]  # application and facility
+    authorities: Authorities = field(default_factory=Authorities)  # what they are called
+    address: str = ""  # where it goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """A transaction that this node begins by itself, from the outbox; ``body`` is what was stored there."""
+
+    id: str  # "ITI-10"
+    name: str
+    spec: str  # address of the section
+    initiator: str  # the IHE actor that this node is, for people
+    responder: str  # the IHE actor that is told, for people
+    binding: SoapOperation | MllpBinding
+    event: str  # row of codes/audit.toml
+    write: Callable[[bytes, Sending], Any]  # body -> hl7v2.Message or SoapQuestion; raises Problem
+    read: Callable[[Any], None]  # the answer, hl7v2.Message or SoapRequest; Problem: refused; RetryLater: not yet
+    audit: Callable[[bytes, str], tuple[AuditObject, ...]]  # body and control id -> what it was about
 
 
 @dataclass(slots=True)
@@ -145,6 +258,16 @@ class RegistryClient(Protocol):
 
         Raises :class:`obieg.domain.problems.RetryLater` when it is not known whether the registry stored anything.
         """
+
+
+class Receiver(Protocol):
+    """Takes the messages of the outbox that are for one receiver there."""
+
+    async def deliver(self, letter: Letter) -> None:
+        """Returns when the receiver has it. Raises Problem where waiting helps nothing, RetryLater where it may."""
+
+    def audit(self, letter: Letter, outcome: Outcome, detail: str = "") -> AuditEvent:
+        """The audit record of a message that ended thus."""
 
 
 class Authenticator(Protocol):

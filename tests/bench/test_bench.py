@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from bench.messages import Identity, Message
-from bench.recorder import recorder
-from bench.rows import BENCHES, Bench, Row
+from bench.people import PESEL, Announced
+from bench.recorder import Batch, named, recorder
+from bench.reference import Script
+from bench.rows import BENCHES, Row, SoapBench
 from psycopg.conninfo import make_conninfo
 
-from bench import dataset, messages, reference, report
+from bench import dataset, messages, people, reference, report, scale, sockets
+from obieg.domain.linkage import LinkageMatcher
+from obieg.domain.patient_index import SavedRecord
 from obieg.ops.settings import Settings
+from obieg.storage.patient_store import record_calls
 from obieg.storage.statements import load
 
 IDENTITY = Identity("1.3.6.1.4.1.21367.13.20.1000", "2.25.17")
 PATIENT = dataset.FIRST_WITHOUT + 1
 NUMBER = 4 * 10**17
-BY_NAME = {b.name: b for b in BENCHES}
+BY_NAME = {b.name: b for b in BENCHES if isinstance(b, SoapBench)}
+
+
+_FILES = ("registry.sql", "repository.sql", "patients.sql", "audit.sql")
 
 
 def _settings(dsn: str, folder: Path) -> Settings:
@@ -40,23 +52,11 @@ def _settings(dsn: str, folder: Path) -> Settings:
 
 def _texts() -> dict[str, str]:
     """Every statement of the files that the node sends, by its name."""
-    return {s.name: s.sql for name in ("registry.sql", "repository.sql", "audit.sql") for s in load(name)}
+    return {s.name: s.sql for name in _FILES for s in load(name)}
 
 
-@pytest.mark.parametrize("bench", [b for b in BENCHES if not b.appends], ids=lambda b: b.name)
-async def test_reference_sends_the_text_and_the_round_trips_of_the_node(
-    bench: Bench, database_dsn: str, tmp_path: Path
-) -> None:
-    dataset.load_patients(database_dsn, IDENTITY, 10)
-    async with recorder(_settings(database_dsn, tmp_path)) as node:
-        if not bench.writes:
-            await node.record(messages.provide(IDENTITY), PATIENT, NUMBER)
-        batches = await node.record(bench.message(IDENTITY), PATIENT, NUMBER)
-    assert len(batches) <= 2
-    assert batches[-1][-1].statement.name in ("insert_audit", "insert_export_audit")
-    script = reference.script(
-        batches, patient=PATIENT, number=NUMBER, patients=(PATIENT, PATIENT), numbers=(NUMBER, NUMBER)
-    )
+def _check_script(script: Script, batches: Sequence[Batch], dsn: str) -> None:
+    """The script sends the node's batches, and each statement is one that PostgreSQL takes as it stands."""
     pipelines = script.text.split("\\startpipeline\n")[1:]
     sent = [
         [s.strip() for s in p.removesuffix("\n").removesuffix("\\endpipeline").split(";\n")][:-1] for p in pipelines
@@ -68,16 +68,143 @@ async def test_reference_sends_the_text_and_the_round_trips_of_the_node(
         assert call.statement.sql == texts[call.statement.name]
         if call.statement.name not in changed:
             assert reference.as_sent(written) == call.statement.sql
-    for name in script.changed:
-        _, _, parameter = name.partition(".")
-        assert "uuid" in parameter or "unique_id" in parameter or parameter in ("logical_id", "source", "target")
-    with psycopg.connect(database_dsn) as connection:  # each is a statement that PostgreSQL takes as it stands
+    with psycopg.connect(dsn) as connection:
         for number, written in enumerate(s for b in sent for s in b):
             connection.execute(f"PREPARE s{number} AS {reference.as_sent(written)}".encode())
 
 
+@pytest.mark.parametrize("bench", [b for b in BY_NAME.values() if not b.appends], ids=lambda b: b.name)
+async def test_reference_sends_the_text_and_the_round_trips_of_the_node(
+    bench: SoapBench, database_dsn: str, tmp_path: Path
+) -> None:
+    dataset.load_patients(database_dsn, IDENTITY, 10)
+    async with recorder(_settings(database_dsn, tmp_path)) as node:
+        if not bench.writes:
+            await node.record(messages.provide(IDENTITY), PATIENT, NUMBER)
+        batches = await node.record(bench.message(IDENTITY), PATIENT, NUMBER)
+    assert len(batches) <= 2
+    assert batches[-1][-1].statement.name in ("insert_audit", "insert_export_audit")
+    changing = reference.of_documents(
+        patient=PATIENT, number=NUMBER, patients=(PATIENT, PATIENT), numbers=(NUMBER, NUMBER)
+    )
+    script = reference.script(batches, changing)
+    _check_script(script, batches, database_dsn)
+    for name in script.changed:
+        _, _, parameter = name.partition(".")
+        assert "uuid" in parameter or "unique_id" in parameter or parameter in ("logical_id", "source", "target")
+
+
+# people --------------------------------------------------------------------------------------------------------------
+
+
+def _first(count: int, share: int = 0) -> list[Announced]:
+    first = dataset.FIRST_LOCAL_NUMBER + share * people.SHARE_PEOPLE
+    return list(people.announced(share, share, first, count))
+
+
+async def test_reference_of_the_feed_brings_another_person_each_time(database_dsn: str, tmp_path: Path) -> None:
+    (one,) = _first(1, people.NEWCOMERS)
+    async with recorder(_settings(database_dsn, tmp_path)) as node:
+        batches = await node.record_hl7v2(people.feed(one, "R1"))
+    assert len(batches) == 2
+    assert named(batches, "insert_audit") is batches[1][-1]
+    script = reference.script(batches, reference.of_feeds(batches))
+    _check_script(script, batches, database_dsn)
+    # Nothing that is unique or in an index stays as it was recorded.
+    kept = set(script.constants.values())
+    record = named(batches, "insert_record")
+    recorded = {
+        name: (value or b"").decode() for name, value in zip(record.statement.parameters, record.values, strict=True)
+    }
+    for name in ("patient_key", "record_key", "values", "blocks", "names", "sounds", "birth_date"):
+        assert recorded[name]
+        assert recorded[name] not in kept
+    assert recorded["demographics"] in kept
+    assert {"find_standing.values", "insert_locators.values", "insert_audit.patient_id"} <= set(script.changed)
+
+
+async def test_loaded_people_are_those_of_a_feed(database_dsn: str, tmp_path: Path) -> None:
+    matcher = LinkageMatcher()
+    async with recorder(_settings(database_dsn, tmp_path)) as node:
+        for number, one in enumerate(_first(20)):
+            call = named(await node.record_hl7v2(people.feed(one, f"L{number}")), "insert_record")
+            saved = SavedRecord(1, 2, 0, one.source, one.record, matcher.blocks(one.record))
+            (expected, *_) = record_calls(saved)
+            assert call.values[2:] == expected.values[2:]  # all but the two keys, which are drawn
+
+
+async def test_loaded_people_are_found_and_new_ones_are_new(database_dsn: str, tmp_path: Path) -> None:
+    told: list[int] = []
+    dataset.load_people(database_dsn, IDENTITY, 40, told.append)
+    assert told == [40]
+    with psycopg.connect(database_dsn) as connection:
+
+        def count(query: str) -> int:
+            row = connection.execute(query.encode()).fetchone()
+            return 0 if row is None else int(row[0])
+
+        assert count("SELECT count(*) FROM patient") == count("SELECT count(*) FROM patient_record") == 40
+        assert count("SELECT count(*) FROM patient_locator") == 120
+        assert count(f"SELECT count(DISTINCT value) FROM patient_locator WHERE authority = '{PESEL}'") == 40
+        assert count(
+            "SELECT count(*) FROM patient_record r CROSS JOIN unnest(r.blocks) AS b (block)"
+            " JOIN patient_block p ON p.block = b.block AND p.record_key = r.record_key"
+        ) == count("SELECT count(*) FROM patient_block")
+    async with recorder(_settings(database_dsn, tmp_path)) as node:
+        for number, one in enumerate(_first(5)):
+            demographics = one.record.demographics
+            batches = await node.record_hl7v2(people.name_and_birth_query(demographics, f"Q{number}"))
+            (found, *_) = [v for v in named(batches, "insert_audit").values if v and b"^^^&" in v]
+            assert IDENTITY.assigning_authority.encode() in found
+        for number, one in enumerate(_first(5, people.NEWCOMERS)):
+            batches = await node.record_hl7v2(people.feed(one, f"N{number}"))
+            assert named(batches, "insert_patient")
+
+
+def test_people_of_two_shares_have_no_number_in_common() -> None:
+    pesels = [{one.record.identifiers[1].value for one in _first(3_000, share)} for share in (0, 1, people.NEWCOMERS)]
+    assert all(len(share) == 3_000 for share in pesels)
+    assert not pesels[0] & pesels[1]
+    assert not pesels[0] & pesels[2]
+
+
+# the load ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _server(answer: bytes) -> Iterator[tuple[str, int]]:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while received := self.request.recv(65536):
+                assert received.endswith(b"\x1c\r")
+                self.request.sendall(answer[:7])
+                self.request.sendall(answer[7:])
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[0], server.server_address[1]
+        server.shutdown()
+
+
+def test_every_message_is_sent_once_and_its_answer_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "messages"
+    sockets.write(path, [sockets.framed(b"MSH|%d" % number) for number in range(50)])
+
+    def run(answer: bytes, expected: str) -> int:
+        with _server(sockets.framed(answer)) as address:
+            return sockets.run(path, address, "mllp", connections=3, seconds=20, expected=[expected]).requests
+
+    assert run(b"MSH|\rMSA|AA|1\r", "\rMSA|AA|") == 50
+    with pytest.raises(RuntimeError, match="MSA"):
+        run(b"MSH|\rMSA|AE|1\r", "\rMSA|AA|")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
 def test_requests_keep_their_size_whatever_is_filled_in() -> None:
-    for bench in BENCHES:
+    for bench in BY_NAME.values():
         message = bench.message(IDENTITY)
         assert len(message.filled(PATIENT, NUMBER)) == len(message.body)
         assert f"Content-Length: {len(message.body)}\r\n".encode() in message.http()
@@ -158,4 +285,7 @@ def test_what_is_asked_is_what_was_promised() -> None:
         "iti18_ref": (0.13, 0.20),
         "iti43": (0.12, 0.18),
         "iti41": (0.15, 0.28),
+        "feed": (0.10, 0.18),
     }
+    assert scale.AT_MOST == 1.3
+    assert scale.SIZES == (10_000, 1_000_000)

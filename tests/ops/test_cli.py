@@ -24,13 +24,45 @@ def in_one_line(text):
 def test_help_names_every_command():
     done = obieg("--help")
     assert done.returncode == 0
-    for command in ("init", "serve", "lab", "demo", "submit", "find", "get", "db", "explain", "audit", "version"):
+    for command in (
+        "init",
+        "serve",
+        "lab",
+        "demo",
+        "submit",
+        "find",
+        "get",
+        "db",
+        "explain",
+        "audit",
+        "outbox",
+        "patients",
+        "version",
+    ):
         assert command in done.stdout
 
 
 @pytest.mark.parametrize(
     "command",
-    ["init", "serve", "lab", "demo", "submit", "find", "get", "db", "db migrate", "explain", "audit", "audit tail"],
+    [
+        "init",
+        "serve",
+        "lab",
+        "demo",
+        "submit",
+        "find",
+        "get",
+        "db",
+        "db migrate",
+        "explain",
+        "audit",
+        "audit tail",
+        "outbox",
+        "outbox list",
+        "patients",
+        "patients import",
+        "patients worklist",
+    ],
 )
 def test_every_command_helps(command):
     done = obieg(*command.split(), "--help")

@@ -47,6 +47,7 @@ def test_defaults(tmp_path):
     ("role", "known"),
     [
         ("region", {"nodes": [{"name": "A", "address": "127.0.0.2", "repository_unique_id": "1.2.4"}]}),
+        ("region", {"authorities": [{"oid": "1.2.5", "name": "A", "assigners": ["HIS", "ŁÓDŹ"]}, {"oid": "1.2.6"}]}),
         ("facility", {"registry": URLS, "nodes": [{"name": "HIS", "address": "127.0.0.1"}]}),
     ],
 )
@@ -112,6 +113,9 @@ def test_secrets_are_not_shown(tmp_path):
         ({**FACILITY, "nodes": [{"name": "a", "address": ""}]}, "nodes.address: "),
         ({**REGION, "nodes": [{"name": "a", "address": "::1", "repository_unique_id": "x"}]}, "nodes.repository_unique_id: "),
         ({**REGION, "nodes": [{"name": "a", "address": "no", "repository_unique_id": "1.2"}]}, "nodes.address: "),
+        ({**REGION, "authorities": [{"oid": "1.2"}, {"oid": "1.2"}]}, "authorities: two of them have the same oid"),
+        ({**REGION, "authorities": [{"oid": "1.2", "name": "A"}, {"oid": "1.3", "name": "A"}]}, "have the same name"),
+        ({**REGION, "authorities": [{"oid": "SZPITAL"}]}, "authorities.oid: must be an object identifier"),
         ({**REGION, "store": {"kind": "s3"}}, "store: kind s3 needs s3_url"),
         ({**REGION, "lab": True, "http": {"host": "0.0.0.0"}}, "lab: a laboratory proves nobody's identity"),
         ({**REGION, "limits": {"depth_max": 1000}}, "limits.depth_max: "),
@@ -156,3 +160,43 @@ def test_new_oids_are_oids():
     oids = {node_settings.new_oid() for _ in range(100)}
     assert len(oids) == 100
     assert all(map(is_oid, oids))
+
+
+SUBSCRIBER = {"name": "HIS", "protocol": "pix_v2", "address": "10.0.0.1:2575"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"protocol": "pix_v4"}, "protocol"),
+        ({"address": "10.0.0.1"}, "host:port"),
+        ({"address": "http://10.0.0.1/"}, "host:port"),
+        ({"protocol": "pix_v3"}, "http or https"),
+        ({"protocol": "pix_v3", "address": "https://a/b"}, "OID of the receiving device"),
+        ({"authorities": ["PESEL"]}, "object identifier"),
+        ({"ca_file": "ca.pem"}, "mllps://"),
+        ({"address": "mllps://a:1", "key_file": "k.pem"}, "belong together"),
+        ({"name": ""}, "name"),
+    ],
+)
+def test_subscribers_that_cannot_be_told(changed, said, tmp_path):
+    make({**REGION, "subscribers": [SUBSCRIBER]}, tmp_path)
+    with pytest.raises(Failure, match="not right") as failure:
+        make({**REGION, "subscribers": [{**SUBSCRIBER, **changed}]}, tmp_path)
+    assert said in failure.value.what
+
+
+def test_subscribers(tmp_path):
+    secured = {"name": "POZ", "address": "mllps://[::1]:1", "protocol": "xad_pid", "ca_file": "ca.pem"}
+    v3 = {
+        "name": "v3",
+        "address": "https://a/b",
+        "protocol": "pix_v3",
+        "application": "1.2.3",
+        "authorities": ["1.2", "1.3"],
+    }
+    settings = make({**REGION, "subscribers": [SUBSCRIBER, secured, v3]}, tmp_path)
+    assert [s.ca_file for s in settings.subscribers] == [None, tmp_path / "ca.pem", None]
+    assert settings.subscribers[2].authorities == ("1.2", "1.3")
+    with pytest.raises(Failure, match="the same name"):
+        make({**REGION, "subscribers": [SUBSCRIBER, SUBSCRIBER]}, tmp_path)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fhir_file import codes_of_request
 
 from obieg.actors.document_repository import Provided
 from obieg.domain.content import MemoryContent
 from obieg.domain.documents import Submission
-from obieg.domain.problems import Finding, Problem
+from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.rules import check_submission
-from obieg.protocol import MllpBinding, SoapRequest, Transaction
-from obieg.transactions import TRANSACTIONS
+from obieg.protocol import FhirBinding, MllpBinding, MllpRequest, SoapRequest, Transaction
+from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 from obieg.wire import hl7v2
 from obieg.wire.soap import SoapFault
 from obieg.wire.xml import parse_message
@@ -35,12 +36,29 @@ def transaction_of(path: Path) -> Transaction:
     return next(t for t in TRANSACTIONS if t.id == f"ITI-{number}")
 
 
+def answered(path: Path) -> set[str]:
+    """What is wrong by an answer to what this node begins by itself."""
+    number = int(path.parent.name.removeprefix("iti"))
+    notification = next(n for n in NOTIFICATIONS if n.id == f"ITI-{number}")
+    data = path.read_bytes()
+    over_mllp = isinstance(notification.binding, MllpBinding)
+    try:
+        notification.read(hl7v2.parse(data) if over_mllp else SoapRequest(parse_message(data)))
+    except Problem as problem:
+        return {f.code for f in problem.findings}
+    except RetryLater:
+        return {"RetryLater"}
+    return set()
+
+
 def codes_of(path: Path) -> set[str]:
     """Codes of what is wrong with the message, before anything is looked up."""
     transaction = transaction_of(path)
+    if isinstance(transaction.binding, FhirBinding):
+        return codes_of_request(transaction, path.read_bytes())
     try:
         if isinstance(transaction.binding, MllpBinding):
-            transaction.decode(hl7v2.parse(path.read_bytes()))
+            transaction.decode(MllpRequest(hl7v2.parse(path.read_bytes())))
             return set()
         body = parse_message(path.read_bytes())
         parts = PARTS if b"part@example" in path.read_bytes() else {}
@@ -60,7 +78,8 @@ def codes_of(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_verdict(path: Path) -> None:
     message, verdict, *rest = path.stem.split("__")
-    assert message == "request"
+    assert message in ("request", "answer")
     assert verdict in ("valid", "rejected")
     assert len(rest) == (1 if verdict == "valid" else 2), "a file is named message__verdict[__code]__twist"
-    assert codes_of(path) == ({rest[0]} if verdict == "rejected" else set())
+    codes = codes_of(path) if message == "request" else answered(path)
+    assert codes == ({rest[0]} if verdict == "rejected" else set())

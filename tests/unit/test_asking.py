@@ -9,10 +9,12 @@ import pytest
 from lxml import etree
 
 from obieg.actors.document_repository import DocumentRequest, Retrieved
+from obieg.domain.authorities import Authorities
 from obieg.domain.content import MemoryContent
 from obieg.domain.documents import Association, AssociationType, DocumentEntry, Submission, SubmissionSet
 from obieg.domain.identifiers import PatientId
 from obieg.domain.patients import FeedEvent
+from obieg.domain.persons import PersonName
 from obieg.domain.problems import Problem
 from obieg.mapping import adt, pix
 from obieg.mapping.ebrim import IdSource, read_entries
@@ -25,10 +27,12 @@ from obieg.transactions import (
 )
 from obieg.wire import hl7v2
 
+_ASKED = SoapRequest(None)
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SENDER = ("obieg", "Szpital | oddział")
 PESEL = PatientId("44051401359", "2.16.840.1.113883.3.4424.1.1.616")
 LOCAL = PatientId("17", "1.2.616.2")
+NONE = Authorities()
 
 
 def sent(message):
@@ -37,11 +41,12 @@ def sent(message):
 
 def test_pix_query():
     message = sent(pix.write_query(str(PESEL), ["1.2.616.1", "1.2.616.2"], control_id="C1", at=AT, sender=SENDER))
-    query = pix.read_query(message)
+    query = pix.read_query(message, NONE)
     assert query.identifier == PESEL
     assert query.authorities == ("1.2.616.1", "1.2.616.2")
     assert (message.get("MSH-3"), message.get("MSH-4"), message.control_id) == (*SENDER, "C1")
-    assert pix.read_query(sent(pix.write_query(str(PESEL), [], control_id="C", at=AT, sender=SENDER))).authorities == ()
+    everywhere = sent(pix.write_query(str(PESEL), [], control_id="C", at=AT, sender=SENDER))
+    assert pix.read_query(everywhere, NONE).authorities == ()
 
 
 def test_pix_answer():
@@ -51,13 +56,13 @@ def test_pix_answer():
     def answer(code, said, faults=()):
         return hl7v2.parse(hl7v2.acknowledge(message, code, control_id="A", at=AT, faults=faults, answer=said))
 
-    assert pix.read_answer(answer("AA", pix.write_answer(identifiers, message))) == identifiers
-    assert pix.read_answer(answer("AA", pix.write_answer((), message))) == ()
+    assert pix.read_answer(answer("AA", pix.write_answer(identifiers, message, NONE))) == identifiers
+    assert pix.read_answer(answer("AA", pix.write_answer((), message, NONE))) == ()
     unknown = [hl7v2.Fault(204, "nobody", "QPD-3-1")]
-    assert pix.read_answer(answer("AE", pix.write_refusal(message), unknown)) == ()
+    assert pix.read_answer(answer("AE", pix.write_refusal((), message), unknown)) == ()
     busy = [hl7v2.Fault(207, "not just now")]
     with pytest.raises(Problem, match="not just now"):
-        pix.read_answer(answer("AE", pix.write_refusal(message), busy))
+        pix.read_answer(answer("AE", pix.write_refusal((), message), busy))
 
 
 def test_feed():
@@ -69,11 +74,13 @@ def test_feed():
         "PID-8|M",
         "PID-11|Długa 3^^Kraków^^30-001^Polska",
     )
-    feed = adt.patient_feed(sent(adt.write_feed(FeedEvent.REGISTER, info, control_id="C", at=AT, sender=SENDER)))
+    message = sent(adt.write_feed(FeedEvent.REGISTER, info, control_id="C", at=AT, sender=SENDER))
+    feed = adt.patient_feed(message, NONE)
     assert feed.event is FeedEvent.REGISTER
     assert feed.identifiers == (LOCAL, PESEL)
-    assert (feed.demographics.family, feed.demographics.given) == ("Żółć", "Jan Maria")
-    assert feed.demographics.city == "Kraków"
+    assert feed.source == "Szpital | oddział|obieg"
+    assert feed.demographics.names == (PersonName("Żółć", ("Jan", "Maria")),)
+    assert feed.demographics.address.city == "Kraków"
 
 
 def test_stored_query():
@@ -131,10 +138,10 @@ def test_retrieve():
     request = asked.TRANSACTION.decode(SoapRequest(etree.fromstring(asked.encode_request(requests).body), mtom=True))
     assert request == requests
     documents = tuple((r, MemoryContent(r.unique_id.encode(), "text/plain")) for r in requests)
-    reply = asked.TRANSACTION.encode(Retrieved(documents))
+    reply = asked.TRANSACTION.encode(Retrieved(documents), _ASKED)
     answer = asked.decode_answer(SoapRequest(etree.fromstring(reply.body), dict(reply.parts), mtom=True))
     assert answer.documents == documents
-    refusal = asked.TRANSACTION.refuse(Problem.of("XDSUnknownRepositoryId", "not here").findings)
+    refusal = asked.TRANSACTION.refuse(Problem.of("XDSUnknownRepositoryId", "not here").findings, _ASKED)
     answer = asked.decode_answer(SoapRequest(etree.fromstring(refusal.body), mtom=True))
     assert answer.documents == ()
     assert [f.code for f in answer.findings] == ["XDSUnknownRepositoryId"]
@@ -142,6 +149,6 @@ def test_retrieve():
 
 def test_a_refused_query_is_a_problem():
     asked = iti18_registry_stored_query
-    refusal = asked.TRANSACTION.refuse(Problem.of("XDSTooManyResults", "too many").findings)
+    refusal = asked.TRANSACTION.refuse(Problem.of("XDSTooManyResults", "too many").findings, _ASKED)
     with pytest.raises(Problem, match="XDSTooManyResults"):
         asked.decode_entries(SoapRequest(etree.fromstring(refusal.body)))

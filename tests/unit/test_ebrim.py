@@ -19,6 +19,7 @@ from lxml import etree
 
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.patient_index import PatientIndex
+from obieg.domain.authorities import Authorities
 from obieg.domain.documents import (
     Association,
     AssociationType,
@@ -29,6 +30,8 @@ from obieg.domain.documents import (
     SubmissionSet,
 )
 from obieg.domain.identifiers import PatientId
+from obieg.domain.linkage import LinkageMatcher
+from obieg.domain.notices import Subscribers
 from obieg.domain.patients import FeedEvent, PatientFeed
 from obieg.domain.problems import Finding
 from obieg.domain.queries import StoredQuery
@@ -38,6 +41,7 @@ from obieg.mapping.ebrim import IdSource
 from obieg.protocol import Context
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database
+from obieg.storage.outbox_store import PostgresOutbox
 from obieg.storage.patient_store import PostgresPatientStore
 from obieg.storage.registry_store import RegistryDatabase
 from obieg.transactions import TRANSACTIONS
@@ -79,6 +83,24 @@ def test_metadata_through_ebrim(submission: Submission) -> None:
 
 
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(submissions, st.sampled_from(["A", "D"]))
+def test_renderings_are_read_again(submission: Submission, status: str) -> None:
+    """As a new version of an object is made of the stored one; only what changes after registration is not in it."""
+    kept = read(written(submission))
+    renderings = [
+        *(("D", e, ebrim.render_entry(e, IdSource(_urn()[9:]))) for e in kept.entries),
+        *(("F", f, ebrim.render_folder(f, IdSource(_urn()[9:]))) for f in kept.folders),
+        *(("A", a, ebrim.render_association(a, IdSource(_urn()[9:]))) for a in kept.associations),
+        ("S", kept.submission_set, ebrim.render_submission_set(kept.submission_set, IdSource(_urn()[9:]))),
+    ]
+    for kind, value, rendering in renderings:
+        changes: dict[str, Any] = {"availability_status": {"A": "Approved", "D": "Deprecated"}[status]}
+        changes |= {f: None for f in ("patient_id", "last_update_time", "home_community_id") if hasattr(value, f)}
+        if kind in "DF":
+            changes |= {"version": 7, "logical_id": value.logical_id or value.entry_uuid}
+        assert ebrim.read_rendering(kind, rendering, status, 7) == msgspec.structs.replace(value, **changes)
+
+
 @given(some.entries, some.codes, some.texts)
 def test_no_value_contains_the_mark(entry: DocumentEntry, code: Any, text: str) -> None:
     """Renderings are cut at NUL: there are exactly as many as there are volatile values."""
@@ -175,7 +197,13 @@ class AnyCode:
 class Region:
     def __init__(self, database: Database) -> None:
         audit = AuditStore(database, source_id="test", names={}, now=lambda: datetime.now(UTC))
-        self.index = PatientIndex(PostgresPatientStore(database, audit), assigning_authority=AUTHORITY)
+        self.index = PatientIndex(
+            PostgresPatientStore(database, audit, PostgresOutbox(database, audit), assigning_authority=AUTHORITY),
+            assigning_authority=AUTHORITY,
+            matcher=LinkageMatcher(),
+            authorities=Authorities(),
+            subscribers=Subscribers(),
+        )
         self.registry = DocumentRegistry(
             RegistryDatabase(database, audit),
             codes=AnyCode(),

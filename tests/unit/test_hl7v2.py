@@ -113,6 +113,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         ("UNICODE", "utf-8"),
         ("8859/2", "iso8859-2"),
         ("8859/2~UNICODE UTF-8", "iso8859-2"),
+        ("unicode utf-8", "utf-8"),
         ("ISO-8859-2", "iso8859-2"),
         ("cp1250", "cp1250"),
         ("WINDOWS-1250", "cp1250"),
@@ -124,6 +125,37 @@ def test_polish_in_each_character_set(charset: str, codec: str) -> None:
     assert m.get("PID-5") == name
     assert m.get("MSH-18") == charset.partition("~")[0]
     assert parse(m.encode()) == m
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("8859/1", "Zólc Gesla-Jazn Sliwinski"),
+        ("8859/15", "Zólc Gesla-Jazn Sliwinski"),
+        ("ASCII", "Zolc Gesla-Jazn Sliwinski"),
+        ("ISO IR6", "Zolc Gesla-Jazn Sliwinski"),
+        ("8859/5", "Zolc Gesla-Jazn Sliwinski"),
+        ("8859/2", "Żółć Gęślą-Jaźń Śliwiński"),
+    ],
+)
+def test_letters_that_a_character_set_lacks_become_their_base_letters(charset: str, name: str) -> None:
+    m = parse(message("PID|||1", charset=charset))
+    answer = hl7v2.Answer(segments=(Segment("PID", ("", "", "1", "", "Żółć Gęślą-Jaźń Śliwiński")),))
+    assert parse(hl7v2.acknowledge(m, "AA", control_id="1", at=AT, answer=answer)).get("PID-5") == name
+
+
+def test_a_control_character_is_located() -> None:
+    assert refused(message("PID|||1^\x07")).location == "PID-3"
+    assert refused(message("PID|||1", "NTE|1|a\x0bb")).location == "NTE-2"
+    assert refused(message("PID|||1").replace(b"|M1|", b"|M\x001|")).location == "MSH-10"
+
+
+def test_an_answer_may_speak_for_itself() -> None:
+    m = parse(message(version="2.5"))
+    warned = hl7v2.Answer(code="AA", faults=(Fault(0, "more fit", "QPD-3", warning=True),))
+    answer = parse(hl7v2.acknowledge(m, "AE", control_id="1", at=AT, faults=(Fault(204, "nobody"),), answer=warned))
+    assert answer.get("MSA-1") == "AA"
+    assert [answer.get(f"ERR({n})-4") for n in (0, 1)] == ["E", "W"]
 
 
 @pytest.mark.parametrize(

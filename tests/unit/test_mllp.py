@@ -12,6 +12,7 @@ from obieg.domain.requester import Requester
 from obieg.edges.mllp import MllpEdge
 from obieg.protocol import Transaction
 from obieg.transactions.iti08_patient_identity_feed import TRANSACTION
+from obieg.transactions.iti30_patient_identity_management import TRANSACTION as MANAGEMENT
 from obieg.wire.hl7v2 import parse
 from obieg.wire.mllp import Frame, FrameSplitter, TooLong, encode
 
@@ -107,6 +108,18 @@ async def test_a_caller_who_proves_nothing_is_refused_and_recorded() -> None:
 async def test_an_answer_is_owed_even_if_nothing_works() -> None:
     answer = parse(await edge(Door(failure=OSError("disk full"))).answer(FEED, ""))
     assert (answer.get("MSA-1"), answer.get("ERR-3")) == ("AE", "207")
+
+
+@pytest.mark.parametrize(
+    ("version", "chosen"),
+    [("2.3.1", "ITI-8"), ("2.4", "ITI-8"), ("2.5", "ITI-30"), ("2.5 ", "ITI-30"), ("2.8", "ITI-30")],
+)
+async def test_an_event_of_two_transactions_belongs_to_that_of_its_version(version: str, chosen: str) -> None:
+    door = Door(Problem.of("AuthenticationFailed", "no certificate"))
+    merge = FEED.replace(b"A01", b"A40").replace(b"|P|2.5", f"|P|{version}".encode())
+    await edge(door, TRANSACTION, MANAGEMENT).answer(merge, "")
+    await edge(door, MANAGEMENT, TRANSACTION).answer(merge, "")
+    assert [event.transaction for event in door.recorded] == [chosen, chosen]
 
 
 def test_two_transactions_cannot_answer_one_event() -> None:

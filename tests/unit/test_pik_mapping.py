@@ -14,7 +14,7 @@ import pytest
 from obieg.domain.affinity_domain import polish
 from obieg.domain.documents import Association, AssociationType, Author, Code, DocumentEntry
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import Demographics
+from obieg.domain.persons import Address, Demographics, PersonName
 from obieg.domain.problems import Problem
 from obieg.mapping import pik
 
@@ -604,7 +604,10 @@ OPTIONS = pik.DocumentOptions(
     creation_time="20240701120000",
     source_patient_id=PatientId("12", "1.2.616.4"),
     patient=Demographics(
-        family="Nowak", given="Anna", birth_date="19800102", sex="F", city="Kraków", postal_code="30-001"
+        names=(PersonName(family="Nowak", given=("Anna",)),),
+        birth_date="19800102",
+        sex="F",
+        addresses=(Address(city="Kraków", postal_code="30-001"),),
     ),
     facility="4500",
     confidentiality="R",

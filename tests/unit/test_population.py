@@ -132,7 +132,7 @@ def test_a_feed_can_be_made_of_a_person(population: list[Person]):
     assert len(numbers) == len(facilities()) * len(population)
     foreigner = next(person for person in population if person.passport)
     assert hospital.identifiers(foreigner)[1].value == foreigner.passport
-    assert foreigner.demographics.country
+    assert foreigner.demographics.address.country
 
 
 def test_unique_ids_are_unique_and_true(made: list[DemoDocument], headers: list[CdaHeader]):

@@ -1,34 +1,53 @@
-"""The patient index: which identifiers name which patient, and under which affinity-domain id (ITI TF-2:3.8, 3.9).
+"""The patient index: who is who (PIX, PDQ, XCPD and their FHIR forms; ITI TF-1 chapters 5, 8, 23, 24, 27, 38, 41).
 
-Rules. An identifier in the affinity domain's own authority is the affinity-domain id. For a patient who comes only with
-others (PESEL, hospital numbers) the region allocates an opaque one that says nothing of the person. A known identifier
-joins the feed to its patient and brings the feed's new identifiers along; identifiers of two patients in one feed are
-refused, for that would be a merge. Every event of the feed creates what is unknown and updates what is known, because
-sources repeat themselves and messages overtake one another.
-
-A merge (A40, ITI TF-2:3.8.4.2) moves nothing: the subsumed patient is linked to the surviving one. The identifiers of
-MRG-1 and the subsumed affinity-domain id are retired: they find and register nothing. Other identifiers of the subsumed
-patient, which the source of the merge did not speak of, lead to the survivor. The standard lets no merge happen where
-either id is unknown or already subsumed, where both are the same, or where they are of different domains (the list in
-3.8.4.2.4, Document Registry); each of these is refused with its reason and creates nothing. A merge that was already
-made as asked is acknowledged, since its source only missed the first acknowledgement.
+One index behind many faces. What a feed does is decided in :mod:`obieg.domain.feeding`, how a question is answered in
+:mod:`obieg.domain.searching`; this actor reads what they need, stores what follows, and audits both.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
 
 from obieg.domain.audit import AuditObject
+from obieg.domain.authorities import Authorities
+from obieg.domain.feeding import Feeding
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import CrossReferenceQuery, FeedEvent, PatientFeed, PatientStore, Standing
+from obieg.domain.matching import Judgement, Matcher, Record, Verdict
+from obieg.domain.notices import Subscribers
+from obieg.domain.patient_index import PatientRecords, PatientStore, SavedSearch
+from obieg.domain.patients import (
+    Candidate,
+    Candidates,
+    CrossReferenceQuery,
+    DemographicsQuery,
+    PatientFeed,
+    PatientMatch,
+)
+from obieg.domain.persons import Demographics
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
+from obieg.domain.searching import fit, plan
 from obieg.protocol import Context
 
-ATTEMPTS_MAX = 5  # reads and writes of one feed while others keep changing the same patient
+ATTEMPTS_MAX = 8  # reads and writes of one act while others keep changing the same patient
+PAUSE_MS = 4  # longest pause before the second attempt; it doubles with each, so that rivals miss one another
 AFFINITY_DOMAIN_ID_LENGTH = 20  # base32 characters, 100 random bits
+PAGE = 20  # patients on a page where the asker names no number
+PAGE_MAX = 200
+FOUND_MAX = 500  # patients that a question may list; more is answered as capped
+RECORDS_MAX = 2_000  # records that are looked at to find them
+SEARCH_TIME_S = 3600  # how long the later pages of an answer can be asked for
+_GRADES = ((95, "certain"), (75, "probable"), (0, "possible"))
+# The name of a search, and the position to go on at; without one: after those who were given last.
+_CURSOR = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.([0-9]{1,6}))?")
+_CONFLICT_PERCENT_MAX = 40  # of a pair in which a fact speaks against one person
 
 
 def new_affinity_domain_id() -> str:
@@ -42,23 +61,35 @@ def new_patient_key() -> int:
 
 
 class PatientIndex:
-    """Answers ITI-8 and ITI-9; the other faces of the index come beside it."""
+    """Answers feeds and questions of all faces."""
 
     def __init__(
         self,
         store: PatientStore,
         *,
         assigning_authority: str,
-        single_authorities: frozenset[str] = frozenset(),
+        matcher: Matcher,
+        authorities: Authorities,
+        subscribers: Subscribers,
+        home_community_id: str = "",
         new_id: Callable[[], str] = new_affinity_domain_id,
         new_key: Callable[[], int] = new_patient_key,
     ) -> None:
-        """``single_authorities``: OIDs of authorities that give a person one number (PESEL)."""
+        self.home_community_id = home_community_id  # OID; told to other communities (XCPD)
         self._store = store
         self._authority = assigning_authority  # OID of the affinity domain
-        self._single = single_authorities
-        self._new_id = new_id
-        self._new_key = new_key
+        self._matcher = matcher
+        self._authorities = authorities
+        self._feeding = Feeding(
+            matcher=matcher,
+            authorities=authorities,
+            assigning_authority=assigning_authority,
+            new_id=new_id,
+            new_key=new_key,
+            subscribers=subscribers,
+        )
+
+    # whom an identifier names -----------------------------------------------------------------------------------
 
     async def affinity_domain_id(self, identifier: PatientId) -> PatientId | None:
         """The affinity-domain id of the patient whom the identifier names; None where it names nobody (any more)."""
@@ -68,171 +99,347 @@ class PatientIndex:
         return PatientId(standing.affinity_domain_id, self._authority)
 
     async def cross_reference(self, query: CrossReferenceQuery, context: Context) -> tuple[PatientId, ...]:
-        """All identifiers of the patient in the domains asked for, the affinity-domain id first (ITI TF-2:3.9.4.2).
+        """All identifiers of the patient in the domains asked for: the sources' first, the affinity-domain id last.
 
-        Raises Problem for an identifier that names nobody and for domains in which nobody has an identifier.
+        Raises Problem for an identifier that names nobody and for domains in which nobody has an identifier
+        (ITI TF-2:3.9.4.2).
         """
         asked, authorities = query.identifier, query.authorities
         standing, known = await self._store.recognised(asked, (asked.authority, *authorities))
-        known |= {self._authority}
         findings = []
         if standing is None or standing.retired:
-            if asked.authority in known:
+            if self._knows(asked.authority, known):
                 said, part = "no patient has this identifier", "1"
             else:
                 said, part = "this region knows no patient of this assigning authority", "4"
             findings.append(Finding("UnknownKeyIdentifier", said, f"{query.identifier_location}-{part}"))
-        for authority, location in zip(authorities, query.authority_locations, strict=True):
-            if authority not in known:
+        locations = query.authority_locations or ("",) * len(authorities)
+        for authority, location in zip(authorities, locations, strict=True):
+            if not self._knows(authority, known):
                 said = "this region knows no patient of this assigning authority"
                 findings.append(Finding("UnknownKeyIdentifier", said, location))
         if findings or standing is None:
             raise Problem(findings)
-        self._about(PatientId(standing.affinity_domain_id, self._authority), context)
+        context.objects = about([PatientId(standing.affinity_domain_id, self._authority)], context.objects)
         found = await self._store.identifiers(
             patient_key=standing.patient_key, authorities=authorities, event=context.audit()
         )
         context.audited = True
-        return tuple(sorted(found, key=lambda i: i.authority != self._authority))
+        return self._ordered(found)
+
+    async def read(self, patient: PatientId, context: Context) -> Candidate | None:
+        """The patient with this affinity-domain id; one who was merged is inactive. None where there is none."""
+        standing = (await self._store.standing((patient,))).get(patient)
+        if standing is None or patient.authority != self._authority:
+            return None
+        context.objects = ()
+        context.objects = about([patient], context.objects)
+        key = standing.patient_key
+        found = (await self._store.patients((key,), context.audit())).get(key)
+        context.audited = True
+        if found is None:
+            return None
+        survivor = self._candidate(found, (), 100, "certain")
+        if standing.affinity_domain_id == patient.value and not standing.retired:
+            return survivor
+        return Candidate(
+            patient=patient,
+            identifiers=(patient,),
+            demographics=survivor.demographics,
+            active=False,
+            replaced_by=survivor.patient,
+            version=survivor.version,
+            updated_at=survivor.updated_at,
+        )
+
+    # who fits a description -------------------------------------------------------------------------------------
+
+    async def search(self, query: DemographicsQuery, context: Context) -> Candidates:
+        """The patients who fit, best first; raises Problem TooBroad where the question would list half the region."""
+        await self._expect_authorities(query)
+        queries = (query, *query.alternatives)
+        found_by = [await self._store.find(one, RECORDS_MAX) for one in dict.fromkeys(map(plan, queries))]
+        records = [record for found in found_by for record in found]
+        scores: dict[int, int] = {}
+        names: dict[int, str] = {}
+        for record in records:
+            score = max(fit(one, record.demographics, record.identifiers) for one in queries)
+            keys = {record.patient_key} if query.active is not False else set()
+            if query.active is not True and record.stands_under != record.patient_key:
+                keys.add(record.stands_under)  # one who was merged
+            for key in keys:
+                if score >= query.minimum_score and score > scores.get(key, 0):
+                    scores[key] = score
+                    name = record.demographics.name
+                    names[key] = f"{name.family} {' '.join(name.given)}"
+        ordered = sorted(scores, key=lambda key: (-scores[key], names[key], key))
+        if query.authorities:
+            ordered = await self._having(ordered[: FOUND_MAX + 1], query.authorities)
+        capped = len(ordered) > FOUND_MAX or any(len(found) >= RECORDS_MAX for found in found_by)
+        found = SavedSearch(
+            _asker(context), tuple((key, scores[key]) for key in ordered[:FOUND_MAX]), query.authorities, capped
+        )
+        ids = {record.patient_key: record.affinity_domain_id for record in records} if query.active else None
+        return await self._first_page(found, query.count, ids, context, query.cursor)
+
+    async def more(self, cursor: str, count: int, context: Context) -> Candidates:
+        """The next page; raises Problem UnknownCursor for one that is too old, of somebody else, or never was."""
+        search_id, start = _read_cursor(cursor)
+        found = await self._store.advance_search(
+            search_id, _asker(context), start=start, count=_size(count), seconds=SEARCH_TIME_S
+        )
+        if found is None or found.position > len(found.found):
+            raise _unknown_cursor()
+        return await self._page(found, found.position, count, search_id, None, context)
+
+    async def cancel(self, cursor: str, context: Context) -> None:
+        """Forgets a search whose other pages nobody wants."""
+        search_id, _ = _read_cursor(cursor)
+        if not await self._store.forget_search(search_id, _asker(context)):
+            raise _unknown_cursor()
+
+    async def forget_searches(self) -> None:
+        """Forgets the answers whose later pages can no longer be asked for."""
+        await self._store.forget_old_searches(SEARCH_TIME_S)
+
+    async def match(self, match: PatientMatch, context: Context) -> Candidates:
+        """Who this may be, as the matcher judges it, best first (ITI-119, ITI-55)."""
+        record = match.record
+        # An identifier that was merged away names nobody, so it speaks for nobody either.
+        standings = await self._store.standing(record.identifiers)
+        live = tuple(i for i in record.identifiers if i not in standings or not standings[i].retired)
+        record = Record(live, record.demographics)
+        near = await self._store.near(record.identifiers, self._matcher.blocks(record))
+        judged: dict[int, Judgement] = {}
+        for known in near:
+            judgement = self._matcher.judge(record, known.record)
+            best = judged.get(known.survivor_key)
+            if best is None or _rank(judgement) > _rank(best):
+                judged[known.survivor_key] = judgement
+        wanted = {
+            key: judgement
+            for key, judgement in judged.items()
+            if judgement.verdict is Verdict.SAME or (judgement.verdict is Verdict.UNDECIDED and not match.only_certain)
+        }
+        ordered = sorted(wanted, key=lambda key: _rank(wanted[key]), reverse=True)
+        if match.only_certain and len(ordered) > 1:
+            ordered = []  # two certain matches: neither is (FHIR Patient/$match, onlyCertainMatches)
+        found = tuple((key, _percent(wanted[key])) for key in ordered[:FOUND_MAX])
+        capped = len(ordered) > FOUND_MAX
+        ids = {known.survivor_key: known.affinity_domain_id for known in near}
+        return await self._first_page(SavedSearch(_asker(context), found, (), capped), match.count, ids, context)
+
+    async def _expect_authorities(self, query: DemographicsQuery) -> None:
+        if not query.authorities:
+            return
+        known = await self._store.known_authorities()
+        locations = query.authority_locations or ("",) * len(query.authorities)
+        findings = [
+            Finding("UnknownKeyIdentifier", "this region knows no patient of this assigning authority", location)
+            for authority, location in zip(query.authorities, locations, strict=True)
+            if not self._knows(authority, known)
+        ]
+        if findings:
+            raise Problem(findings)
+
+    def _knows(self, authority: str, known: frozenset[str]) -> bool:
+        listed = self._authorities.by_oid(authority) is not None
+        return authority == self._authority or authority in known or listed
+
+    async def _having(self, keys: Sequence[int], authorities: Sequence[str]) -> list[int]:
+        """Those who have an identifier in one of the authorities."""
+        found = await self._store.patients(keys) if keys else {}
+        own = self._authority in authorities
+        return [
+            k for k in keys if k in found and (own or any(i.authority in authorities for i in found[k].identifiers))
+        ]
+
+    async def _first_page(
+        self, found: SavedSearch, count: int, ids: Mapping[int, str] | None, context: Context, name: str = ""
+    ) -> Candidates:
+        search_id = ""
+        if len(found.found) > _size(count):
+            search_id = name or str(uuid.uuid4())
+            await self._store.save_search(search_id, found._replace(position=_size(count)))
+        return await self._page(found, 0, count, search_id, ids, context)
+
+    async def _page(
+        self,
+        search: SavedSearch,
+        start: int,
+        count: int,
+        search_id: str,
+        ids: Mapping[int, str] | None,
+        context: Context,
+    ) -> Candidates:
+        """One page, audited as it is read; ``ids`` are the affinity-domain ids where they are known already."""
+        end = start + _size(count)
+        scores = dict(search.found[start:end])
+        if ids is None:
+            ids = {key: p.affinity_domain_id for key, p in (await self._store.patients(tuple(scores))).items()}
+        context.objects = about([PatientId(ids[key], self._authority) for key in scores if key in ids], context.objects)
+        known = await self._store.patients(tuple(scores), context.audit())
+        context.audited = True
+        # Whoever was merged since the first page stays in the answer, as one who was replaced.
+        found = [
+            self._candidate(known[key], search.authorities, score, _grade(score))
+            for key, score in scores.items()
+            if key in known
+        ]
+        found = await self._with_mothers(found)
+        cursor = f"{search_id}.{end}" if search_id and end < len(search.found) else ""
+        return Candidates(tuple(found), len(search.found), search.capped, cursor, max(0, len(search.found) - end))
+
+    async def _with_mothers(self, found: list[Candidate]) -> list[Candidate]:
+        """A child whose mother is known by her number (PID-21) is told with her name, where nothing is said of it."""
+
+        def mother_of(c: Candidate) -> PatientId | None:
+            return c.demographics.mother if c.demographics.mother_name is None else None
+
+        wanted = {mother for c in found if (mother := mother_of(c)) is not None}
+        if not wanted:
+            return found
+        standings = {m: s for m, s in (await self._store.standing(tuple(wanted))).items() if not s.retired}
+        known = await self._store.patients([s.patient_key for s in standings.values()]) if standings else {}
+        names = {m: _view(known[s.patient_key], ()).name for m, s in standings.items() if s.patient_key in known}
+
+        def named(c: Candidate) -> Candidate:
+            mother = mother_of(c)
+            name = names.get(mother) if mother is not None else None
+            if name is None or not (name.family or name.given):
+                return c
+            return msgspec.structs.replace(c, demographics=msgspec.structs.replace(c.demographics, mother_name=name))
+
+        return [named(c) for c in found]
+
+    async def candidates(self, keys: Sequence[int]) -> Mapping[int, Candidate]:
+        """The patients with these keys, for people who decide about them."""
+        found = await self._store.patients(keys)
+        return {key: self._candidate(known, (), 100, "certain") for key, known in found.items()}
+
+    def _candidate(self, known: PatientRecords, authorities: Sequence[str], score: int, grade: str) -> Candidate:
+        id_ = PatientId(known.affinity_domain_id, self._authority)
+        identifiers = self._ordered({*known.identifiers, id_})
+        if authorities:
+            identifiers = tuple(i for i in identifiers if i.authority in authorities)
+        return Candidate(
+            patient=id_,
+            identifiers=identifiers,
+            demographics=_view(known, authorities),
+            score=score,
+            grade=grade,
+            active=bool(known.records) and known.survivor_id is None,
+            replaced_by=PatientId(known.survivor_id, self._authority) if known.survivor_id else None,
+            version=known.version,
+            updated_at=known.updated_at,
+        )
+
+    def _ordered(self, identifiers: Iterable[PatientId]) -> tuple[PatientId, ...]:
+        """What sources call the patient, then national numbers, then the affinity-domain id."""
+
+        def place(i: PatientId) -> tuple[int, str, str]:
+            national = self._authorities.is_single(i.authority)
+            return (2 if i.authority == self._authority else 1 if national else 0, i.authority, i.value)
+
+        return tuple(sorted(identifiers, key=place))
+
+    # feeds ------------------------------------------------------------------------------------------------------
 
     async def feed(self, feed: PatientFeed, context: Context) -> PatientId:
-        """Takes in one feed message, audited in the same commit; the affinity-domain id of the patient it is about."""
-        act = self._merge if feed.event is FeedEvent.MERGE else self._register
+        """Takes in one feed message, audited in the same commit; the affinity-domain id of the patient it is about.
+
+        Raises Problem with everything that is wrong with it, RetryLater where others keep changing the same patient.
+        """
         fed = context.objects
+        blocks = self._feeding.blocks(feed)
+        identifiers = (*feed.identifiers, *feed.merged)
         for attempt in range(ATTEMPTS_MAX):
+            await pause(attempt)
             context.objects = fed
+            facts = await self._store.facts(identifiers, blocks)
+            change, patient, look = self._feeding.decide(feed, facts, blocks)
+            if look:
+                facts = await self._store.facts(identifiers, look)
+                change, patient, look = self._feeding.decide(feed, facts, look)
+            if look:
+                continue  # the record was changed just now
+            context.objects = about([patient], context.objects)
             try:
-                patient = await act(feed, context, contended=attempt > 0)
+                if change is None:
+                    await self._store.record(context.audit())
+                else:
+                    await self._store.store(change, context.audit())
             except LostRace:
                 continue
             context.audited = True
             return patient
         raise RetryLater(f"the patient was changed by others {ATTEMPTS_MAX} times while this feed was taken in")
 
-    async def _register(self, feed: PatientFeed, context: Context, *, contended: bool) -> PatientId:
-        known = await self._store.standing(feed.identifiers)
-        standing, findings = self._named(feed, known)
-        own = [i for i in feed.identifiers if i.authority == self._authority]
-        if len(own) > 1:
-            findings.append(_finding(feed, own[1], "DuplicateKeyIdentifier", "a patient has one affinity-domain id"))
-        elif standing is not None and own and own[0].value != standing.affinity_domain_id and own[0] not in known:
-            said = "the other identifiers' patient has another affinity-domain id; send A40 if they are one person"
-            findings.append(_finding(feed, own[0], "DuplicateKeyIdentifier", said))
-        added = tuple(i for i in feed.identifiers if i not in known)
-        singular = tuple(i for i in added if i.authority in self._single)
-        if singular:
-            # What the patient holds is read only when the write has found that something is in its way.
-            findings += await self._second_numbers(feed, singular, standing if contended else None)
-        if findings:
-            raise Problem(findings)
-        if standing is None:
-            patient = own[0] if own else PatientId(self._new_id(), self._authority)
-            self._about(patient, context)
-            await self._store.create(
-                patient_key=self._new_key(), affinity_domain_id=patient, feed=feed, event=context.audit()
-            )
-            return patient
-        patient = PatientId(standing.affinity_domain_id, self._authority)
-        self._about(patient, context)
-        await self._store.update(
-            patient_key=standing.patient_key, added=added, single=singular, feed=feed, event=context.audit()
-        )
-        return patient
 
-    async def _second_numbers(
-        self, feed: PatientFeed, singular: tuple[PatientId, ...], standing: Standing | None
-    ) -> list[Finding]:
-        """A person has one PESEL: another under a known number means that somebody else is meant by one of them."""
-        authorities = {i.authority for i in singular}
-        held = {i for i in feed.identifiers if i.authority in authorities} - {singular[0]}
-        if standing is not None:
-            held |= set(await self._store.held(standing.patient_key, sorted(authorities)))
-        said = "the patient whom the other identifiers name has another number in this authority; nothing was joined"
-        return [
-            _finding(feed, i, "DuplicateKeyIdentifier", said)
-            for i in singular
-            if any(h.authority == i.authority and h != i for h in held)
-        ]
-
-    async def _merge(self, feed: PatientFeed, context: Context, *, contended: bool) -> PatientId:  # noqa: ARG002
-        known = await self._store.standing((*feed.identifiers, *feed.merged))
-        survivor, findings = self._named(feed, known)
-        if survivor is None and not findings:
-            said = "no patient has this identifier, so nothing can be merged into it; announce the patient first (A04)"
-            findings.append(_finding(feed, feed.identifiers[0], "UnknownKeyIdentifier", said))
-        findings += self._unmergeable(feed, known, survivor)
-        if findings or survivor is None:
-            raise Problem(findings)
-        patient = PatientId(survivor.affinity_domain_id, self._authority)
-        self._about(patient, context)
-        active = {i: known[i] for i in feed.merged if not known[i].retired}
-        if not active:  # the same merge was made before
-            await self._store.record(context.audit())
-            return patient
-        subsumed = {s.patient_key: s.affinity_domain_id for s in active.values()}
-        subsumed.pop(survivor.patient_key, None)  # the region knew already that both are one person
-        retired = {*active, *(PatientId(value, self._authority) for value in subsumed.values())}
-        await self._store.merge(
-            survivor_key=survivor.patient_key,
-            merged_keys=sorted(subsumed),
-            retired=sorted(retired),
-            event=context.audit(),
-        )
-        return patient
-
-    def _named(self, feed: PatientFeed, known: Mapping[PatientId, Standing]) -> tuple[Standing | None, list[Finding]]:
-        """The one patient whom the feed's identifiers name, or None."""
-        findings = []
-        named: dict[int, Standing] = {}
-        for identifier in feed.identifiers:
-            standing = known.get(identifier)
-            if standing is None:
-                continue
-            if standing.retired:
-                said = "the identifier was merged into another and names nobody; send the surviving one"
-                findings.append(_finding(feed, identifier, "UnknownKeyIdentifier", said))
-            elif named and standing.patient_key not in named:
-                said = "it belongs to another patient than the identifiers before it; send A40 if they are one person"
-                findings.append(_finding(feed, identifier, "DuplicateKeyIdentifier", said))
-            else:
-                named[standing.patient_key] = standing
-        return next(iter(named.values()), None), findings
-
-    @staticmethod
-    def _unmergeable(
-        feed: PatientFeed, known: Mapping[PatientId, Standing], survivor: Standing | None
-    ) -> Iterable[Finding]:
-        """Why the identifiers of MRG-1 cannot be merged into the survivor (ITI TF-2:3.8.4.2.4)."""
-        domains = {i.authority for i in feed.identifiers}
-        for identifier in feed.merged:
-            standing = known.get(identifier)
-            if identifier in feed.identifiers:
-                said = "an identifier cannot be merged into itself"
-                yield _finding(feed, identifier, "DuplicateKeyIdentifier", said)
-            elif identifier.authority not in domains:
-                said = "both identifiers of a merge must be of one assigning authority"
-                yield _finding(feed, identifier, "UnknownKeyIdentifier", said)
-            elif standing is None:
-                said = "no patient has this identifier: there is nothing to merge and nothing was created"
-                yield _finding(feed, identifier, "UnknownKeyIdentifier", said)
-            elif standing.retired and (survivor is None or standing.patient_key != survivor.patient_key):
-                said = "the identifier was already merged into another patient"
-                yield _finding(feed, identifier, "UnknownKeyIdentifier", said)
-
-    @staticmethod
-    def _about(patient: PatientId, context: Context) -> None:
-        """The audit record names the patient by the affinity-domain id first, whatever the feed called them."""
-        if all(o.identifier != str(patient) for o in context.objects):
-            details = context.objects[0].details if context.objects else ()
-            subject = AuditObject(kind="patient", identifier=str(patient), details=details)
-            context.objects = (subject, *context.objects)
+async def pause(attempt: int) -> None:
+    """Before an act is tried again because others were faster."""
+    if attempt:
+        await asyncio.sleep(secrets.randbelow(PAUSE_MS << attempt) / 1000)
 
 
-def _finding(feed: PatientFeed, identifier: PatientId, code: str, detail: str) -> Finding:
-    if identifier in feed.merged and feed.merged_locations:
-        location = feed.merged_locations[feed.merged.index(identifier)]
-    elif identifier in feed.identifiers and feed.identifier_locations:
-        location = feed.identifier_locations[feed.identifiers.index(identifier)]
-    else:
-        location = ""
-    return Finding(code, detail, location)
+def about(patients: Sequence[PatientId], objects: tuple[AuditObject, ...]) -> tuple[AuditObject, ...]:
+    """The audit record names patients by the affinity-domain id first, whatever the message called them."""
+    details = objects[0].details if objects else ()
+    first = {
+        str(patient): AuditObject(kind="patient", identifier=str(patient), details=details) for patient in patients
+    }
+    return (*first.values(), *(o for o in objects if o.kind != "patient" or o.identifier not in first))
+
+
+def _view(known: PatientRecords, authorities: Sequence[str]) -> Demographics:
+    """What is said of the patient: of each thing the newest word; a facility that asks gets its own first."""
+    records = known.records
+    if authorities:
+        records = tuple(sorted(records, key=lambda r: all(i.authority not in authorities for i in r[0])))
+    if len(records) == 1:
+        return records[0][1]
+    values: dict[str, object] = {}
+    for _, demographics, _ in records:
+        for name in Demographics.__struct_fields__:
+            value = getattr(demographics, name)
+            if name not in values and value not in ("", (), None):
+                values[name] = value
+    return msgspec.structs.replace(Demographics(), **values)
+
+
+def _asker(context: Context) -> str:
+    return f"{context.requester.organisation}|{context.requester.person}|{context.requester.system}"
+
+
+def _size(count: int) -> int:
+    return min(count, PAGE_MAX) if count > 0 else PAGE
+
+
+def _read_cursor(cursor: str) -> tuple[str, int | None]:
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise _unknown_cursor()
+    return match[1], int(match[2]) if match[2] else None
+
+
+def _unknown_cursor() -> Problem:
+    said = (
+        "this answer has no such page (any more): it was cancelled, is too old, or belongs to somebody else; ask anew"
+    )
+    return Problem.of("UnknownCursor", said)
+
+
+def _rank(judgement: Judgement) -> tuple[bool, bool, float]:
+    return judgement.verdict is Verdict.SAME, judgement.verdict is Verdict.UNDECIDED, judgement.score
+
+
+def _percent(judgement: Judgement) -> int:
+    if judgement.conflict:
+        return min(judgement.percent, _CONFLICT_PERCENT_MAX)
+    if judgement.verdict is Verdict.SAME:
+        return max(judgement.percent, _GRADES[0][0])
+    return min(judgement.percent, _GRADES[0][0] - 1)
+
+
+def _grade(score: int) -> str:
+    return next(grade for least, grade in _GRADES if score >= least)

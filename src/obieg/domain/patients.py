@@ -1,42 +1,44 @@
-"""Patients as the region knows them, what a feed says of them (ITI TF-2:3.8), and where they are kept."""
+"""Patients as the region knows them and what sources say of them (ITI TF-1 chapters 5, 8, 23, 24).
+
+Three words matter. A *record* is what one source says of a person: its identifiers and demographics, kept as said. A
+*patient* is the person whom one or more records are about, known by an affinity-domain id. A *link* says that a patient
+is the same person as another one, the survivor; it can be taken back. All faces of the index (HL7 v2, HL7 v3, FHIR)
+speak in the values of this module.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
 
-from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
-
-
-class Demographics(Value, frozen=True):
-    """What is said of a person; every part may be missing (a newborn, an unconscious patient)."""
-
-    family: str = ""
-    given: str = ""
-    birth_date: str = ""  # YYYY[MM[DD]]
-    sex: str = ""  # M, F, O, U (HL7 table 0001)
-    street: str = ""
-    city: str = ""
-    postal_code: str = ""
-    country: str = ""
-    phone: str = ""
-
-
-NAME = ("family", "given")
-ADDRESS = ("street", "city", "postal_code", "country")
+from obieg.domain.matching import Judgement, Record
+from obieg.domain.persons import Demographics
 
 
 class FeedEvent(StrEnum):
-    """Trigger events of ITI-8."""
+    """What a source does; named by the trigger events of HL7 v2, which the other faces translate to.
+
+    All of them but MERGE, MOVE, CHANGE_IDENTIFIERS and REMOVE state a record: unknown ones are created and known ones
+    updated, because sources repeat themselves and messages overtake one another.
+    """
 
     ADMIT = "A01"
     REGISTER = "A04"
     PRE_ADMIT = "A05"
     UPDATE = "A08"
-    MERGE = "A40"
+    ADD_PERSON = "A28"
+    UPDATE_PERSON = "A31"
+    MERGE = "A40"  # MRG-1 was merged into PID-3
+    MOVE = "A43"  # the identifiers of PID-3 belong to the patient they are moved to (ITI-64)
+    CHANGE_IDENTIFIERS = "A47"  # the identifiers of MRG-1 are replaced by those of PID-3, one person
+    REMOVE = "A29"  # the source withdraws its record (ITI-104 DELETE)
+
+    @property
+    def states_record(self) -> bool:
+        """Whether it says how a person is, rather than how identifiers are to be rearranged."""
+        return self not in (FeedEvent.MERGE, FeedEvent.MOVE, FeedEvent.CHANGE_IDENTIFIERS, FeedEvent.REMOVE)
 
 
 class PatientFeed(Value, frozen=True):
@@ -44,6 +46,7 @@ class PatientFeed(Value, frozen=True):
 
     ``stated`` names the demographic fields that the message speaks of, be it to empty them; the others stay as they
     are. The locations say where each identifier stands, in the message's own terms, so that a refusal can point there.
+    For MOVE ``merged`` has the affinity-domain id and local ids before the move.
     """
 
     event: FeedEvent
@@ -53,6 +56,7 @@ class PatientFeed(Value, frozen=True):
     merged: tuple[PatientId, ...] = ()
     identifier_locations: tuple[str, ...] = ()
     merged_locations: tuple[str, ...] = ()
+    source: str = ""  # who says so: facility|application, or the system's name
 
 
 class CrossReferenceQuery(Value, frozen=True):
@@ -68,6 +72,75 @@ class CrossReferenceQuery(Value, frozen=True):
     text: bytes = b""  # the query as asked, for the audit
 
 
+class DemographicsQuery(Value, frozen=True):
+    """Who fits this description (ITI-21, 22, 47, 78); an empty value says nothing, all given ones must fit.
+
+    Texts are compared folded (case, Polish and foreign marks do not count). ``*`` stands for any further characters and
+    is allowed at the end of a word. Unless ``exact`` is set, names that sound alike or are short forms fit as well, and
+    come after those that fit better. Dates are partial: ``1970`` fits everyone born in that year.
+    """
+
+    identifiers: tuple[PatientId, ...] = ()  # any of them; authority "" is any authority
+    family: str = ""
+    given: str = ""
+    mother_family: str = ""  # the mother's maiden name
+    mother_given: str = ""
+    born_from: str = ""  # YYYY[MM[DD]], inclusive
+    born_until: str = ""
+    sex: str = ""
+    address: str = ""  # any part of an address
+    street: str = ""
+    city: str = ""
+    state: str = ""
+    postal_code: str = ""
+    country: str = ""
+    telecom: str = ""
+    account: str = ""
+    active: bool | None = True  # False: those who were merged into others; None: both
+    exact: bool = False
+    prefix: bool = False  # FHIR's string search: a name fits that begins with what is given
+    authorities: tuple[str, ...] = ()  # whose identifiers are returned; who has none there is left out
+    authority_locations: tuple[str, ...] = ()
+    count: int = 0  # of one page; 0: the index's own
+    minimum_score: int = 0  # percent; who fits less well is not found
+    cursor: str = ""  # the asker's own name for the way through the answer; empty: the index chooses one
+    text: bytes = b""  # the query as asked, for the audit
+    alternatives: tuple[DemographicsQuery, ...] = ()  # who fits one of these fits as well
+
+
+class Candidate(Value, frozen=True):
+    """A patient in an answer."""
+
+    patient: PatientId  # in the affinity domain
+    identifiers: tuple[PatientId, ...]  # of sources first, national ones next, the affinity-domain id last
+    demographics: Demographics
+    score: int = 100  # percent; how sure it is that this is the one
+    grade: str = "certain"  # certain, probable, possible (FHIR match-grade)
+    active: bool = True
+    replaced_by: PatientId | None = None
+    version: int = 1
+    updated_at: datetime | None = None
+
+
+class Candidates(Value, frozen=True):
+    """One page of an answer; ``cursor`` leads to the next one and is empty on the last."""
+
+    found: tuple[Candidate, ...]
+    total: int  # of all pages
+    capped: bool = False  # there were more than the index is willing to list: narrow the question
+    cursor: str = ""
+    remaining: int = 0  # on the pages after this one
+
+
+class PatientMatch(Value, frozen=True):
+    """Who is this person (ITI-119, ITI-55)? Judged by the matcher, as a feed would be."""
+
+    record: Record
+    only_certain: bool = False
+    count: int = 0
+    text: bytes = b""
+
+
 class Standing(Value, frozen=True):
     """Whom an identifier names: the patient at the end of the chain of merges."""
 
@@ -76,52 +149,40 @@ class Standing(Value, frozen=True):
     retired: bool = False  # subsumed by a merge: it names nobody any more, the patient is only why
 
 
-class PatientStore(Protocol):
-    """Where the patient index is kept; each write commits its audit record with it, or raises and leaves nothing.
+class Link(Value, frozen=True):
+    """A patient who is the same person as another one."""
 
-    Writes raise :class:`obieg.domain.registry.LostRace` where another transaction was faster; all raise RetryLater
-    where the store is away.
+    patient: PatientId
+    merged_into: PatientId
+    reason: str  # A40, automatic, decision
+    linked_at: datetime
+    linked_by: str
+
+
+class TaskKind(StrEnum):
+    """Why a person must look at it."""
+
+    POSSIBLE_DUPLICATE = "possible_duplicate"  # two patients who may be one
+    CONTRADICTION = "contradiction"  # a record says of a known patient what cannot be of the same person
+    DOUBTFUL_DOCUMENT = "doubtful_document"  # after an undo: nothing says whose document it is
+
+
+class Task(Value, frozen=True):
+    """A line of the worklist: what is to be decided, the evidence, and what was decided.
+
+    Decisions are ``same`` (one person; of a doubtful document: it is of the patient on the right) and ``different``.
+    The index itself closes a line as ``moot`` when both have become one otherwise. A link that is taken back makes
+    ``same`` to ``undone``, and asks again; one that a person makes turns ``different`` into ``withdrawn``.
     """
 
-    async def standing(self, identifiers: Sequence[PatientId]) -> Mapping[PatientId, Standing]:
-        """What is known of the identifiers; the unknown ones are left out."""
-
-    async def recognised(
-        self, identifier: PatientId, authorities: Sequence[str]
-    ) -> tuple[Standing | None, frozenset[str]]:
-        """What is known of the identifier, and those of the authorities in which any patient has an identifier."""
-
-    async def identifiers(
-        self, *, patient_key: int, authorities: Sequence[str], event: AuditEvent
-    ) -> tuple[PatientId, ...]:
-        """The identifiers that name the patient, in these authorities or, for none, in all; audited as it is read."""
-
-    async def create(
-        self, *, patient_key: int, affinity_domain_id: PatientId, feed: PatientFeed, event: AuditEvent
-    ) -> None:
-        """A new patient with the feed's identifiers and demographics, and the affinity-domain id."""
-
-    async def held(self, patient_key: int, authorities: Sequence[str]) -> tuple[PatientId, ...]:
-        """The patient's numbers in these authorities."""
-
-    async def update(
-        self,
-        *,
-        patient_key: int,
-        added: Sequence[PatientId],
-        single: Sequence[PatientId],
-        feed: PatientFeed,
-        event: AuditEvent,
-    ) -> None:
-        """New identifiers and stated demographics of a patient who is not merged.
-
-        ``single`` are those of the new ones that the patient may have only one of in their authority.
-        """
-
-    async def merge(
-        self, *, survivor_key: int, merged_keys: Sequence[int], retired: Sequence[PatientId], event: AuditEvent
-    ) -> None:
-        """Links patients who are not merged to the survivor and retires the identifiers that a merge named as old."""
-
-    async def record(self, event: AuditEvent) -> None:
-        """The audit record of a feed that changed nothing because what it asks for stands already."""
+    task_id: int
+    kind: TaskKind
+    left: Candidate
+    right: Candidate | None
+    judgement: Judgement | None
+    detail: str
+    opened_at: datetime
+    decision: str = ""  # same, different, moot, undone, withdrawn; "" while open
+    decided_by: str = ""
+    decided_at: datetime | None = None
+    note: str = ""

@@ -286,11 +286,11 @@ def _check_associations(submission: Submission) -> Iterator[Finding]:
             yield Finding(
                 "XDSRegistryMetadataError", f"{association.type} belongs to Update Document Set (ITI-57)", where
             )
-    for kind, ids in (("DocumentEntry", entries), ("Folder", folders)):
-        for missing in sorted(ids - members):
-            yield Finding(
-                "XDSRegistryMetadataError", "is not linked to the submission set by HasMember", f"{kind} {missing}"
-            )
+    # Of a folder without it nothing is lost: it names its documents itself, and real sources leave it out.
+    for missing in sorted(entries - members):
+        yield Finding(
+            "XDSRegistryMetadataError", "is not linked to the submission set by HasMember", f"DocumentEntry {missing}"
+        )
 
 
 def _check_set_status(association: Association, entries: set[str], folders: set[str], where: str) -> Iterator[Finding]:

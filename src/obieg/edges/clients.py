@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
+from obieg.domain.audit import AuditEvent, AuditObject, Outcome
+from obieg.domain.authorities import Authorities
 from obieg.domain.content import MemoryContent
+from obieg.domain.outbox import Letter
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.edges.content import PartSink, SpooledContent
 from obieg.edges.mtom import Package
-from obieg.protocol import Content, SoapBinding, SoapQuestion, SoapRequest, Transaction
+from obieg.protocol import Content, Notification, Sending, SoapOperation, SoapQuestion, SoapRequest, Transaction
 from obieg.wire import hl7v2, mime, mllp, soap
 from obieg.wire.soap import SoapFault
 from obieg.wire.xml import XmlRefused, parse_message
@@ -29,15 +34,25 @@ PARTS_MAX = 1001  # of one answer: the documents of one ITI-43 and the root
 class SoapAsker:
     """Asks other nodes whatever can be asked over SOAP; documents are streamed both ways, as MTOM."""
 
-    def __init__(self, *, spool_folder: Path, source_address: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        """``timeout_s`` is how long the other side may be silent; a large document may take longer as a whole."""
-        transport = httpx.AsyncHTTPTransport(local_address=source_address or None)
+    def __init__(
+        self,
+        *,
+        spool_folder: Path,
+        source_address: str = "",
+        timeout_s: float = TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """``timeout_s`` is how long the other side may be silent; a large document may take longer as a whole.
+
+        ``tls`` says whom to trust and who we are; without it, whom the system trusts.
+        """
+        transport = httpx.AsyncHTTPTransport(local_address=source_address or None, verify=tls or True)
         self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport)
         self._spool = spool_folder
 
-    async def ask(self, transaction: Transaction, question: SoapQuestion, address: str) -> SoapRequest:
+    async def ask(self, transaction: Transaction | Notification, question: SoapQuestion, address: str) -> SoapRequest:
         """The answer. Raises Problem for a SOAP fault, RetryLater where it is unknown what the other side did."""
-        assert isinstance(transaction.binding, SoapBinding)  # noqa: S101 - only such transactions are sent
+        assert isinstance(transaction.binding, SoapOperation)  # noqa: S101 - only such transactions are sent
         binding = transaction.binding
         message_id = f"urn:uuid:{uuid.uuid4()}"
         root = soap.write_envelope(binding.action, question.body, message_id=message_id, to=address)
@@ -55,7 +70,7 @@ class SoapAsker:
             raise RetryLater(f"{address} does not answer with SOAP: {error}") from error
 
     async def _exchange(
-        self, binding: SoapBinding, root: bytes, message_id: str, question: SoapQuestion, address: str
+        self, binding: SoapOperation, root: bytes, message_id: str, question: SoapQuestion, address: str
     ) -> SoapRequest:
         content: bytes | AsyncIterator[bytes] = root
         headers = {"Content-Type": f'{soap.SOAP_TYPE}; charset=UTF-8; action="{binding.action}"'}
@@ -163,14 +178,21 @@ class MllpClient:
     """Sends HL7 v2 messages to one address, each answered before the next goes over the same connection."""
 
     def __init__(
-        self, address: str, *, source_address: str = "", connections_max: int = 4, timeout_s: float = TIMEOUT_S
+        self,
+        address: str,
+        *,
+        source_address: str = "",
+        connections_max: int = 4,
+        timeout_s: float = TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """``address`` is host:port."""
+        """``address`` is host:port; ``tls`` says whom to trust and who we are."""
         self.address = address
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._source = (source_address, 0) if source_address else None
         self._timeout_s = timeout_s
+        self._tls = tls
         self._free = asyncio.Semaphore(connections_max)
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
@@ -181,7 +203,9 @@ class MllpClient:
                 while self._idle:
                     with suppress(ConnectionError, EOFError):  # it may have ended unnoticed; ours are safe to repeat
                         return await self._over(self._idle.pop(), message)
-                connection = await asyncio.open_connection(self._host, self._port, local_addr=self._source)
+                connection = await asyncio.open_connection(
+                    self._host, self._port, local_addr=self._source, ssl=self._tls
+                )
                 return await self._over(connection, message)
         except (OSError, EOFError, TimeoutError) as error:
             raise RetryLater(f"{self.address} does not answer ({type(error).__name__}: {error})") from error
@@ -219,3 +243,81 @@ class MllpClient:
             with suppress(OSError):
                 await writer.wait_closed()
         self._idle.clear()
+
+
+class NotifiedReceiver:
+    """Implements :class:`obieg.protocol.Receiver`: writes each message as its transaction is written, and sends it."""
+
+    def __init__(
+        self,
+        notification: Notification,
+        exchange: Callable[[Notification, Any], Awaitable[Any]],
+        *,
+        sender: tuple[str, str],
+        receiver: tuple[str, str],
+        address: str,
+        authorities: Authorities,
+    ) -> None:
+        """``exchange`` sends what the notification has written and gives the answer; the rest is as in Sending."""
+        self._notification = notification
+        self._exchange = exchange
+        self._sender = sender
+        self._receiver = receiver
+        self._address = address
+        self._host = urlsplit(address if "//" in address else f"//{address}").hostname or ""
+        self._authorities = authorities
+
+    async def deliver(self, letter: Letter) -> None:
+        """See the port."""
+        if letter.transaction != self._notification.id:
+            said = f"it was stored for {letter.transaction}, and the settings now send {self._notification.id} there"
+            raise Problem.of("NotificationRefused", said)
+        sending = Sending(
+            control_id=letter.control_id,
+            at=letter.created_at,
+            sender=self._sender,
+            receiver=self._receiver,
+            authorities=self._authorities,
+            address=self._address,
+        )
+        message = self._notification.write(letter.body, sending)
+        try:
+            answer = await self._exchange(self._notification, message)
+        except Problem as problem:  # a SOAP fault: not taken as this transaction, which may be mended
+            raise RetryLater(f"{self._address}: {problem}") from problem
+        self._notification.read(answer)
+
+    def audit(self, letter: Letter, outcome: Outcome, detail: str = "") -> AuditEvent:
+        """See the port."""
+        objects: tuple[AuditObject, ...] = ()
+        with suppress(Problem):  # what was stored cannot be read, which is why it was not sent
+            objects = self._notification.audit(letter.body, letter.control_id)
+        return AuditEvent(
+            transaction=letter.transaction,
+            event=self._notification.event,
+            outcome=outcome,
+            detail=detail,
+            request_id=letter.control_id,
+            source_user="|".join(reversed(self._sender)),
+            destination_user="|".join(reversed(self._receiver)),
+            destination_address=self._host,
+            objects=objects,
+        )
+
+
+def over_mllp(client: MllpClient) -> Callable[[Notification, Any], Awaitable[Any]]:
+    """Exchanges over one MLLP address."""
+
+    async def exchange(_notification: Notification, message: hl7v2.Message) -> hl7v2.Message:
+        return await client.exchange(message)
+
+    return exchange
+
+
+def over_soap(asker: SoapAsker, address: str) -> Callable[[Notification, Any], Awaitable[Any]]:
+    """Exchanges over one SOAP endpoint."""
+
+    async def exchange(notification: Notification, question: SoapQuestion) -> SoapRequest:
+        return await asker.ask(notification, question, address)
+
+    return exchange

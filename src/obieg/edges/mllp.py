@@ -19,8 +19,9 @@ import structlog
 
 from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
+from obieg.domain.authorities import Authorities
 from obieg.domain.problems import Finding, Problem, RetryLater
-from obieg.protocol import AuditSink, Authenticator, Context, MllpBinding, Transaction
+from obieg.protocol import AuditSink, Authenticator, Context, MllpBinding, MllpRequest, Transaction
 from obieg.wire import hl7v2, mllp
 
 _READ_BYTES = 64 * 1024
@@ -63,22 +64,25 @@ class MllpEdge:
         actors: object,
         authenticator: Authenticator,
         audit: AuditSink,
+        authorities: Authorities = Authorities(),  # noqa: B008 - never changed
         limits: MllpLimits = MllpLimits(),
         clock: Callable[[], datetime] = utc_now,
         new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
-        self._events: dict[tuple[str, str], Transaction] = {}
+        self._events: dict[tuple[str, str], list[Transaction]] = {}  # by type and event, the highest version first
         for transaction in transactions:
             if isinstance(transaction.binding, MllpBinding):
-                for event in transaction.binding.events:
-                    key = (transaction.binding.message_type, event)
-                    if key in self._events:
-                        raise ValueError(f"{self._events[key].id} and {transaction.id} both answer {'^'.join(key)}")
-                    self._events[key] = transaction
+                for trigger in transaction.binding.triggers:
+                    self._events.setdefault(trigger, []).append(transaction)
+        for trigger, answering in self._events.items():
+            answering.sort(key=_since, reverse=True)
+            if len({_since(transaction) for transaction in answering}) < len(answering):
+                raise ValueError(f"{' and '.join(t.id for t in answering)} both answer {'^'.join(trigger)}")
         self._types = {message_type for message_type, _ in self._events}
         self._actors = actors
         self._authenticator = authenticator
         self._audit = audit
+        self._authorities = authorities
         self._limits = limits
         self._clock = clock
         self._new_request_id = new_request_id
@@ -149,11 +153,11 @@ class MllpEdge:
             header = hl7v2.read_header(data)
         except hl7v2.MessageError as error:
             return await self._refuse_unread(hl7v2.UNREADABLE, address, "AR", _of(error))
-        transaction = self._events.get((header.type, header.event))
+        transaction = self._answering(header)
         if transaction is None:
             return await self._refuse_unread(header, address, "AR", self._unsupported(header))
         try:
-            message = hl7v2.parse(data, self._limits.message)
+            message = hl7v2.parse(data, self._limits.message, header)
         except hl7v2.MessageError as error:
             return await self._refuse_unread(header, address, "AE", _of(error), transaction)
         if not message.version or message.version[0] != 2:
@@ -164,9 +168,15 @@ class MllpEdge:
             return await self._refuse_unread(message, address, "AE", finding, transaction)
         return await self._transact(transaction, message, address)
 
+    def _answering(self, header: hl7v2.Message) -> Transaction | None:
+        answering = self._events.get((header.type, header.event), [])
+        reached = (t for t in answering if _since(t) <= header.version)
+        return next(reached, answering[-1] if answering else None)
+
     async def _transact(self, transaction: Transaction, message: hl7v2.Message, address: str) -> bytes:
         request_id = self._new_request_id()
         context: Context | None = None
+        received = MllpRequest(message, self._authorities)
         try:
             requester = self._authenticator.authenticate(address=address, security_header=None)
             context = Context(
@@ -177,11 +187,11 @@ class MllpEdge:
                 source_user=_user(message, 4, 3),
                 destination_user=_user(message, 6, 5),
             )
-            request = transaction.decode(message)
+            request = transaction.decode(received)
             context.objects = _with_control_id(transaction.audit(request), message)
             async with asyncio.timeout(self._limits.answer_time_s):
                 result = await transaction.serve(getattr(self._actors, transaction.actor), request, context)
-            return self._acknowledge(message, "AA", request_id, answer=transaction.encode(result, message))
+            return self._acknowledge(message, "AA", request_id, answer=transaction.encode(result, received))
         except Problem as problem:
             findings = problem.findings
         except (RetryLater, TimeoutError) as error:
@@ -198,7 +208,7 @@ class MllpEdge:
             await self._record(event)
         log.info("a message was refused", request_id=request_id, transaction=transaction.id, problems=_codes(findings))
         code = "AR" if any(f.code in _REJECTED for f in findings) else "AE"
-        return self._acknowledge(message, code, request_id, findings, transaction.refuse(findings, message))
+        return self._acknowledge(message, code, request_id, findings, transaction.refuse(findings, received))
 
     def _unsupported(self, header: hl7v2.Message) -> Finding:
         if header.type not in self._types:
@@ -249,6 +259,10 @@ class MllpEdge:
         faults = [hl7v2.Fault(int(_problem(f)["hl7"]), f.detail, f.location, f.warning) for f in findings]
         control_id = request_id[:20]  # MSH-10 in 2.3.1
         return hl7v2.acknowledge(request, code, control_id=control_id, at=self._clock(), faults=faults, answer=answer)
+
+
+def _since(transaction: Transaction) -> tuple[int, ...]:
+    return transaction.binding.since if isinstance(transaction.binding, MllpBinding) else ()
 
 
 def _problem(finding: Finding) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +17,23 @@ from typing import Any
 
 import structlog
 
-from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, Outcome
+from obieg.domain.authorities import Authorities
 from obieg.domain.content import MemoryContent
 from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.edges.asgi import (
+    LARGE_BYTES,
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    TooLarge,
+    base_address,
+    receive_whole,
+    record_quietly,
+    record_refusal,
+    send_whole,
+)
 from obieg.edges.content import PartSink, SpooledContent
 from obieg.edges.mtom import Package
 from obieg.edges.wsdl import write_wsdl
@@ -30,6 +43,7 @@ from obieg.protocol import (
     Content,
     Context,
     SoapBinding,
+    SoapOperation,
     SoapReply,
     SoapRequest,
     Transaction,
@@ -38,15 +52,10 @@ from obieg.wire import mime, soap
 from obieg.wire.soap import SoapFault
 from obieg.wire.xml import XmlLimits, XmlRefused, parse_message
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Scope = MutableMapping[str, Any]
+Actions = dict[str, tuple[Transaction, SoapOperation]]
 
 PATH_PREFIX = "/services/"
-_PROBLEMS = toml("problems.toml")
 _SOAP_HEADERS = [(b"content-type", b"application/soap+xml; charset=UTF-8")]
-# What is made of more bytes of XML than this is made in a thread, so that the event loop stays responsive.
-_LARGE_BYTES = 256 * 1024
 
 log = structlog.get_logger()
 
@@ -92,20 +101,23 @@ class SoapEdge:
         authenticator: Authenticator,
         audit: AuditSink,
         limits: SoapLimits,
+        authorities: Authorities = Authorities(),  # noqa: B008 - never changed
         public_url: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,
         observe: Callable[[str, str, float], None] = lambda _transaction, _outcome, _seconds: None,
     ) -> None:
-        self._endpoints: dict[str, dict[str, Transaction]] = {}
+        self._endpoints: dict[str, Actions] = {}
         for transaction in transactions:
             if isinstance(transaction.binding, SoapBinding) and getattr(actors, transaction.actor, None) is not None:
                 path = PATH_PREFIX + transaction.binding.endpoint
-                self._endpoints.setdefault(path, {})[transaction.binding.action] = transaction
+                for operation in transaction.binding.operations:
+                    self._endpoints.setdefault(path, {})[operation.action] = transaction, operation
         self._actors = actors
         self._authenticator = authenticator
         self._audit = audit
         self._limits = limits
+        self._authorities = authorities
         self._xml_limits = XmlLimits(limits.message_bytes_max, limits.depth_max, limits.attributes_max)
         self._public_url = public_url
         self._clock = clock
@@ -125,17 +137,15 @@ class SoapEdge:
         else:
             await _send_plain(send, 405, "send POST, or GET with ?wsdl", [(b"allow", b"GET, HEAD, POST")])
 
-    async def _get(self, scope: Scope, send: Send, actions: dict[str, Transaction], path: str) -> None:
+    async def _get(self, scope: Scope, send: Send, actions: Actions, path: str) -> None:
         if scope["query_string"].lower() not in (b"wsdl", b"singlewsdl"):
-            names = ", ".join(f"{t.id} {t.name}" for t in actions.values())
+            names = ", ".join(f"{t.id} {t.name}" for t in _transactions(actions))
             await _send_plain(send, 200, f"{names}. The WSDL is at {path}?wsdl; send SOAP 1.2 by POST.")
             return
-        host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
-        base = self._public_url or f"{scope['scheme']}://{host}"
-        body = write_wsdl(list(actions.values()), base.rstrip("/") + path)
-        await _send(send, 200, [(b"content-type", b"text/xml; charset=UTF-8")], body)
+        body = write_wsdl(_transactions(actions), base_address(scope, self._public_url) + path)
+        await send_whole(send, 200, [(b"content-type", b"text/xml; charset=UTF-8")], body)
 
-    async def _post(self, scope: Scope, receive: Receive, send: Send, actions: dict[str, Transaction]) -> None:
+    async def _post(self, scope: Scope, receive: Receive, send: Send, actions: Actions) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
         request_id = self._new_request_id()
@@ -148,9 +158,9 @@ class SoapEdge:
         try:
             received = await self._receive(scope, receive)
             envelope = soap.read_envelope(received.root)
-            transaction = _choose(actions, envelope)
+            transaction, operation = _choose(actions, envelope)
             outcome, reply = await self._serve(transaction, envelope, received, request_id, address, scope["path"])
-            await _reply(send, transaction, envelope, reply, mtom=reply.mtom or received.mtom)
+            await _reply(send, operation, envelope, reply, mtom=reply.mtom or received.mtom)
         except _Refused as refusal:
             outcome = "refused"
             await self._fault(send, refusal.status, refusal.fault, envelope, request_id, address, transaction)
@@ -176,13 +186,23 @@ class SoapEdge:
     ) -> tuple[str, SoapReply]:
         """Outcome for the metrics, and the answer."""
         context: Context | None = None
+        received_at = self._clock()
+        message = SoapRequest(
+            body=envelope.body,
+            parts=received.parts,
+            mtom=received.mtom,
+            action=envelope.action,
+            request_id=request_id,
+            received_at=received_at,
+            authorities=self._authorities,
+        )
         try:
             requester = self._authenticator.authenticate(address=address, security_header=envelope.security)
             context = Context(
                 transaction=transaction,
                 requester=requester,
                 request_id=request_id,
-                received_at=self._clock(),
+                received_at=received_at,
                 source_user=envelope.reply_to or address,
                 destination_user=self._public_url + path,
                 large=received.large,
@@ -194,7 +214,6 @@ class SoapEdge:
                     SoapFault("Sender", f"{transaction.id} is sent as an MTOM package: multipart/related with "
                               "type=application/xop+xml (ITI TF-2 Appendix V.8)"),
                 )  # fmt: skip
-            message = SoapRequest(envelope.body, received.parts, received.mtom)
             request = (
                 await asyncio.to_thread(transaction.decode, message) if received.large else transaction.decode(message)
             )
@@ -202,43 +221,34 @@ class SoapEdge:
             result = await transaction.serve(getattr(self._actors, transaction.actor), request, context)
             if not context.audited:  # a repetition of what is stored already
                 await self._audit.record(context.audit())
-            return "success", transaction.encode(result)
+            return "success", transaction.encode(result, message)
         except Problem as problem:
-            return "refused", await self._refuse(transaction, context, problem.findings, request_id, address)
+            return "refused", await self._refuse(transaction, context, problem.findings, message, address)
         except RetryLater as error:
             log.warning("a request could not be served now", request_id=request_id, error=str(error))
             busy = "XDSRepositoryBusy" if transaction.actor == "document_repository" else "XDSRegistryBusy"
             finding = Finding(busy, f"not possible now, repeat the identical request later (request {request_id})")
-            return "busy", transaction.refuse((finding,))
+            return "busy", transaction.refuse((finding,), message)
         except (SoapFault, _Refused):
             raise
         except Exception:
             log.exception("a request failed", request_id=request_id, transaction=transaction.id)
             code = "XDSRepositoryError" if transaction.actor == "document_repository" else "XDSRegistryError"
             finding = Finding(code, f"the node failed; tell its operator the request id {request_id}")
-            return "failed", await self._refuse(transaction, context, (finding,), request_id, address)
+            return "failed", await self._refuse(transaction, context, (finding,), message, address)
 
     async def _refuse(
         self,
         transaction: Transaction,
         context: Context | None,
         findings: tuple[Finding, ...],
-        request_id: str,
+        message: SoapRequest,
         address: str,
     ) -> SoapReply:
-        codes = sorted({f.code for f in findings})
-        worst = max((int(_PROBLEMS[c]["audit"]) for c in codes if c in _PROBLEMS), default=4)
-        outcome = Outcome(str(worst or 4))
-        detail = " ".join(codes)
-        if context is None or not context.audited:
-            event = (
-                context.audit(outcome, detail)
-                if context is not None
-                else AuditEvent(transaction.id, "security_alert", outcome, detail, request_id, source_address=address)
-            )
-            await self._record(event)
-        log.info("refused", request_id=request_id, transaction=transaction.id, codes=codes)
-        return transaction.refuse(findings)  # type: ignore[no-any-return]
+        await record_refusal(
+            self._audit, findings, context, whose=transaction.id, request_id=message.request_id, address=address
+        )
+        return transaction.refuse(findings, message)  # type: ignore[no-any-return]
 
     async def _fault(
         self,
@@ -251,7 +261,8 @@ class SoapEdge:
         transaction: Transaction | None,
     ) -> None:
         log.info("fault", request_id=request_id, reason=fault.reason, address=address)
-        await self._record(
+        await record_quietly(
+            self._audit,
             AuditEvent(
                 transaction.id if transaction else "SOAP",
                 "security_alert",
@@ -259,18 +270,12 @@ class SoapEdge:
                 f"{fault.code} {fault.subcode}".strip(),
                 request_id,
                 source_address=address,
-            )
+            ),
         )
         body = soap.write_envelope(soap.FAULT_ACTION, soap.write_fault(fault), relates_to=envelope.message_id)
         # What is left of an oversized request is not read: the connection ends with the answer.
         close = [(b"connection", b"close")] if status == 413 else []
-        await _send(send, status, _SOAP_HEADERS + close, body)
-
-    async def _record(self, event: AuditEvent) -> None:
-        try:
-            await self._audit.record(event)
-        except RetryLater as error:
-            log.error("an audit record could not be stored", request_id=event.request_id, error=str(error))
+        await send_whole(send, status, _SOAP_HEADERS + close, body)
 
     # receiving --------------------------------------------------------------------------------------------------
 
@@ -295,26 +300,20 @@ class SoapEdge:
         )  # fmt: skip
 
     async def _whole(self, receive: Receive) -> bytes:
-        pieces: list[bytes] = []
-        left = self._limits.message_bytes_max
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise SoapFault("Sender", "the connection ended within the request")
-            body = message.get("body", b"")
-            left -= len(body)
-            if left < 0:
-                raise self._too_large("message_bytes_max", self._limits.message_bytes_max)
-            pieces.append(body)
-            if not message.get("more_body"):
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        limit = self._limits.message_bytes_max
+        try:
+            return await receive_whole(receive, limit)
+        except TooLarge:
+            raise self._too_large("message_bytes_max", limit) from None
+        except Disconnected:
+            raise SoapFault("Sender", "the connection ended within the request") from None
 
     @staticmethod
     def _too_large(limit: str, value: int) -> _Refused:
         return _Refused(413, SoapFault("Sender", f"the message exceeds this node's limit {limit} of {value} bytes"))
 
     async def _xml(self, data: bytes, parts: dict[str, Content], *, mtom: bool) -> _Received:
-        large = len(data) > _LARGE_BYTES
+        large = len(data) > LARGE_BYTES
         if large:
             root = await asyncio.to_thread(parse_message, data, self._xml_limits)
         else:
@@ -386,30 +385,32 @@ async def _bytes(content: Content) -> bytes:
     return data
 
 
-def _choose(actions: dict[str, Transaction], envelope: soap.Envelope) -> Transaction:
+def _transactions(actions: Actions) -> list[Transaction]:
+    return list({transaction.id: transaction for transaction, _ in actions.values()}.values())
+
+
+def _choose(actions: Actions, envelope: soap.Envelope) -> tuple[Transaction, SoapOperation]:
     if not envelope.action:
         raise SoapFault("Sender", "wsa:Action is missing", "wsa:MessageAddressingHeaderRequired")
-    transaction = actions.get(envelope.action)
-    if transaction is None:
+    chosen = actions.get(envelope.action)
+    if chosen is None:
         raise SoapFault("Sender", f"action {envelope.action!r} is not served at this address", "wsa:ActionNotSupported")
     if not envelope.message_id:
         raise SoapFault("Sender", "wsa:MessageID is missing", "wsa:MessageAddressingHeaderRequired")
-    return transaction
+    return chosen
 
 
 # answering -------------------------------------------------------------------------------------------------------
 
 
 async def _reply(
-    send: Send, transaction: Transaction, envelope: soap.Envelope, reply: SoapReply, *, mtom: bool
+    send: Send, operation: SoapOperation, envelope: soap.Envelope, reply: SoapReply, *, mtom: bool
 ) -> None:
-    binding = transaction.binding
-    assert isinstance(binding, SoapBinding)  # noqa: S101 - chosen by its SOAP action
     root = soap.write_envelope(
-        binding.response_action, reply.body, relates_to=envelope.message_id, message_id=f"urn:uuid:{uuid.uuid4()}"
+        operation.response_action, reply.body, relates_to=envelope.message_id, message_id=f"urn:uuid:{uuid.uuid4()}"
     )
     if not mtom:
-        await _send(send, 200, _SOAP_HEADERS, root)
+        await send_whole(send, 200, _SOAP_HEADERS, root)
         return
     package = Package(root, reply.parts)
     headers = [(b"content-type", package.content_type.encode()), (b"content-length", b"%d" % package.size)]
@@ -422,11 +423,5 @@ async def _reply(
     await send({"type": "http.response.body", "body": ready})
 
 
-async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
-
-
 async def _send_plain(send: Send, status: int, text: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    await _send(send, status, [(b"content-type", b"text/plain; charset=UTF-8"), *headers], text.encode() + b"\n")
+    await send_whole(send, status, [(b"content-type", b"text/plain; charset=UTF-8"), *headers], text.encode() + b"\n")

@@ -16,7 +16,7 @@ TARGET = "urn:ihe:iti:xds-b:2007"
 
 def write_wsdl(transactions: Sequence[Transaction], address: str) -> bytes:
     """A WSDL 1.1 document with one port for SOAP 1.2 over HTTP."""
-    bound = [(t, t.binding) for t in transactions if isinstance(t.binding, SoapBinding)]
+    bound = [(t, o) for t in transactions if isinstance(t.binding, SoapBinding) for o in t.binding.operations]
     name = bound[0][1].port_type.partition("_")[0]
     elements: dict[str, dict[str, None]] = {}
     for _, binding in bound:

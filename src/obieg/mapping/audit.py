@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from datetime import datetime
 from functools import cache
@@ -11,6 +12,7 @@ from obieg.domain.audit import AuditEvent, AuditObject
 from obieg.wire.xml import attribute
 
 _TABLE = toml("audit.toml")
+_IP = re.compile(r"[\d.]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]+")
 _SOURCE = '<RoleIDCode csd-code="110153" codeSystemName="DCM" originalText="Source Role ID"/>'
 _DESTINATION = '<RoleIDCode csd-code="110152" codeSystemName="DCM" originalText="Destination Role ID"/>'
 
@@ -28,8 +30,9 @@ def write_audit_message(event: AuditEvent, *, recorded_at: datetime, source_id: 
     parts.append(_participant(event.source_user or event.source_address or "unknown", event.source_address, _SOURCE))
     if event.requester and event.requester != event.source_user:
         parts.append(f'<ActiveParticipant UserID="{attribute(event.requester)}" UserIsRequestor="true"/>')
+    network = _network(event.destination_address)
     parts.append(
-        f'<ActiveParticipant UserID="{destination}" UserIsRequestor="false">{_DESTINATION}</ActiveParticipant>'
+        f'<ActiveParticipant UserID="{destination}" UserIsRequestor="false"{network}>{_DESTINATION}</ActiveParticipant>'
     )
     parts.append(f'<AuditSourceIdentification AuditSourceID="{attribute(source_id)}"/>')
     parts += [_object(o) for o in event.objects]
@@ -56,8 +59,18 @@ def _event_codes(event: str, transaction: str, name: str) -> tuple[str, str]:
 
 
 def _participant(user: str, address: str, role: str) -> str:
-    network = f' NetworkAccessPointID="{attribute(address)}" NetworkAccessPointTypeCode="2"' if address else ""
-    return f'<ActiveParticipant UserID="{attribute(user)}" UserIsRequestor="true"{network}>{role}</ActiveParticipant>'
+    return (
+        f'<ActiveParticipant UserID="{attribute(user)}" UserIsRequestor="true"{_network(address)}>'
+        f"{role}</ActiveParticipant>"
+    )
+
+
+def _network(address: str) -> str:
+    """NetworkAccessPointTypeCode 1 is a machine's name, 2 an IP address (DICOM PS3.15 A.5.2)."""
+    if not address:
+        return ""
+    kind = "2" if _IP.fullmatch(address) else "1"
+    return f' NetworkAccessPointID="{attribute(address)}" NetworkAccessPointTypeCode="{kind}"'
 
 
 @cache

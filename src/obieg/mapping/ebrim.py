@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from obieg.codes.load import toml
@@ -28,7 +29,7 @@ from obieg.domain.documents import (
     SubmissionSet,
 )
 from obieg.domain.problems import Finding
-from obieg.wire.xml import attribute, text
+from obieg.wire.xml import attribute, parse_message, text
 
 RIM = "urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"
 _R = f"{{{RIM}}}"
@@ -51,6 +52,7 @@ _AUTHOR_FIELD_OF = {slot: field for field, slot in _AUTHOR_SLOTS.items()}
 _OBJECT_TYPES = "urn:oasis:names:tc:ebxml-regrep:ObjectType:RegistryObject:"
 
 Object = TypeVar("Object", DocumentEntry, SubmissionSet, Folder)
+Replaced = TypeVar("Replaced", bound=DocumentEntry | SubmissionSet | Folder | Association)
 
 
 # reading ---------------------------------------------------------------------------------------------------------
@@ -267,6 +269,35 @@ def read_submission(object_list: Any, findings: list[Finding]) -> Submission | N
 
     None when there is not exactly one submission set.
     """
+    sets, entries, folders, associations = _objects(object_list, findings)
+    if len(sets) != 1:
+        findings.append(_bad("RegistryObjectList", f"needs exactly one submission set, has {len(sets)}"))
+        return None
+    return Submission(sets[0], tuple(entries), tuple(folders), tuple(associations))
+
+
+def read_rendering(
+    kind: str, rendering: bytes, status: str, version: int
+) -> DocumentEntry | SubmissionSet | Folder | Association:
+    """A registered object from its rendering, without patientId, lastUpdateTime and home; ``kind`` is D, S, F or A."""
+    if kind == "D":
+        xml = splice_entry(rendering, status, b"", version, b"")
+    elif kind == "S":
+        xml = splice_submission_set(rendering, status, b"", b"")
+    elif kind == "F":
+        xml = splice_folder(rendering, status, b"", "", version, b"")
+    else:
+        xml = splice_association(rendering, status, b"")
+    root = parse_message(b'<rim:RegistryObjectList xmlns:rim="%b">%b</rim:RegistryObjectList>' % (RIM.encode(), xml))
+    found = AvailabilityStatus(_STATUS_BYTES[status].decode())
+    sets, entries, folders, associations = _objects(root, [])
+    [value] = chain[DocumentEntry | SubmissionSet | Folder | Association](sets, entries, folders, associations)
+    return _replace(value, availability_status=found)
+
+
+def _objects(
+    object_list: Any, findings: list[Finding]
+) -> tuple[list[SubmissionSet], list[DocumentEntry], list[Folder], list[Association]]:
     packages: list[_Raw] = []
     entries: list[DocumentEntry] = []
     associations: list[Association] = []
@@ -298,13 +329,10 @@ def read_submission(object_list: Any, findings: list[Finding]) -> Submission | N
         else:
             folder = _object(Folder, FOLDER, raw, findings)
             folders.append(_replace(folder, **_versioned(raw.element)))
-    if len(sets) != 1:
-        findings.append(_bad("RegistryObjectList", f"needs exactly one submission set, has {len(sets)}"))
-        return None
-    return Submission(sets[0], tuple(entries), tuple(folders), tuple(associations))
+    return sets, entries, folders, associations
 
 
-def _replace(value: Object, **changes: Any) -> Object:
+def _replace(value: Replaced, **changes: Any) -> Replaced:
     import msgspec  # noqa: PLC0415 - only for the rarer objects
 
     return msgspec.structs.replace(value, **changes)

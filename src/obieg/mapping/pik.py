@@ -29,7 +29,7 @@ from obieg.domain.documents import (
     Value,
 )
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import Demographics
+from obieg.domain.persons import Demographics
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping.pik_values import (
     cx,

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from obieg.codes import load
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import Demographics
+from obieg.domain.persons import Demographics
 from obieg.wire import cda
 from obieg.wire.hl7v2 import escape
 
@@ -88,10 +88,11 @@ def patient_info(patient: cda.Patient) -> Iterator[str]:
 def demographics_info(id_: PatientId, patient: Demographics) -> Iterator[str]:
     """The same of a patient of whom somebody told."""
     yield f"PID-3|{id_}"
-    yield from _field("PID-5", patient.family, patient.given)
+    name, address = patient.name, patient.address
+    yield from _field("PID-5", name.family, " ".join(name.given))
     yield from _field("PID-7", _birth_date(patient.birth_date))
     yield from _field("PID-8", patient.sex or "U")
-    yield from _field("PID-11", patient.street, "", patient.city, "", patient.postal_code, patient.country)
+    yield from _field("PID-11", address.street, "", address.city, address.state, address.postal_code, address.country)
 
 
 def _field(name: str, *components: str) -> Iterator[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from obieg.domain.identifiers import PatientId, is_oid
+from obieg.domain.authorities import Authorities
+from obieg.domain.identifiers import PatientId
 from obieg.domain.patients import CrossReferenceQuery
 from obieg.domain.problems import Finding, Problem
+from obieg.mapping.pid import Reading, write_cx
 from obieg.wire.hl7v2 import Answer, Message, Repetition, Segment, field, request_header
 
 QUERY_NAME = "IHE PIX Query"  # QPD-1
@@ -18,72 +20,98 @@ _UNKNOWN_KEY = "204"  # HL7 table 0357
 _NO_NAME = "~^^^^^^S"
 
 
-def read_query(message: Message) -> CrossReferenceQuery:
+def read_query(message: Message, authorities: Authorities) -> CrossReferenceQuery:
     """The question; raises Problem with everything that is wrong with it."""
-    found = message.all("QPD")
-    if len(found) != 1:
-        raise Problem.of("SegmentSequenceError", f"one QPD segment is expected, not {len(found)}", "QPD")
-    qpd = found[0]
-    findings: list[Finding] = []
+    qpd = one_qpd(message)
+    reading = Reading(message, authorities)
     if not qpd.field(2):
-        findings.append(Finding("RequiredFieldMissing", "without a query tag no answer can be told apart", "QPD-2"))
+        reading.find("RequiredFieldMissing", "without a query tag no answer can be told apart", "QPD-2")
     identifiers = message.repetitions(qpd, 3)
+    value = identifiers[0].get(1).strip() if identifiers else ""
     if len(identifiers) != 1:
         code = "DataTypeError" if identifiers else "RequiredFieldMissing"
-        findings.append(Finding(code, f"one patient identifier is expected, not {len(identifiers)}", "QPD-3"))
-    elif not identifiers[0].get(1).strip():
-        findings.append(Finding("RequiredFieldMissing", "the identifier has no value (CX-1)", "QPD-3-1"))
-    authorities = _authorities(message, qpd, findings)
-    authority = _authority(identifiers[0], "QPD-3-4", findings) if identifiers else ""
-    if findings:
-        raise Problem(findings)
+        reading.find(code, f"one patient identifier is expected, not {len(identifiers)}", "QPD-3")
+    elif not value:
+        reading.find("RequiredFieldMissing", "the identifier has no value (CX-1)", "QPD-3-1")
+    domains = read_domains(reading, qpd, 4)
+    before = len(reading.findings)
+    authority = _authority(reading, identifiers[0], "QPD-3-4") if identifiers else ""
+    if not authority and _by_namespace(message):
+        # As the OpenHIE plan writes it (OHIE-CR-09-20), before what IHE and HL7 2.5 (ERL) want.
+        reading.findings[before:before] = [Finding(f.code, f.detail, "QPD-3(3)-1") for f in reading.findings[before:]]
+    if reading.findings:
+        raise Problem(reading.findings)
     return CrossReferenceQuery(
-        identifier=PatientId(identifiers[0].get(1).strip(), authority),
-        authorities=tuple(authorities),
+        identifier=PatientId(value, authority),
+        authorities=tuple(domains),
         identifier_location="QPD-3",
-        authority_locations=tuple(authorities.values()),
-        text=message.delimiters.field.join(("QPD", *qpd.fields)).encode(),
+        authority_locations=tuple(domains.values()),
+        text=query_text(message, qpd),
     )
 
 
-def _authorities(message: Message, qpd: Segment, findings: list[Finding]) -> dict[str, str]:
-    """The domains of QPD-4, each with the location where it stands first."""
-    repetitions = message.repetitions(qpd, 4)
+def one_qpd(message: Message) -> Segment:
+    """The QPD segment; raises Problem where there is not one."""
+    found = message.all("QPD")
+    if len(found) != 1:
+        raise Problem.of("SegmentSequenceError", f"one QPD segment is expected, not {len(found)}", "QPD")
+    return found[0]
+
+
+def query_text(message: Message, qpd: Segment) -> bytes:
+    """The question as asked, for the audit record."""
+    return message.delimiters.field.join(("QPD", *qpd.fields)).encode()
+
+
+def read_domains(reading: Reading, qpd: Segment, number: int) -> dict[str, str]:
+    """The domains that are asked for (QPD-4, in ITI-21 QPD-8), each with the location where it stands first."""
+    repetitions = reading.message.repetitions(qpd, number)
     if len(repetitions) > AUTHORITIES_MAX:
-        findings.append(Finding("DataTypeError", f"more than {AUTHORITIES_MAX} domains are asked for", "QPD-4"))
+        reading.find("DataTypeError", f"more than {AUTHORITIES_MAX} domains are asked for", f"QPD-{number}")
         return {}
     authorities: dict[str, str] = {}
     for index, repetition in enumerate(repetitions):
-        location = f"QPD-4({index})"
-        if repetition.raw and (authority := _authority(repetition, location, findings)):
+        location = f"QPD-{number}({index})"
+        if repetition.raw and (authority := _authority(reading, repetition, location)):
             authorities.setdefault(authority, location)
     return authorities
 
 
-def _authority(cx: Repetition, location: str, findings: list[Finding]) -> str:
-    """The OID of CX-4; a domain that is named in any other way is a domain that nobody here knows."""
-    authority = cx.get(4, 2)
-    if not is_oid(authority) or cx.get(4, 3) != "ISO":
-        said = "the assigning authority must be an OID: send CX-4.2 with the OID and CX-4.3 ISO"
-        findings.append(Finding("UnknownKeyIdentifier", said, location))
-        return ""
-    return authority
+def _authority(reading: Reading, cx: Repetition, location: str) -> str:
+    """The OID of CX-4; a domain that cannot be told is a domain that nobody here knows (ITI TF-2:3.9.4.2.2.6)."""
+    domain = Reading(reading.message, reading.authorities)
+    namespace, named, kind = cx.parts(4, 3)
+    oid = domain.authority(namespace, named, kind, location)
+    for finding in domain.findings:
+        reading.find("UnknownKeyIdentifier", finding.detail, location)
+    return oid
 
 
-def write_answer(identifiers: Sequence[PatientId], message: Message) -> Answer:
+def write_answer(identifiers: Sequence[PatientId], message: Message, authorities: Authorities) -> Answer:
     """RSP^K23 to ``message``: QAK OK with a PID, or NF where the patient has no identifier in the domains asked for."""
     segments = _head(message, "OK" if identifiers else "NF")
     if identifiers:
         d = message.delimiters
-        cx = [(i.value, "", "", ("", i.authority, "ISO")) for i in identifiers]
+        cx = [write_cx(i, authorities) for i in identifiers]
         name = _NO_NAME.replace("~", d.repetition).replace("^", d.component)
         segments += (Segment("PID", ("", "", field(*cx, delimiters=d), "", name)),)
     return Answer(_ANSWER_TYPE, segments)
 
 
-def write_refusal(message: Message) -> Answer:
-    """RSP^K23 that says AE; what is wrong stands in the ERR segments, which the edge writes."""
-    return Answer(_ANSWER_TYPE, _head(message, "AE"))
+def write_refusal(findings: Sequence[Finding], message: Message) -> Answer:
+    """RSP^K23 with QAK AE; what is wrong stands in the ERR segments, which the edge writes.
+
+    ITI TF-2:3.9.4.2.2.6 (cases 3 to 5) wants AE in MSA-1 as well. The OpenHIE client-registry plan (OHIE-CR-09-10)
+    wants AA there for an unknown number of a known domain. Its consumers name a domain by its namespace alone; IHE's
+    name the OID too: each is answered as it expects.
+    """
+    unknown = [(f.code, f.location) for f in findings] == [("UnknownKeyIdentifier", "QPD-3-1")]
+    return Answer(_ANSWER_TYPE, _head(message, "AE"), code="AA" if unknown and _by_namespace(message) else "")
+
+
+def _by_namespace(message: Message) -> bool:
+    """Whether QPD-3 names its domain by a namespace alone, as OpenHIE's consumers do."""
+    return bool(message.get("QPD-3-4-1")) and not message.get("QPD-3-4-2")
 
 
 def _head(message: Message, status: str) -> tuple[Segment, ...]:

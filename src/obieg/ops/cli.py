@@ -18,6 +18,8 @@ from obieg.ops import (
     commands_database,
     commands_documents,
     commands_node,
+    commands_outbox,
+    commands_patients,
     commands_transactions,
     demo,
     documents,
@@ -68,5 +70,7 @@ commands_documents.register(app)
 commands_database.register(app)
 commands_transactions.register(app)
 commands_audit.register(app)
+commands_outbox.register(app)
+commands_patients.register(app)
 backup.register(app)
 documents.register(app)

@@ -38,7 +38,7 @@ def tail(
     messages: Annotated[bool, typer.Option("--messages", help="Print the whole audit messages (XML).")] = False,
 ) -> None:
     """Print the newest audit records, oldest first."""
-    described = node_settings.load(settings or _settings_of(node))
+    described = node_settings.load(settings or settings_of(node))
     with (
         reach(described.database.dsn, described.postgres_dir) as dsn,
         psycopg.connect(dsn, autocommit=True, application_name="obieg audit") as connection,
@@ -49,14 +49,15 @@ def tail(
             after = _print(_newest(connection, after, FOLLOW_ROWS_MAX), messages=messages) or after
 
 
-def _settings_of(node: Path | None) -> Path:
+def settings_of(node: Path | None) -> Path:
+    """The settings file that the ready file of a running node names."""
     if node is None:
         raise typer.BadParameter("one of --node and --settings is needed")
     if named := ready.read(node).get("settings"):
         return Path(named)
     raise Failure(
         f"{node} does not name the node's settings file.",
-        "Audit records are read from the node's database, which only the settings name.",
+        "What you ask for is read from the node's database, which only the settings name.",
         "Give --settings instead.",
     )
 

@@ -102,7 +102,8 @@ def lab(
         )
     path = data / SETTINGS_NAME
     identity = _identity_of(path)
-    identity["assigning_authority"] = assigning_authority or toml("lab.toml")["assigning_authority"]
+    plans = toml("lab.toml")
+    identity["assigning_authority"] = assigning_authority or plans["assigning_authority"]
     text = node_settings.write_commented(
         "region",
         lab=True,
@@ -113,6 +114,7 @@ def lab(
         mllp={"host": "127.0.0.1", "port": mllp_port},
         identity=identity,
         affinity_domain={"codes": codes.absolute()} if codes else {},
+        authorities=plans["authorities"],
         log={"format": "console" if sys.stderr.isatty() else "json"},
     )
     write_atomically(path, text, mode=0o600)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from obieg.ops.failure import Failure
-from obieg.protocol import Binding, MllpBinding, SoapBinding, Transaction
-from obieg.transactions import TRANSACTIONS
+from obieg.protocol import Binding, FhirBinding, MllpBinding, Notification, SoapBinding, SoapOperation, Transaction
+from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 
 
 def register(app: typer.Typer) -> None:
@@ -23,11 +23,12 @@ def explain(
     transaction: Annotated[str, typer.Argument(help="For example ITI-43; without it, all are listed.")] = "",
 ) -> None:
     """Print a transaction's actors, bindings, specification and fixtures."""
-    known = {candidate.id.casefold(): candidate for candidate in TRANSACTIONS}
+    known: dict[str, Transaction | Notification] = {n.id.casefold(): n for n in NOTIFICATIONS}
+    known |= {candidate.id.casefold(): candidate for candidate in TRANSACTIONS}
     console = Console(highlight=False, soft_wrap=True)
     if not transaction:
         table = Table("transaction", "name", "from", "to", box=None)
-        for each in TRANSACTIONS:
+        for each in sorted(known.values(), key=lambda one: int(one.id.partition("-")[2])):
             table.add_row(each.id, each.name, each.initiator, each.responder)
         console.print(table)
         return
@@ -36,7 +37,7 @@ def explain(
         near = difflib.get_close_matches(transaction.casefold(), known, n=3, cutoff=0.4)
         raise Failure(
             f"This release has no transaction {transaction}.",
-            "It answers only those that stand in obieg.transactions.",
+            "It answers and sends only those that stand in obieg.transactions.",
             f"Did you mean {', '.join(known[name].id for name in near)}?"
             if near
             else "obieg explain lists all of them.",
@@ -46,24 +47,41 @@ def explain(
         console.print(f"  {name:14} {value}", markup=False)
 
 
-def _facts(transaction: Transaction) -> list[tuple[str, str]]:
+def _facts(transaction: Transaction | Notification) -> list[tuple[str, str]]:
+    if isinstance(transaction, Notification):
+        said, permission = [("sent", "by this node, from its outbox, to [[subscribers]]")], []
+    else:
+        sent = any(n.id == transaction.id for n in NOTIFICATIONS)
+        said = [("sent", "also by this node, from its outbox, to [[subscribers]]")] if sent else []
+        permission = [("permission", transaction.permission)]
     return [
         ("actors", f"{transaction.initiator} → {transaction.responder}"),
         *(("binding", line) for line in _binding(transaction.binding)),
-        ("permission", transaction.permission),
+        *said,
+        *permission,
         ("specification", transaction.spec),
         ("fixtures", f"tests/transactions/{transaction.id.replace('-', '').lower()}/"),
     ]
 
 
-def _binding(binding: Binding) -> list[str]:
+def _binding(binding: Binding | SoapOperation) -> list[str]:
     match binding:
         case SoapBinding():
+            where = f"SOAP 1.2{' with MTOM' if binding.mtom else ''} at /services/{binding.endpoint}"
             return [
-                f"SOAP 1.2{' with MTOM' if binding.mtom else ''} at /services/{binding.endpoint} ({binding.port_type})",
-                f"action   {binding.action}",
-                f"response {binding.response_action}",
-                f"{binding.request[1]} → {binding.response[1]} ({binding.request[0]})",
+                line
+                for operation in binding.operations
+                for line in (
+                    f"{where} ({operation.port_type})",
+                    f"action   {operation.action}",
+                    f"response {operation.response_action}",
+                    f"{operation.request[1]} → {operation.response[1]} ({operation.request[0]})",
+                )
             ]
+        case SoapOperation():
+            return [f"SOAP 1.2 ({binding.port_type})", f"action   {binding.action}"]
+        case FhirBinding():
+            types = ", ".join(f"/fhir/{resource}" for resource in binding.resources)
+            return [f"FHIR R4 at {types}: {', '.join(binding.interactions)}"]
         case MllpBinding():
             return [f"HL7 v2 over MLLP: {binding.message_type}^{', '.join(binding.events)}"]

@@ -17,7 +17,7 @@ from obieg.codes import load
 from obieg.domain.affinity_domain import polish
 from obieg.domain.documents import Author, Code
 from obieg.domain.identifiers import PatientId, patient_id
-from obieg.domain.patients import Demographics
+from obieg.domain.persons import Demographics
 from obieg.domain.problems import Problem
 from obieg.edges.content import FileContent
 from obieg.mapping.pik import (

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from obieg.ops.metrics import exposition
 from obieg.ops.settings import Settings
-from obieg.protocol import MllpBinding, SoapBinding
+from obieg.protocol import Binding, FhirBinding, SoapBinding
 from obieg.transactions import TRANSACTIONS
 
 _STYLE = """
@@ -65,8 +65,11 @@ def _first_page(settings: Settings) -> str:
     )
 
 
-def _where(binding: SoapBinding | MllpBinding) -> str:
+def _where(binding: Binding) -> str:
     if isinstance(binding, SoapBinding):
         path = f"/services/{binding.endpoint}"
         return f'<a href="{path}?wsdl">{path}</a>'
+    if isinstance(binding, FhirBinding):
+        types = ", ".join(f"/fhir/{resource}" for resource in binding.resources)
+        return f'<a href="/fhir/metadata">{types}</a> {", ".join(binding.interactions)}'
     return f"MLLP {binding.message_type} {', '.join(binding.events)}"

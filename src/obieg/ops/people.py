@@ -17,7 +17,7 @@ from faker import Faker
 
 from obieg.codes import load
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import Demographics
+from obieg.domain.persons import Address, Demographics, PersonName, Telecom
 from obieg.wire import cda
 
 PEOPLE = 240
@@ -57,16 +57,19 @@ class Person(NamedTuple):
     @property
     def demographics(self) -> Demographics:
         """As a patient identity feed says it."""
-        return Demographics(
-            family=self.family,
-            given=" ".join(self.given),
-            birth_date=self.born.strftime("%Y%m%d") if self.born else "",
-            sex=self.sex,
+        name = PersonName(family=self.family, given=tuple(self.given), use="L")
+        address = Address(
             street=f"{self.street} {self.house}".strip(),
             city=self.city,
             postal_code=self.postal_code,
             country=data()["countries"][self.country]["name"] if self.country else "",
-            phone=self.phone,
+        )
+        return Demographics(
+            names=(name,) if name.family or name.given else (),
+            birth_date=self.born.strftime("%Y%m%d") if self.born else "",
+            sex=self.sex,
+            addresses=(address,) if address != Address() else (),
+            telecoms=(Telecom(number=self.phone),) if self.phone else (),
         )
 
 

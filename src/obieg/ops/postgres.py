@@ -294,6 +294,7 @@ class Server:
             "unix_socket_permissions": "0700",
             "port": str(PORT),
             "max_connections": str(self._connections_max),
+            "max_locks_per_transaction": "256",  # an import locks the blocks of thousands of records
             "password_encryption": "scram-sha-256",
             "shared_buffers": f"{max(128, min(1024, memory // 8))}MB",
             "effective_cache_size": f"{max(256, memory // 2)}MB",

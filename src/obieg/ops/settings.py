@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import re
 import textwrap
 import tomllib
 import uuid
@@ -33,6 +34,8 @@ from obieg.domain.identifiers import is_oid
 from obieg.ops.failure import Failure
 
 Role = Literal["region", "facility"]
+
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s/:]+):\d{1,5}")
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -159,6 +162,62 @@ class NodeSettings(Section):
     )
 
 
+class AuthoritySettings(Section):
+    """Who gives out patients' identifiers, besides national numbers. Without any, those of all are taken."""
+
+    oid: Oid = Field(description="Its OID, as messages name it (CX-4.2).")
+    name: str = Field("", description="Its namespace (CX-4.1); messages may name it by this alone.")
+    single: bool = Field(
+        False, description="Whether it gives a person one number for life, whatever facility it is used in."
+    )
+    assigners: tuple[str, ...] = Field(
+        (),
+        description="Sending applications (MSH-3) or facilities (MSH-4) that may give out new identifiers of it. "
+        "Empty: anybody.",
+    )
+
+
+class SubscriberSettings(Section):
+    """Who is told when identifiers of patients change; what waits to be told, and why: obieg outbox list."""
+
+    name: str = Field(min_length=1, description="Its name, for people; messages that wait for it are kept under it.")
+    protocol: Literal["pix_v2", "pix_v3", "xad_pid"] = Field(
+        description="pix_v2: the identifiers of a patient, by ADT^A31 (ITI-10). pix_v3: the same over SOAP (ITI-46). "
+        "xad_pid: for a registry, an identifier that went to another affinity-domain id, by ADT^A43 (ITI-64)."
+    )
+    address: str = Field(
+        description="Where it listens: host:port, mllps://host:port for TLS, or for pix_v3 an http or https address."
+    )
+    application: str = Field(
+        "", description="How it calls itself (MSH-5); for pix_v3 the OID of its device. Empty: its name."
+    )
+    facility: str = Field("", description="Where it is (MSH-6). Empty: its name.")
+    authorities: tuple[Oid, ...] = Field(
+        (), description="OIDs of the assigning authorities that it is interested in. Empty: all."
+    )
+    ca_file: OptionalPath = Field(
+        None, description="Authorities (PEM) that vouch for its certificate. Empty: those that the system trusts."
+    )
+    certificate_file: OptionalPath = Field(None, description="Certificate (PEM) by which this node proves who it is.")
+    key_file: OptionalPath = Field(None, description="Private key of that certificate (PEM).")
+
+    @model_validator(mode="after")
+    def _agree(self) -> SubscriberSettings:
+        if self.protocol == "pix_v3":
+            if not self.address.startswith(("http://", "https://")):
+                raise ValueError("address: pix_v3 is sent to an http or https address")
+            if not is_oid(self.application):
+                raise ValueError("application: pix_v3 needs the OID of the receiving device")
+        elif not _HOST_AND_PORT.fullmatch(self.address.removeprefix("mllps://")):
+            raise ValueError(f"address: {self.protocol} is sent to host:port, or mllps://host:port for TLS")
+        files = (self.ca_file, self.certificate_file, self.key_file)
+        if any(files) and not self.address.startswith(("mllps://", "https://")):
+            raise ValueError("address: with a certificate or an authority it begins with mllps:// or https://")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together")
+        return self
+
+
 class StoreSettings(Section):
     """Where the documents themselves are kept, encrypted."""
 
@@ -253,6 +312,8 @@ class Settings(BaseSettings):
     affinity_domain: AffinityDomainSettings = AffinityDomainSettings.model_construct()
     registry: RegistrySettings = Field(RegistrySettings.model_construct(), json_schema_extra=_only("facility"))
     nodes: tuple[NodeSettings, ...] = ()
+    authorities: tuple[AuthoritySettings, ...] = Field((), json_schema_extra=_only("region"))
+    subscribers: tuple[SubscriberSettings, ...] = Field((), json_schema_extra=_only("region"))
     store: StoreSettings = StoreSettings.model_construct()
     limits: LimitSettings = LimitSettings.model_construct()
     log: LogSettings = LogSettings.model_construct()
@@ -276,6 +337,13 @@ class Settings(BaseSettings):
             raise ValueError("registry: a facility needs register_url and query_url, the region's endpoints")
         if self.role == "region" and self.registry.register_url:
             raise ValueError("registry: a region is the registry itself; register_url is for a facility")
+        for named in ("oid", "name"):
+            values = [getattr(authority, named) for authority in self.authorities if getattr(authority, named)]
+            if len(set(values)) < len(values):
+                raise ValueError(f"authorities: two of them have the same {named}")
+        names = [subscriber.name for subscriber in self.subscribers]
+        if len(set(names)) < len(names):
+            raise ValueError("subscribers: two of them have the same name")
         if self.store.kind == "s3" and not self.store.s3_url:
             raise ValueError("store: kind s3 needs s3_url")
         if self.lab and not (_is_loopback(self.http.host) and _is_loopback(self.mllp.host)):
@@ -335,11 +403,16 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
 
     domain, store, mllp = settings.affinity_domain, settings.store, settings.mllp
     tls = ("certificate_file", "key_file", "client_ca_file")
+    subscriber_tls = ("ca_file", "certificate_file", "key_file")
     return settings.model_copy(
         update={
             "data_dir": folder / settings.data_dir,
             "affinity_domain": domain.model_copy(update={"codes": absolute(domain.codes)}),
             "mllp": mllp.model_copy(update={name: absolute(getattr(mllp, name)) for name in tls}),
+            "subscribers": tuple(
+                s.model_copy(update={name: absolute(getattr(s, name)) for name in subscriber_tls})
+                for s in settings.subscribers
+            ),
             "store": store.model_copy(update={"master_key_file": absolute(store.master_key_file)}),
         }
     )
@@ -435,6 +508,8 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(str(value) for value in get_args(annotation))
     if get_origin(annotation) is Annotated:
         return "OID" if annotation is Oid else _type_name(get_args(annotation)[0])
+    if get_origin(annotation) is tuple:
+        return f"list of {_type_name(get_args(annotation)[0])}"
     if arguments := [argument for argument in get_args(annotation) if argument is not type(None)]:
         return _type_name(arguments[0])
     names = {
@@ -495,6 +570,8 @@ def _toml(value: Any) -> str:
             return str(value)
         case None:
             return '""'
+        case tuple() | list():
+            return f"[{', '.join(map(_toml, value))}]"
         case SecretStr():
             return json.dumps(value.get_secret_value())
         case _:

@@ -36,6 +36,7 @@ from obieg.ops.worker import READY, Assignment
 
 BUILDER = "obieg.ops.wiring:build"
 SERVICES = ("registry", "register", "repository", "retrieve")
+REGION_SERVICES = ("pix_v3", "pdq_v3", "xcpd")
 BACKLOG = 1024
 # Workers of a supervisor that was killed a moment ago still hold the port.
 BIND_TIME_S = 5.0
@@ -119,8 +120,11 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
         found |= {"registry": region.query_url, "register": region.register_url}
         if region.mllp_address:
             found["mllp"] = region.mllp_address
-    elif settings.mllp.enabled:
-        found["mllp"] = f"{settings.mllp.host}:{settings.mllp.port}"
+    else:
+        found |= {name: f"{url}/services/{name}" for name in REGION_SERVICES}
+        found["fhir"] = f"{url}/fhir"
+        if settings.mllp.enabled:
+            found["mllp"] = f"{settings.mllp.host}:{settings.mllp.port}"
     found |= {
         "repository_uid": settings.identity.repository_unique_id,
         "home_community_id": settings.identity.home_community_id,

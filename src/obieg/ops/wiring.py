@@ -8,35 +8,49 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from importlib.metadata import version as package_version
 from typing import Any
 
+import psycopg
 import structlog
 from prometheus_client import Counter, Histogram
 
 from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthentication
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.document_repository import DocumentRepository
+from obieg.actors.patient_curation import PatientCuration
 from obieg.actors.patient_index import PatientIndex
 from obieg.codes.load import toml
 from obieg.domain.affinity_domain import AffinityDomain, polish
+from obieg.domain.authorities import AssigningAuthority, Authorities
+from obieg.domain.linkage import LinkageMatcher, Weights
 from obieg.domain.problems import RetryLater
+from obieg.edges import fhir
 from obieg.edges.clients import SoapAsker, SoapRegistryClient
 from obieg.edges.mllp import MllpEdge, MllpLimits
 from obieg.edges.soap import PATH_PREFIX, SoapEdge, SoapLimits
+from obieg.mapping import fhir_outcome
 from obieg.mapping.ebrs import read_registry_response
+from obieg.mapping.fhir_capability import capability_statement
+from obieg.ops.delivery import Delivery, subscribers
 from obieg.ops.documents import open_store
 from obieg.ops.pages import pages
 from obieg.ops.settings import Settings
+from obieg.ops.weights import newest_weights
 from obieg.protocol import Authenticator
 from obieg.storage.audit_store import AuditStore
+from obieg.storage.curation_store import PostgresCurationStore
 from obieg.storage.link import Database
+from obieg.storage.outbox_store import PostgresOutbox
 from obieg.storage.patient_store import PostgresPatientStore
 from obieg.storage.registry_store import RegistryDatabase
-from obieg.transactions import TRANSACTIONS
+from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 
 # How long the background worker rests when no submission waits for its registry.
 RESUME_PAUSE_S = 2.0
+# How often answers to searches that are too old are forgotten.
+FORGET_PAUSE_S = 600.0
 
 log = structlog.get_logger()
 
@@ -49,6 +63,7 @@ class Actors:
     """Who answers on this node; None where another node does."""
 
     patient_index: PatientIndex | None = None
+    patient_curation: PatientCuration | None = None
     document_registry: DocumentRegistry | None = None
     document_repository: DocumentRepository | None = None
 
@@ -82,6 +97,20 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
     return polish() if path is None else AffinityDomain.from_json(path.read_bytes())
 
 
+def authorities(settings: Settings) -> Authorities:
+    """Those of the settings, and those that every Polish region knows."""
+    listed = [AssigningAuthority(a.oid, a.name, a.single, a.assigners) for a in settings.authorities]
+    roots = toml("national/pl/pik.toml")["roots"]
+    known = {authority.oid for authority in listed}
+    own = AssigningAuthority(settings.identity.assigning_authority)
+    pesel = AssigningAuthority(roots["pesel"], single=True)
+    return Authorities(
+        [*listed, *(authority for authority in (own, pesel) if authority.oid not in known)],
+        nodes={roots["national_id"]: True, roots["identity_card"]: False},
+        closed=bool(listed) and not settings.lab,
+    )
+
+
 def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Name and repositories by address; several nodes may stand behind one address."""
     bound: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -97,12 +126,17 @@ class Node:
 
     def __init__(self, settings: Settings) -> None:
         codes = affinity_domain(settings)
+        known_authorities = authorities(settings)
         identity, limits = settings.identity, settings.limits
         self._database = Database(settings.database.dsn)
         self._documents = open_store(settings)
         self._asker: SoapAsker | None = None
+        self._delivery: Delivery | None = None
         audit = AuditStore(
-            self._database, source_id=settings.name, names={t.id: t.name for t in TRANSACTIONS}, now=utc_now
+            self._database,
+            source_id=settings.name,
+            names={t.id: t.name for t in TRANSACTIONS} | {n.id: n.name for n in NOTIFICATIONS},
+            now=utc_now,
         )
         store = RegistryDatabase(self._database, audit)
         actors = Actors()
@@ -110,10 +144,28 @@ class Node:
         spool = settings.data_dir / "spool"
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         if settings.role == "region":
+            outbox = PostgresOutbox(self._database, audit)
+            self._delivery = Delivery(settings, outbox, authorities=known_authorities, spool=spool)
+            authority = identity.assigning_authority
+            patients = PostgresPatientStore(
+                self._database, audit, outbox, assigning_authority=authority, tells=bool(settings.subscribers)
+            )
+            matcher, told = LinkageMatcher(_learned(settings.database.dsn)), subscribers(settings)
             actors.patient_index = PatientIndex(
-                PostgresPatientStore(self._database, audit),
-                assigning_authority=identity.assigning_authority,
-                single_authorities=frozenset({toml("national/pl/pik.toml")["roots"]["pesel"]}),
+                patients,
+                assigning_authority=authority,
+                matcher=matcher,
+                authorities=known_authorities,
+                subscribers=told,
+                home_community_id=identity.home_community_id,
+            )
+            actors.patient_curation = PatientCuration(
+                PostgresCurationStore(self._database, audit, outbox, patients, assigning_authority=authority),
+                patients,
+                actors.patient_index,
+                assigning_authority=authority,
+                matcher=matcher,
+                subscribers=told,
             )
             actors.document_registry = DocumentRegistry(
                 store,
@@ -148,6 +200,7 @@ class Node:
             actors=actors,
             authenticator=authenticator,
             audit=audit,
+            authorities=known_authorities,
             limits=SoapLimits(
                 message_bytes_max=limits.message_bytes_max,
                 document_bytes_max=limits.document_bytes_max,
@@ -162,7 +215,31 @@ class Node:
             new_request_id=new_uuid,
             observe=_observe,
         )
-        self.asgi = _front(soap, pages(settings))
+        fhir_edge = fhir.FhirEdge(
+            transactions=TRANSACTIONS,
+            actors=actors,
+            authenticator=authenticator,
+            audit=audit,
+            limits=fhir.FhirLimits(
+                body_bytes_max=limits.message_bytes_max,
+                depth_max=limits.depth_max,
+                attributes_max=limits.attributes_max,
+                request_time_s=limits.request_time_s,
+            ),
+            refuse=fhir_outcome.refuse,
+            metadata=partial(
+                capability_statement,
+                made_at=utc_now().isoformat(timespec="seconds"),
+                version=package_version("obieg"),
+            ),
+            authorities=known_authorities,
+            affinity_domain=identity.assigning_authority,
+            public_url=settings.http.public_url,
+            clock=utc_now,
+            new_request_id=new_uuid,
+            observe=_observe,
+        )
+        self.asgi = _front(soap, fhir_edge, pages(settings))
         self.mllp = None
         if settings.role == "region" and settings.mllp.enabled:
             self.mllp = MllpEdge(
@@ -170,6 +247,7 @@ class Node:
                 actors=actors,
                 authenticator=authenticator,
                 audit=audit,
+                authorities=known_authorities,
                 limits=MllpLimits(frame_bytes_max=limits.mllp_frame_bytes_max, idle_time_s=limits.mllp_idle_time_s),
                 clock=utc_now,
                 new_request_id=new_uuid,
@@ -177,6 +255,10 @@ class Node:
         self.background: tuple[Callable[[], Awaitable[None]], ...] = ()
         if registry_client is not None:
             self.background = (lambda: _resume(repository),)
+        if self._delivery is not None:
+            self.background = self._delivery.background
+        if (index := actors.patient_index) is not None:
+            self.background = (*self.background, lambda: _forget_searches(index))
 
     async def open(self) -> None:
         """Connects to the database."""
@@ -185,6 +267,8 @@ class Node:
     async def close(self) -> None:
         """Gives everything back."""
         await self._documents.close()
+        if self._delivery is not None:
+            await self._delivery.close()
         if self._asker is not None:
             await self._asker.close()
         self._database.close()
@@ -195,16 +279,34 @@ def build(settings: Settings) -> Node:
     return Node(settings)
 
 
-def _front(soap: SoapEdge, other: Any) -> Callable[..., Awaitable[None]]:
-    """SOAP goes straight to its edge; everything else to the web application."""
+def _front(soap: SoapEdge, fhir_edge: fhir.FhirEdge, other: Any) -> Callable[..., Awaitable[None]]:
+    """SOAP and FHIR go straight to their edges; everything else to the web application."""
 
     async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PATH_PREFIX):
             await soap(scope, receive, send)
+        elif scope["type"] == "http" and f"{scope['path']}/".startswith(f"{fhir.PREFIX}/"):
+            await fhir_edge(scope, receive, send)
         else:
             await other(scope, receive, send)
 
     return application
+
+
+def _learned(dsn: str) -> Weights | None:
+    """What the region has learned of matching; where the database is away, opening it will say so."""
+    try:
+        return newest_weights(dsn)
+    except psycopg.Error:
+        return None
+
+
+async def _forget_searches(index: PatientIndex) -> None:
+    """Forgets answers that nobody can ask for any more, for ever."""
+    while True:
+        with suppress(RetryLater):
+            await index.forget_searches()
+        await asyncio.sleep(FORGET_PAUSE_S)
 
 
 async def _resume(repository: DocumentRepository) -> None:

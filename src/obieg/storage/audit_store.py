@@ -27,6 +27,12 @@ class AuditStore:
 
     def call(self, event: AuditEvent) -> Call:
         """The insertion of one record, for the batch of the act that it describes."""
+        patients = [o.identifier for o in event.objects if o.kind == "patient"]
+        # The first is named by the affinity-domain id; so are the others whose data were seen.
+        authority = patients[0].partition("^")[2] if patients else ""
+        others = sorted({p for p in patients[1:] if p.partition("^")[2] == authority} - {*patients[:1]})
+        if others:
+            return _SQL.insert_audit_of_several(**self.columns(event), other_patients=others)
         return _SQL.insert_audit(**self.columns(event))
 
     def columns(self, event: AuditEvent) -> dict[str, str]:

@@ -103,13 +103,15 @@ class Link:
         names: list[str | None] = []
         pg = self._pg
         try:
+            # All preparations first: behind a call that fails they would be skipped, and the next batches rely on them.
             for call in calls:
                 name = call.statement.name
                 if name not in self._prepared:
                     pg.send_prepare(name.encode(), call.statement.sql.encode())
                     self._prepared.add(name)
                     names.append(name)
-                pg.send_query_prepared(name.encode(), call.values, call.formats, pq.Format.BINARY)
+            for call in calls:
+                pg.send_query_prepared(call.statement.name.encode(), call.values, call.formats, pq.Format.BINARY)
                 names.append(None)
             pg.pipeline_sync()
             self._waiting.append(_Batch(names, future))

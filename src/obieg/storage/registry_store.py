@@ -10,7 +10,7 @@ from typing import Any
 
 from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Code, DocumentEntry, EntryType
-from obieg.domain.identifiers import PatientId
+from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.problems import RetryLater
 from obieg.domain.registry import (
     Facts,
@@ -115,11 +115,11 @@ class RegistryDatabase:
         submission, key = registration.submission, registration.patient.patient_key
         sset = submission.submission_set
         new_id = IdSource(sset.entry_uuid[-36:])
-        uniques: list[tuple[str | None, str, str, str | None]] = [
-            (e.unique_id, e.entry_uuid, "D", (e.hash or "").lower()) for e in submission.entries
+        uniques: list[tuple[str | None, str, str, int, str | None]] = [
+            (e.unique_id, e.entry_uuid, "D", e.version, (e.hash or "").lower()) for e in submission.entries
         ]
-        uniques += [(f.unique_id, f.entry_uuid, "F", None) for f in submission.folders]
-        uniques.append((sset.unique_id, sset.entry_uuid, "S", None))
+        uniques += [(f.unique_id, f.entry_uuid, "F", f.version, None) for f in submission.folders]
+        uniques.append((sset.unique_id, sset.entry_uuid, "S", 1, None))
         located = [(u[1][9:], u[2]) for u in uniques] + [(a.entry_uuid[9:], "A") for a in submission.associations]
         unique_ids = [u[0] for u in uniques]
         calls = [_insert_stored(d) for d in registration.documents]
@@ -129,12 +129,15 @@ class RegistryDatabase:
                 unique_ids=unique_ids,
                 uuids=[u[1][9:] for u in uniques],
                 kinds=[u[2] for u in uniques],
-                hashes=[u[3] for u in uniques],
+                versions=[u[3] for u in uniques],
+                hashes=[u[4] for u in uniques],
                 patient_key=key,
             ),
             _SQL.insert_object_locators(uuids=[u for u, _ in located], kinds=[k for _, k in located], patient_key=key),
         ]
         keys = registration.patient.keys
+        if registration.patient.merged_keys:
+            calls += [_SQL.lock_person(patient_key=key), _SQL.expect_person(patient_key=key, patient_keys=keys)]
         if registration.replaced or registration.expected_approved:
             calls.append(_SQL.lock_relations(patient_keys=keys))
         if registration.replaced:
@@ -161,6 +164,7 @@ class RegistryDatabase:
                 entry_uuid=f.entry_uuid[9:],
                 unique_id=f.unique_id,
                 logical_id=(f.logical_id or f.entry_uuid)[9:],
+                version=f.version,
                 code_list=[code_value(c) for c in f.code_list],
                 last_update_time=registration.last_update_time,
                 ebrim=render_folder(f, new_id),
@@ -345,6 +349,7 @@ def _insert_entry(key: int, entry: DocumentEntry, new_id: IdSource) -> Call:
         entry_uuid=entry.entry_uuid[9:],
         unique_id=entry.unique_id,
         logical_id=(entry.logical_id or entry.entry_uuid)[9:],
+        version=entry.version,
         entry_type="O" if entry.entry_type is EntryType.ON_DEMAND else "S",
         class_code=_code(entry.class_code),
         type_code=_code(entry.type_code),
@@ -364,5 +369,6 @@ def _insert_entry(key: int, entry: DocumentEntry, new_id: IdSource) -> Call:
         hash=entry.hash,
         size=entry.size,
         title=entry.title[0][1] if entry.title else "",
+        source_patient_id=str(patient_id(entry.source_patient_id or "") or ""),
         ebrim=render_entry(entry, new_id),
     )

@@ -30,10 +30,10 @@ TRANSACTION = Transaction(
     responder="Patient Identifier Cross-reference Manager",
     binding=MllpBinding("QBP", ("Q23",)),
     event="query",
-    decode=pix.read_query,
+    decode=lambda request: pix.read_query(request.message, request.authorities),
     serve=lambda index, query, context: index.cross_reference(query, context),
-    encode=pix.write_answer,
-    refuse=lambda _findings, message: pix.write_refusal(message),
+    encode=lambda found, request: pix.write_answer(found, request.message, request.authorities),
+    refuse=lambda findings, request: pix.write_refusal(findings, request.message),
     audit=_audit,
     permission="patient_index:identifier:cross_reference",
 )

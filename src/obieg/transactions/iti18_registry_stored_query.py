@@ -58,11 +58,11 @@ async def _serve(registry: DocumentRegistry, query: StoredQuery, context: Contex
     )
 
 
-def _encode(answer: _Answer) -> SoapReply:
+def _encode(answer: _Answer, _message: SoapRequest) -> SoapReply:
     return SoapReply(ebrs.query_response(*answer))
 
 
-def _refuse(findings: tuple[Finding, ...]) -> SoapReply:
+def _refuse(findings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
     return SoapReply(ebrs.query_refusal(findings))
 
 

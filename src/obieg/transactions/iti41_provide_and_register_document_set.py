@@ -88,7 +88,7 @@ async def _serve(repository: DocumentRepository, provided: Provided, context: Co
     return await repository.provide(provided, context)
 
 
-def _encode(warnings: tuple[Finding, ...]) -> SoapReply:
+def _encode(warnings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
     return SoapReply(ebrs.registry_response(warnings), mtom=True)
 
 

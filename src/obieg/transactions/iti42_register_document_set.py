@@ -25,7 +25,7 @@ async def _serve(registry: DocumentRegistry, read: Read, context: Context) -> tu
     return await registry.register(read[0], context, found_already=read[1])
 
 
-def _encode(warnings: tuple[Finding, ...]) -> SoapReply:
+def _encode(warnings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
     return SoapReply(ebrs.registry_response(warnings))
 
 

@@ -90,7 +90,7 @@ async def _serve(repository: DocumentRepository, requests: tuple[DocumentRequest
     return await repository.retrieve(requests, context)
 
 
-def _encode(retrieved: Retrieved) -> SoapReply:
+def _encode(retrieved: Retrieved, _message: SoapRequest) -> SoapReply:
     status = None
     if retrieved.findings:
         status = "PartialSuccess" if retrieved.documents else "Failure"
@@ -118,8 +118,8 @@ def _encode(retrieved: Retrieved) -> SoapReply:
     return SoapReply("".join(xml).encode(), tuple(parts), mtom=True)
 
 
-def _refuse(findings: tuple[Finding, ...]) -> SoapReply:
-    return _encode(Retrieved((), findings))
+def _refuse(findings: tuple[Finding, ...], message: SoapRequest) -> SoapReply:
+    return _encode(Retrieved((), findings), message)
 
 
 def _audit(requests: tuple[DocumentRequest, ...]) -> tuple[AuditObject, ...]:

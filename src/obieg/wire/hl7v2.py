@@ -9,6 +9,7 @@ HAPI's terser: fields, components and sub-components from 1, repetitions and seg
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,8 +51,17 @@ ERROR_CONDITIONS = {
 # HL7 table 0211 in part, and other names for the same sets that are seen; Python's codec for each.
 CHARACTER_SETS = {
     "ASCII": "ascii",
+    "ISO IR6": "ascii",
     "8859/1": "iso8859-1",
     "8859/2": "iso8859-2",
+    "8859/3": "iso8859-3",
+    "8859/4": "iso8859-4",
+    "8859/5": "iso8859-5",
+    "8859/6": "iso8859-6",
+    "8859/7": "iso8859-7",
+    "8859/8": "iso8859-8",
+    "8859/9": "iso8859-9",
+    "8859/15": "iso8859-15",
     "UNICODE": "utf-8",
     "UNICODE UTF-8": "utf-8",
     "UTF-8": "utf-8",
@@ -123,6 +133,25 @@ class Repetition:
         pieces = pieces[component - 1].split(self.delimiters.subcomponent)
         return unescape(pieces[subcomponent - 1], self.delimiters, self.codec) if subcomponent <= len(pieces) else ""
 
+    def parts(self, component: int, count: int) -> tuple[str, ...]:
+        """The texts of the first ``count`` sub-components of a component, without spaces around them; "" for none."""
+        d = self.delimiters
+        raw = self.raw.split(d.component, component)
+        pieces = raw[component - 1].split(d.subcomponent)[:count] if component <= len(raw) else []
+        if d.escape in self.raw:
+            pieces = [unescape(piece, d, self.codec) for piece in pieces]
+        return (*(piece.strip() for piece in pieces), *("",) * (count - len(pieces)))
+
+    def texts(self) -> tuple[str, ...]:
+        """The text of every component (its first sub-component), without spaces around it."""
+        d = self.delimiters
+        raw = self.raw.split(d.component)
+        if d.subcomponent in self.raw:
+            raw = [component.split(d.subcomponent, 1)[0] for component in raw]
+        if d.escape in self.raw:
+            raw = [unescape(component, d, self.codec) for component in raw]
+        return tuple(component.strip() for component in raw)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -134,15 +163,19 @@ class Message:
 
     def all(self, name: str) -> tuple[Segment, ...]:
         """The segments of that name, in order."""
-        return tuple(segment for segment in self.segments if segment.name == name)
+        return tuple([segment for segment in self.segments if segment.name == name])
 
     def get(self, path: str) -> str:
         """The text at a terser path such as ``PID-3(1)-4-2``, or ""; group names before a slash are passed over."""
         name, occurrence, field, repetition, component, subcomponent = _path(path)
-        segments = self.all(name)
-        if occurrence >= len(segments):
+        for segment in self.segments:
+            if segment.name == name:
+                if not occurrence:
+                    break
+                occurrence -= 1
+        else:
             return ""
-        found = self.repetitions(segments[occurrence], field)
+        found = self.repetitions(segment, field)
         return found[repetition].get(component, subcomponent) if repetition < len(found) else ""
 
     def repetitions(self, segment: Segment, field: int) -> tuple[Repetition, ...]:
@@ -150,9 +183,10 @@ class Message:
         raw = segment.field(field)
         if not raw:
             return ()
-        if segment.name == "MSH" and field <= 2:
-            return (Repetition(raw, _VERBATIM, self.codec),)
-        return tuple(Repetition(r, self.delimiters, self.codec) for r in raw.split(self.delimiters.repetition))
+        delimiters = _VERBATIM if segment.name == "MSH" and field <= 2 else self.delimiters
+        if delimiters.repetition not in raw:
+            return (Repetition(raw, delimiters, self.codec),)
+        return tuple([Repetition(r, delimiters, self.codec) for r in raw.split(delimiters.repetition)])
 
     @property
     def type(self) -> str:
@@ -172,7 +206,7 @@ class Message:
     @property
     def version(self) -> tuple[int, ...]:
         """MSH-12.1 as numbers, empty where it is none."""
-        text = self.get("MSH-12")
+        text = self.get("MSH-12").strip()
         return tuple(map(int, text.split("."))) if re.fullmatch(r"\d{1,2}(\.\d{1,2}){1,3}", text) else ()
 
     def encode(self) -> bytes:
@@ -183,7 +217,31 @@ class Message:
             # MSH-1 is the separator itself and stands between the name and MSH-2.
             fields = segment.fields[1:] if segment.name == "MSH" else segment.fields
             lines.append(separator.join((segment.name, *fields)) + "\r")
-        return "".join(lines).encode(self.codec, "replace")
+        text = "".join(lines)
+        try:
+            return text.encode(self.codec)
+        except UnicodeEncodeError:
+            return _spelled(text, self.codec).encode(self.codec, "replace")
+
+
+_NO_DECOMPOSITION = str.maketrans("łŁđĐøØħĦŧŦıæÆœŒßþÞ–—„”“’‘…", 'lLdDoOhHtTiaAoOspP--"""\'\'.')
+
+
+def _spelled(text: str, codec: str) -> str:
+    """The text with letters that the character set lacks written as their base letters: Łódź as Lodz in ASCII.
+
+    HL7 has no escape for single letters of another set than those that MSH-18 names (HL7 2.5 section 2.7.2).
+    """
+
+    def spell(character: str) -> str:
+        try:
+            character.encode(codec)
+        except UnicodeEncodeError:
+            base = unicodedata.normalize("NFKD", character.translate(_NO_DECOMPOSITION))
+            return "".join(c for c in base if not unicodedata.combining(c))
+        return character
+
+    return "".join(character if character.isascii() else spell(character) for character in text)
 
 
 _VERBATIM = Delimiters("\0", "\0", "\0", "\0", "\0")  # MSH-1 and MSH-2 are not taken apart
@@ -194,14 +252,18 @@ def read_header(data: bytes) -> Message:
     text = data[:4096].decode("ascii", "replace").lstrip("\r\n")
     line = re.split("[\r\n]", text, maxsplit=1)[0]
     delimiters = _delimiters(line)
-    declared = Repetition(_split_header(line, delimiters).field(18), delimiters, "ascii").get()
-    codec = CHARACTER_SETS.get(declared.strip().upper(), "utf-8")
-    return Message((_split_header(line, delimiters),), delimiters, codec)
+    header = Message((_split_header(line, delimiters),), delimiters, "ascii")
+    return Message(header.segments, delimiters, CHARACTER_SETS.get(_declared(header), "utf-8"))
 
 
-def parse(data: bytes, limits: Limits = Limits()) -> Message:
-    """Reads a message; raises :class:`MessageError`."""
-    header = read_header(data)
+def _declared(header: Message) -> str:
+    """The character set that MSH-18 names; further ones, for single escapes, are not read."""
+    return header.get("MSH-18").strip().upper()
+
+
+def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None) -> Message:
+    """Reads a message, whose ``header`` may have been read already; raises :class:`MessageError`."""
+    header = header or read_header(data)
     delimiters = header.delimiters
     text, codec = _decode(data, header)
     if control := _CONTROL.search(text):
@@ -209,6 +271,7 @@ def parse(data: bytes, limits: Limits = Limits()) -> Message:
             DATA_TYPE_ERROR,
             f"control character {ord(control[0]):02X} at position {control.start()}: two messages in one frame, or "
             "bytes that are no text",
+            _place(text[: control.start()], delimiters),
         )
     # CR ends a segment; CR LF, and LF alone where there is no CR, come from files and are understood.
     lines = [line.strip("\n") for line in text.split("\r")] if "\r" in text else text.split("\n")
@@ -226,6 +289,15 @@ def parse(data: bytes, limits: Limits = Limits()) -> Message:
     for segment in segments:
         _check(segment, delimiters, codec, limits)
     return Message(tuple(segments), delimiters, codec)
+
+
+def _place(before: str, delimiters: Delimiters) -> str:
+    """The field that the text breaks off in; "" where it is in none."""
+    line = re.split("[\r\n]", before)[-1]
+    name, number = line[:3], line.count(delimiters.field)
+    if not number or not _SEGMENT_NAME.match(name):
+        return ""
+    return f"{name}-{number + (name == 'MSH')}"
 
 
 def _delimiters(line: str) -> Delimiters:
@@ -248,18 +320,17 @@ def _split_header(line: str, delimiters: Delimiters) -> Segment:
 
 def _decode(data: bytes, header: Message) -> tuple[str, str]:
     """The text and its codec by MSH-18; without one, ASCII or UTF-8, which cannot be taken for anything else."""
-    declared = header.get("MSH-18").strip().upper()
+    declared = _declared(header)
     if declared and declared not in CHARACTER_SETS:
-        raise MessageError(
-            TABLE_VALUE_NOT_FOUND, f"character set is none of {', '.join(list(CHARACTER_SETS)[:5])}, CP1250", "MSH-18"
-        )
+        said = "the character set is none of ASCII, UNICODE UTF-8, 8859/1 to 8859/9, 8859/15, CP1250"
+        raise MessageError(TABLE_VALUE_NOT_FOUND, said, "MSH-18")
     codec = CHARACTER_SETS.get(declared, "utf-8")
     try:
         text = data.decode(codec)
     except UnicodeDecodeError as error:
         said = f"the bytes are not {declared}" if declared else "no character set is named and the bytes are not UTF-8"
         raise MessageError(DATA_TYPE_ERROR, f"{said} (position {error.start})", "MSH-18") from None
-    if codec in ("iso8859-1", "iso8859-2", "cp1250") and not data.isascii():
+    if codec not in ("utf-8", "ascii") and not data.isascii():
         # Any bytes are some text in a single-byte set. Non-ASCII bytes that happen to be valid UTF-8 are UTF-8.
         if _is_utf8(data):
             raise MessageError(DATA_TYPE_ERROR, f"MSH-18 says {declared} but the bytes are UTF-8", "MSH-18")
@@ -339,17 +410,14 @@ def _hex(sequence: str, codec: str) -> str | None:
 
 def escape(text: str, delimiters: Delimiters = Delimiters()) -> str:  # noqa: B008
     """The text as it may stand in a sub-component; line ends become hexadecimal escapes."""
-    d = delimiters
-    table = {
-        d.escape: "E",
-        d.field: "F",
-        d.component: "S",
-        d.subcomponent: "T",
-        d.repetition: "R",
-        "\r": "X0D",
-        "\n": "X0A",
-    }
-    return "".join(f"{d.escape}{table[c]}{d.escape}" if c in table else c for c in text)
+    return text.translate(_escaped(delimiters))
+
+
+@cache
+def _escaped(d: Delimiters) -> dict[int, str]:
+    letters = {d.escape: "E", d.field: "F", d.component: "S", d.subcomponent: "T", d.repetition: "R"}
+    letters |= {"\r": "X0D", "\n": "X0A"}
+    return {ord(character): f"{d.escape}{letter}{d.escape}" for character, letter in letters.items()}
 
 
 # A field as a text, or its components, each a text or its sub-components.
@@ -410,6 +478,8 @@ class Answer:
 
     type: tuple[str, ...] = ()  # MSH-9 where it is not ACK^event^ACK
     segments: tuple[Segment, ...] = ()  # fields escaped with the request's delimiters
+    code: str = ""  # MSA-1, where it is another than the findings make it
+    faults: tuple[Fault, ...] = ()  # warnings of an answer that is given all the same
 
 
 # What answers a message whose MSH cannot be read.
@@ -442,8 +512,8 @@ def acknowledge(
     fields[9] = control_id
     fields[10], fields[11] = header.field(11) or "P", header.field(12) or "2.5"
     fields[17] = header.field(18)
-    acknowledgement = [code, header.field(10)]
-    faults = list(faults)
+    acknowledgement = [answer.code or code, header.field(10)]
+    faults = [*faults, *answer.faults]
     if faults and version < (2, 5):  # MSA-3 is withdrawn in favour of ERR-8
         acknowledgement.append(escape("; ".join(_spoken(fault) for fault in faults), delimiters))
     segments = [Segment("MSH", tuple(_trimmed(fields))), Segment("MSA", tuple(acknowledgement))]

@@ -2,9 +2,12 @@
 
 -- name: registration_patient
 -- The patient that an affinity-domain id names, unless it was merged away, with the keys merged into it.
-SELECT l.patient_key, ARRAY(SELECT k.patient_key FROM patient_link k WHERE k.survivor_key = l.patient_key)
-FROM patient_locator l
-WHERE l.authority = :authority AND l.value = :value AND l.retired_at IS NULL
+SELECT s.patient_key, ARRAY(SELECT k.patient_key FROM patient_link k WHERE k.survivor_key = s.patient_key)
+FROM (
+  SELECT coalesce(k.survivor_key, l.patient_key) AS patient_key
+  FROM patient_locator l LEFT JOIN patient_link k ON k.patient_key = l.patient_key
+  WHERE l.authority = :authority AND l.value = :value AND l.retired_at IS NULL
+) s
 
 -- name: registration_objects
 -- Registered objects that a submission refers to.
@@ -36,11 +39,11 @@ FROM (SELECT u FROM unnest(:unique_ids::text[]) u ORDER BY 1) o
 
 -- name: insert_unique_ids
 WITH given AS (
-  SELECT * FROM unnest(:unique_ids::text[], :uuids::uuid[], :kinds::text[], :hashes::text[])
-    AS g (unique_id, entry_uuid, kind, hash)
+  SELECT * FROM unnest(:unique_ids::text[], :uuids::uuid[], :kinds::text[], :versions::integer[], :hashes::text[])
+    AS g (unique_id, entry_uuid, kind, version, hash)
 ), stored AS (
-  INSERT INTO unique_id_locator (unique_id, entry_uuid, kind, patient_key, hash)
-  SELECT unique_id, entry_uuid, kind::"char", :patient_key::bigint, hash FROM given
+  INSERT INTO unique_id_locator (unique_id, entry_uuid, kind, version, patient_key, hash)
+  SELECT unique_id, entry_uuid, kind::"char", version, :patient_key::bigint, hash FROM given
 )
 SELECT obieg_expect(
   (SELECT count(*) FROM given g JOIN unique_id_locator u USING (unique_id)
@@ -52,14 +55,14 @@ INSERT INTO object_locator (entry_uuid, kind, patient_key)
 SELECT entry_uuid, kind::"char", :patient_key::bigint FROM unnest(:uuids::uuid[], :kinds::text[]) AS g (entry_uuid, kind)
 
 -- name: insert_document_entry
-INSERT INTO document_entry (patient_key, entry_uuid, unique_id, logical_id, entry_type, class_code, type_code,
+INSERT INTO document_entry (patient_key, entry_uuid, unique_id, logical_id, version, entry_type, class_code, type_code,
   format_code, healthcare_facility_type_code, practice_setting_code, confidentiality_code, event_code_list,
   author_person, author_institution, reference_id_list, creation_time, service_start_time, service_stop_time,
-  repository_unique_id, mime_type, hash, size, title, ebrim)
-VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :entry_type, :class_code, :type_code, :format_code,
+  repository_unique_id, mime_type, hash, size, title, source_patient_id, ebrim)
+VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :version, :entry_type, :class_code, :type_code, :format_code,
   :healthcare_facility_type_code, :practice_setting_code, :confidentiality_code, :event_code_list, :author_person,
   :author_institution, :reference_id_list, :creation_time, :service_start_time, :service_stop_time,
-  :repository_unique_id, :mime_type, :hash, :size, :title, :ebrim)
+  :repository_unique_id, :mime_type, :hash, :size, :title, :source_patient_id, :ebrim)
 
 -- name: insert_submission_set
 INSERT INTO submission_set (patient_key, entry_uuid, unique_id, source_id, submission_time, content_type_code,
@@ -68,12 +71,21 @@ VALUES (:patient_key, :entry_uuid, :unique_id, :source_id, :submission_time, :co
   :ebrim, :fingerprint)
 
 -- name: insert_folder
-INSERT INTO folder (patient_key, entry_uuid, unique_id, logical_id, code_list, last_update_time, ebrim)
-VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :code_list, :last_update_time, :ebrim)
+INSERT INTO folder (patient_key, entry_uuid, unique_id, logical_id, version, code_list, last_update_time, ebrim)
+VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :version, :code_list, :last_update_time, :ebrim)
 
 -- name: insert_association
 INSERT INTO association (patient_key, entry_uuid, type, source, target, ebrim)
 VALUES (:patient_key, :entry_uuid, :type, :source, :target, :ebrim)
+
+-- name: lock_person
+-- A link of this patient is taken back before this registration, or after it.
+SELECT FROM patient WHERE patient_key = :patient_key FOR KEY SHARE
+
+-- name: expect_person
+SELECT obieg_expect(
+  (SELECT count(*) FROM unnest(obieg_kin(:patient_key)) k WHERE k = ANY(:patient_keys::bigint[])),
+  cardinality(:patient_keys::bigint[]), 'a link of this patient was taken back meanwhile')
 
 -- name: lock_relations
 -- Submissions that relate documents of one person wait for one another; the next statement then sees all relations.
@@ -202,9 +214,13 @@ WITH named AS (
   SELECT patient_key, entry_uuid FROM unique_id_locator
   WHERE unique_id = ANY(:unique_ids::text[]) AND kind = :kind::text::"char"
   UNION
-  SELECT o.patient_key, o.entry_uuid FROM object_locator l
-  JOIN registry_object o ON o.patient_key = l.patient_key AND o.logical_id = l.entry_uuid AND o.kind = l.kind
-  WHERE l.entry_uuid = ANY(:logical_ids::uuid[]) AND l.kind = :kind::text::"char"
+  -- All versions have one uniqueId; after a move they are of several patients.
+  SELECT u.patient_key, u.entry_uuid FROM object_locator l
+  LEFT JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
+  LEFT JOIN folder f ON f.patient_key = l.patient_key AND f.entry_uuid = l.entry_uuid
+  JOIN unique_id_locator u ON u.unique_id = coalesce(d.unique_id, f.unique_id) AND u.kind = l.kind
+  JOIN registry_object o ON o.patient_key = u.patient_key AND o.entry_uuid = u.entry_uuid AND o.kind = u.kind
+  WHERE l.entry_uuid = ANY(:logical_ids::uuid[]) AND l.kind = :kind::text::"char" AND o.logical_id = l.entry_uuid
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM named n JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid

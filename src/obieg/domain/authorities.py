@@ -1,0 +1,80 @@
+"""Assigning authorities: who gives out identifiers, what they are called, and who may give out new ones.
+
+An authority is an OID. Systems also call it by a name of their region, the namespace of HL7 v2 (CX-4.1), which means
+nothing outside of it: names are translated to OIDs when a message is read and back when one is written
+(ITI TF-2 Appendix E).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from obieg.domain.documents import Value
+
+
+class AssigningAuthority(Value, frozen=True):
+    """One authority of the region."""
+
+    oid: str
+    name: str = ""  # namespace (CX-4.1)
+    single: bool = False  # a person has one number there, nationwide (PESEL)
+    assigners: tuple[str, ...] = ()  # applications (MSH-3) or facilities (MSH-4) that give out new numbers; none: all
+
+
+class Authorities:
+    """The authorities that a node knows. Unless it is ``closed``, identifiers of any other one are taken as well.
+
+    ``nodes`` are OIDs under each of which every authority is known, such as the identity papers of all countries; the
+    value says whether a person has one number in each of them.
+    """
+
+    def __init__(
+        self,
+        listed: Iterable[AssigningAuthority] = (),
+        *,
+        nodes: Mapping[str, bool] = MappingProxyType({}),
+        closed: bool = False,
+    ) -> None:
+        """Raises ValueError where two authorities have one OID or one name."""
+        self._by_oid: dict[str, AssigningAuthority] = {}
+        self._by_name: dict[str, AssigningAuthority] = {}
+        self._nodes = {f"{oid}.": single for oid, single in nodes.items()}
+        self._closed = closed
+        for authority in listed:
+            if self._by_oid.setdefault(authority.oid, authority) is not authority:
+                raise ValueError(f"the authority {authority.oid} is listed twice")
+            if authority.name and self._by_name.setdefault(authority.name, authority) is not authority:
+                raise ValueError(f"two authorities are called {authority.name}")
+
+    def by_oid(self, oid: str) -> AssigningAuthority | None:
+        """The authority, if it is listed."""
+        return self._by_oid.get(oid)
+
+    def by_name(self, name: str) -> AssigningAuthority | None:
+        """The authority that is called so."""
+        return self._by_name.get(name)
+
+    def name_of(self, oid: str) -> str:
+        """Its name, or "" where it has none here."""
+        authority = self._by_oid.get(oid)
+        return authority.name if authority else ""
+
+    def accepts(self, oid: str) -> bool:
+        """Whether identifiers of this authority may be announced."""
+        return not self._closed or oid in self._by_oid or self._node(oid) is not None
+
+    def is_single(self, oid: str) -> bool:
+        """Whether a person has one number of this authority."""
+        authority = self._by_oid.get(oid)
+        return bool(self._node(oid)) if authority is None else authority.single
+
+    def may_assign(self, source: str, oid: str) -> bool:
+        """Whether ``source`` (facility|application) may announce identifiers of this authority that are yet unknown."""
+        authority = self._by_oid.get(oid)
+        if authority is None:
+            return self.accepts(oid)
+        return not authority.assigners or not set(authority.assigners).isdisjoint(source.split("|"))
+
+    def _node(self, oid: str) -> bool | None:
+        return next((single for node, single in self._nodes.items() if oid.startswith(node)), None)

@@ -1,0 +1,358 @@
+"""Many feeds decided one after the other as if each were stored before the next is read.
+
+:class:`Memory` holds what the store knows that concerns a batch. It answers as the store would (:class:`Facts`) and
+takes each decision in, so that :class:`obieg.domain.feeding.Feeding` decides by the very rules of a single feed. What
+came of it all is gathered in :class:`Writes`, each row once, however often the batch changed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from obieg.domain.identifiers import PatientId
+from obieg.domain.linkage import LinkageMatcher, Prepared, Weights
+from obieg.domain.matching import Record
+from obieg.domain.outbox import Outgoing
+from obieg.domain.patient_index import Change, Facts, KnownRecord, NewLink, NewTask, SavedRecord
+from obieg.domain.patients import Standing
+
+BLOCK_MAX = 50  # records looked at under one block; more share it only where it says nothing
+REMEMBERED_MAX = 60_000
+_INSTANT = timedelta(microseconds=1)
+_NEVER: frozenset[frozenset[int]] = frozenset()
+
+
+class Known(NamedTuple):
+    """What the store has read for a batch: everything about the persons whom its records may be about."""
+
+    at: datetime  # by the store's clock
+    locators: Mapping[PatientId, tuple[int, bool]]  # patient key, before links, and whether it is retired
+    survivors: Mapping[int, int]  # of patients who are linked to another one
+    ids: Mapping[int, str]  # affinity-domain ids of those who are not
+    versions: Mapping[int, int]  # theirs, too
+    records: Sequence[KnownRecord]
+    blocks: Mapping[int, dict[int, int]]  # of each block asked for: patient keys by record key
+    apart: Sequence[tuple[int, int]]
+
+
+def together(first: Known, then: Known) -> Known:
+    """What was read of the same state in two goes."""
+    new = then.ids.keys() - first.ids.keys()
+    return first._replace(
+        survivors={**then.survivors, **first.survivors},
+        ids={**then.ids, **first.ids},
+        versions={**then.versions, **first.versions},
+        records=[*first.records, *(r for r in then.records if r.survivor_key in new)],
+        blocks={**then.blocks, **first.blocks},
+        apart=[*first.apart, *then.apart],
+    )
+
+
+class Saved(NamedTuple):
+    """The last state of a record in a batch."""
+
+    record: SavedRecord
+    found: KnownRecord | None  # as the store had it; None for a new one
+    saves: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Linked(NamedTuple):
+    """Links that one feed made."""
+
+    survivor_key: int
+    links: tuple[NewLink, ...]
+    at: datetime
+
+
+class Writes:
+    """What a batch writes."""
+
+    def __init__(self) -> None:
+        self.created: dict[int, PatientId] = {}  # affinity-domain ids of new patients
+        self.touched: dict[int, int] = {}  # how often each patient was changed; new ones once less
+        self.saved: dict[int, Saved] = {}  # by record key
+        self.claimed: dict[PatientId, int] = {}
+        self.released: dict[PatientId, int] = {}  # of what the store had, by the patient key it stood under
+        self.acts: list[Linked | NewTask] = []  # in the order in which they were decided
+        self.outgoing: list[Outgoing] = []
+        # What must hold in the store when the batch is written.
+        self.blocks: set[int] = set()
+        self.in_blocks = 0  # which records stand under them, as one number
+        self.versions: dict[int, int] = {}  # of patients that were changed, linked or compared
+
+
+class Memory:
+    """What is known while a batch is decided."""
+
+    def __init__(self, known: Known, before: Sequence[Memory] = ()) -> None:
+        """``before`` are the batches decided just before, in order: what was read may have them or not, all or in part.
+
+        Their word counts. What they have changed is known from them alone, whatever was read of it.
+        """
+        self.writes = Writes()
+        self._locators = dict(known.locators)
+        self._survivors = dict(known.survivors)
+        self._ids = dict(known.ids)
+        self._versions = dict(known.versions)
+        self._blocks = dict(known.blocks)
+        self._records: dict[int, list[KnownRecord]] = {}
+        self._raw_apart = known.apart
+        self._apart: frozenset[frozenset[int]] | None = None if known.apart else _NEVER
+        self._persons: set[int] = set()  # changed by this batch
+        self._moved: dict[PatientId, int | None] = {}
+        self._entries: dict[int, dict[int, int | None]] = {}
+        self._linked: dict[int, int] = {}
+        self._at = known.at
+        self._before: dict[int, dict[int, int | None]] = {}  # what they changed under blocks
+        carried: set[int] = set()
+        for memory in before:
+            carried |= self._carry(memory)
+        for record in known.records:
+            if (survivor := self._end(record.patient_key)) not in carried:
+                self._records.setdefault(survivor, []).append(record)
+        self._stored_versions = dict(self._versions)
+        self._stored_blocks = dict(self._blocks)
+
+    def _carry(self, before: Memory) -> set[int]:
+        self._at = max(self._at, before._at)
+        for identifier, key in before._moved.items():
+            if key is None:
+                self._locators.pop(identifier, None)
+            else:
+                self._locators[identifier] = (key, False)
+        self._survivors.update(before._linked)
+        for block, changed in before._entries.items():
+            self._before.setdefault(block, {}).update(changed)
+            if block in self._blocks:
+                self._blocks[block] = _changed(self._blocks[block], changed)
+        carried = set(map(before._end, before._persons))
+        for key in carried:
+            self._ids[key] = before._ids[key]
+            self._versions[key] = before._versions[key]
+            self._records[key] = list(before._records.get(key, ()))
+        return carried
+
+    def missing(self, blocks: Iterable[int]) -> list[int]:
+        """Those of the blocks about which nothing was read yet."""
+        return [block for block in blocks if block not in self._blocks]
+
+    def learn(self, known: Known) -> None:
+        """Adds what was read later, of the same state of the store: only of blocks."""
+        for raw, survivor in known.survivors.items():
+            self._survivors.setdefault(raw, survivor)
+        new = {key for key in known.ids if key not in self._ids}
+        for key in new:
+            self._ids[key] = known.ids[key]
+            self._versions[key] = self._stored_versions[key] = known.versions[key]
+        for record in known.records:
+            if record.survivor_key in new:
+                self._records.setdefault(self._end(record.survivor_key), []).append(record)
+        for block, entries in known.blocks.items():
+            self._stored_blocks[block] = _changed(entries, self._before.get(block, {}))
+            self._blocks[block] = _changed(self._stored_blocks[block], self._entries.get(block, {}))
+        self._raw_apart = [*self._raw_apart, *known.apart]
+        if known.apart:
+            self._apart = None
+
+    def _end(self, key: int) -> int:
+        """The end of the chain of links."""
+        while (survivor := self._survivors.get(key)) is not None:
+            key = survivor
+        return key
+
+    def facts(self, identifiers: Iterable[PatientId], blocks: Sequence[int]) -> Facts:
+        """What a feed is judged by, as :meth:`obieg.domain.patient_index.PatientStore.facts` gives it."""
+        standings: dict[PatientId, Standing] = {}
+        named: dict[int, None] = {}
+        for identifier in identifiers:
+            if (found := self._locators.get(identifier)) is not None:
+                key = self._end(found[0])
+                named[key] = None
+                standings[identifier] = Standing(key, self._ids[key], found[1])
+        near: dict[int, None] = {}
+        for block in blocks:
+            if entries := self._blocks.get(block):
+                if len(entries) > BLOCK_MAX:
+                    entries = {key: entries[key] for key in sorted(entries)[:BLOCK_MAX]}
+                for key in entries.values():
+                    near[self._end(key)] = None
+        known = self._records
+        return Facts(
+            standings,
+            tuple([r for key in named for r in known.get(key, ())]),
+            tuple([r for key in near for r in known.get(key, ())]),
+            0,  # the batch as a whole is guarded
+            self._kept_apart(),
+        )
+
+    def _kept_apart(self) -> frozenset[frozenset[int]]:
+        if self._apart is None:
+            self._apart = frozenset(frozenset((self._end(a), self._end(b))) for a, b in self._raw_apart)
+        return self._apart
+
+    def apply(self, change: Change) -> None:
+        """Takes a decision of a feed that states a record in; it retires nothing."""
+        self._at += _INSTANT  # later records are newer ones
+        writes, key = self.writes, change.patient_key
+        self._persons.add(key)
+        for block in change.blocks:
+            if block not in writes.blocks:
+                writes.blocks.add(block)
+                if entries := self._stored_blocks.get(block):
+                    writes.in_blocks ^= _state(block, entries)
+        if change.affinity_domain_id is not None:
+            self._ids[key] = change.affinity_domain_id.value
+            self._versions[key] = 1
+            writes.created[key] = change.affinity_domain_id
+            self._claim(change.affinity_domain_id, key)
+        else:
+            self._rely_on(key)
+            writes.touched[key] = writes.touched.get(key, 0) + 1
+            self._versions[key] += 1
+        for compared, _ in change.versions:
+            self._rely_on(compared)
+        if change.links:
+            self._link(key, change.links)
+        for identifier in change.released:
+            self._release(identifier)
+        for identifier in change.claimed:
+            self._claim(identifier, key)
+        if change.record is not None:
+            self._save(change.record, key)
+        writes.acts += change.tasks
+        writes.outgoing += change.outgoing
+
+    def _rely_on(self, key: int) -> None:
+        if (version := self._stored_versions.get(key)) is not None:
+            self.writes.versions[key] = version
+
+    def _claim(self, identifier: PatientId, key: int) -> None:
+        self._locators[identifier] = (key, False)
+        self._moved[identifier] = key
+        self.writes.claimed[identifier] = key
+
+    def _release(self, identifier: PatientId) -> None:
+        found = self._locators.get(identifier)
+        if found is None or found[1]:
+            return
+        del self._locators[identifier]
+        self._moved[identifier] = None
+        if self.writes.claimed.pop(identifier, None) is None:
+            self.writes.released[identifier] = found[0]
+
+    def _save(self, saved: SavedRecord, survivor: int) -> None:
+        records = self._records.setdefault(survivor, [])
+        place = next((n for n, r in enumerate(records) if r.record_key == saved.record_key), None)
+        known = KnownRecord(
+            saved.patient_key,
+            survivor,
+            self._ids[survivor],
+            saved.record_key,
+            saved.version + 1,
+            saved.source,
+            saved.record,
+            saved.blocks,
+            self._at,
+        )
+        before: tuple[int, ...] = ()
+        if place is None:
+            records.append(known)
+            self.writes.saved[saved.record_key] = Saved(saved, None, 1, self._at, self._at)
+        else:
+            last, records[place] = records[place], known
+            before = last.blocks
+            earlier = self.writes.saved.get(saved.record_key) or Saved(saved, last, 0, self._at, self._at)
+            self.writes.saved[saved.record_key] = earlier._replace(
+                record=saved, saves=earlier.saves + 1, updated_at=self._at
+            )
+        if before != saved.blocks:
+            for block in before:
+                self._enter(block, saved.record_key, None)
+            for block in saved.blocks:
+                self._enter(block, saved.record_key, saved.patient_key)
+
+    def _enter(self, block: int, record_key: int, patient_key: int | None) -> None:
+        changed = self._entries.setdefault(block, {})
+        changed[record_key] = patient_key
+        entries = self._blocks.get(block)
+        if entries is None:
+            return  # nobody asked for it; whoever does gets it from the store and from here
+        if len(changed) == 1:
+            entries = self._blocks[block] = dict(entries)
+        if patient_key is None:
+            entries.pop(record_key, None)
+        else:
+            entries[record_key] = patient_key
+
+    def _link(self, key: int, links: tuple[NewLink, ...]) -> None:
+        self.writes.acts.append(Linked(key, links, self._at))
+        self._at += _INSTANT  # what comes with a link is newer than the link
+        for link in links:
+            self._rely_on(link.patient_key)
+            self._persons.add(link.patient_key)
+            self._survivors[link.patient_key] = self._linked[link.patient_key] = key
+            came = self._records.pop(link.patient_key, ())
+            self._records.setdefault(key, []).extend(
+                [r._replace(survivor_key=key, affinity_domain_id=self._ids[key]) for r in came]
+            )
+        if self._raw_apart:
+            self._apart = None
+
+
+def _changed(entries: Mapping[int, int], changes: Mapping[int, int | None]) -> dict[int, int]:
+    """What stands under a block after the changes."""
+    changed = dict(entries)
+    for record_key, patient_key in changes.items():
+        if patient_key is None:
+            changed.pop(record_key, None)
+        else:
+            changed[record_key] = patient_key
+    return changed
+
+
+def _state(block: int, entries: Iterable[int]) -> int:
+    """Which records stand under the block, as ``expect_entries`` works it out."""
+    state, factor = 0, block % 2147483629
+    for record_key in entries:
+        state ^= record_key % 2147483647 * factor
+    return state
+
+
+class RememberingMatcher(LinkageMatcher):
+    """Folds each record once, as long as it is remembered: records of a batch are compared many times."""
+
+    def __init__(self, weights: Weights | None = None) -> None:
+        super().__init__(weights)
+        # By the identity of a record's parts, which what is remembered holds.
+        self._remembered: dict[tuple[int, int], Prepared] = {}
+        self._blocks: dict[tuple[int, int], tuple[int, ...]] = {}
+
+    def prepare(self, record: Record) -> Prepared:
+        """As the matcher's own."""
+        found = self._remembered.get((id(record.identifiers), id(record.demographics)))
+        if found is None:
+            found = super().prepare(record)
+            self.remember(found)
+        return found
+
+    def blocks(self, record: Record) -> tuple[int, ...]:
+        """As the matcher's own."""
+        found = self._blocks.get((id(record.identifiers), id(record.demographics)))
+        return self.blocks_prepared(self.prepare(record)) if found is None else found
+
+    def remember(self, prepared: Prepared, blocks: tuple[int, ...] | None = None) -> None:
+        """Takes what another process has prepared with the same weights."""
+        if len(self._remembered) >= REMEMBERED_MAX:
+            for key in list(islice(self._remembered, REMEMBERED_MAX // 4)):
+                del self._remembered[key]
+                self._blocks.pop(key, None)
+        record = prepared.record
+        key = id(record.identifiers), id(record.demographics)
+        self._remembered[key] = prepared
+        if blocks is not None:
+            self._blocks[key] = blocks

@@ -1,0 +1,516 @@
+"""The FHIR edge: an ASGI application for every transaction with a FHIR binding (http://hl7.org/fhir/R4/http.html).
+
+The way of one request: the address says type and interaction, those say the transaction; then the caller, the body
+(limits, JSON or XML, its structure), decode, the actor, encode. Everything that is wrong is answered as an
+OperationOutcome in the format that was asked for. What never reached an actor is audited here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import structlog
+
+from obieg.codes.load import toml
+from obieg.domain.authorities import Authorities
+from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.edges.asgi import (
+    LARGE_BYTES,
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    TooLarge,
+    base_address,
+    receive_whole,
+    record_refusal,
+    send_whole,
+)
+from obieg.protocol import AuditSink, Authenticator, Context, FhirBinding, FhirReply, FhirRequest, Transaction
+from obieg.wire import fhir_json, fhir_xml, mime
+from obieg.wire.fhir_elements import check, is_text
+from obieg.wire.fhir_json import JsonRefused
+from obieg.wire.xml import XmlLimits, XmlRefused
+
+PREFIX = "/fhir"
+METADATA = "metadata"
+_TABLE = toml("fhir.toml")
+_FORMATS: dict[str, str] = _TABLE["formats"]
+_TYPES = {"json": b"application/fhir+json; charset=UTF-8", "xml": b"application/fhir+xml; charset=UTF-8"}
+_FORM = "application/x-www-form-urlencoded"
+_RULES = {"unknown": "ElementUnknown", "required": "RequiredFieldMissing", "type": "DataTypeError"}
+# By method: what it does with a type, with one resource.
+_TYPE_LEVEL = {
+    "GET": "search-type", "POST": "create", "PUT": "conditional-update", "DELETE": "conditional-delete",
+}  # fmt: skip
+_RESOURCE_LEVEL = {"GET": "read", "PUT": "update", "DELETE": "delete"}
+_WITH_RESOURCE = frozenset({"create", "update", "conditional-update", "transaction"})
+_ENTRIES_AT_ONCE = 40  # of a bundle, written on the event loop; more are made and written in a thread
+_COUNT_AT_ONCE = str(_ENTRIES_AT_ONCE)  # as texts of two digits compare
+_RETRY_AFTER_S = b"5"
+_VERSION = re.compile(r'(?:W/)?"([^"]{1,64})"\Z')
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FhirLimits:
+    """What one request may take."""
+
+    body_bytes_max: int = 32 * 1024 * 1024
+    depth_max: int = 64
+    attributes_max: int = 100
+    parameters_max: int = 200  # of the address and of a form
+    request_time_s: float = 300  # to receive the whole request
+
+
+class _Route(NamedTuple):
+    """What an address and a method mean."""
+
+    resource: str
+    interaction: str
+    id: str = ""
+    form: bool = False  # a search by POST
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request while it is served."""
+
+    scope: Scope
+    headers: dict[str, str]
+    request_id: str
+    address: str
+    base: str
+    format: str = "json"
+    pretty: bool = False
+    asked_format: bool = False  # by _format or Accept, more than anything will do
+    transaction: Transaction | None = None
+    context: Context | None = None
+    request: FhirRequest | None = None
+    allow: str = ""
+
+
+class FhirEdge:
+    """Mount it at ``/fhir``."""
+
+    def __init__(
+        self,
+        *,
+        transactions: Sequence[Transaction],
+        actors: object,
+        authenticator: Authenticator,
+        audit: AuditSink,
+        limits: FhirLimits,
+        refuse: Callable[[Sequence[Finding], Any], FhirReply],
+        metadata: Callable[[Sequence[Transaction], str], dict[str, Any]],
+        authorities: Authorities,
+        affinity_domain: str,
+        public_url: str = "",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        new_request_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        observe: Callable[[str, str, float], None] = lambda _transaction, _outcome, _seconds: None,
+    ) -> None:
+        """``refuse`` writes findings of no transaction, ``metadata`` the CapabilityStatement of the node at a base."""
+        self._routes: dict[tuple[str, str], Transaction] = {}
+        served = []
+        for transaction in transactions:
+            binding = transaction.binding
+            if isinstance(binding, FhirBinding) and getattr(actors, transaction.actor, None) is not None:
+                served.append(transaction)
+                self._routes |= {(r, i): transaction for r in binding.resources for i in binding.interactions}
+        self._types = {resource for resource, _ in self._routes}
+        self._served = tuple(served)
+        self._actors = actors
+        self._authenticator = authenticator
+        self._audit = audit
+        self._limits = limits
+        self._xml_limits = XmlLimits(limits.body_bytes_max, limits.depth_max, limits.attributes_max)
+        self._refuse = refuse
+        self._metadata = metadata
+        self._authorities = authorities
+        self._affinity_domain = affinity_domain
+        self._public_url = public_url
+        self._clock = clock
+        self._new_request_id = new_request_id
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        client = scope.get("client")
+        exchange = _Exchange(
+            scope=scope,
+            headers=_headers(scope),
+            request_id=self._new_request_id(),
+            address=client[0] if client else "",
+            base=base_address(scope, self._public_url) + PREFIX,
+        )
+        outcome, reply = await self._answer(exchange, receive)
+        body = await _write(reply.body, exchange)
+        await _send(send, exchange, reply, body)
+        name = exchange.transaction.id if exchange.transaction else "unknown"
+        self._observe(name, outcome, loop.time() - started)
+
+    async def _answer(self, exchange: _Exchange, receive: Receive) -> tuple[str, FhirReply]:
+        """Outcome for the metrics, and the answer."""
+        try:
+            return "success", await self._serve(exchange, receive)
+        except Problem as problem:
+            return "refused", await self._refused(exchange, problem.findings)
+        except RetryLater as error:
+            log.warning("a request could not be served now", request_id=exchange.request_id, error=str(error))
+            said = f"not possible now, repeat the identical request later (request {exchange.request_id})"
+            return "busy", self._refuse((Finding("XDSRegistryBusy", said),), exchange.request)
+        except Exception:
+            log.exception("a request failed", request_id=exchange.request_id)
+            said = f"the node failed; tell its operator the request id {exchange.request_id}"
+            return "failed", await self._refused(exchange, (Finding("XDSRegistryError", said),))
+
+    async def _refused(self, exchange: _Exchange, findings: tuple[Finding, ...]) -> FhirReply:
+        transaction = exchange.transaction
+        await record_refusal(
+            self._audit,
+            findings,
+            exchange.context,
+            whose=transaction.id if transaction else "FHIR",
+            request_id=exchange.request_id,
+            address=exchange.address,
+        )
+        if transaction is None or exchange.request is None:
+            return self._refuse(findings, exchange.request)
+        reply: FhirReply = transaction.refuse(findings, exchange.request)
+        return reply
+
+    async def _serve(self, exchange: _Exchange, receive: Receive) -> FhirReply:
+        parameters = self._parameters(exchange.scope["query_string"], "the address")
+        self._negotiate(exchange, parameters)
+        route = self._route(exchange)
+        if route.interaction == METADATA:
+            return FhirReply(body=self._metadata(self._served, exchange.base))
+        transaction = exchange.transaction = self._routes[route.resource, route.interaction]
+        requester = self._authenticator.authenticate(address=exchange.address, security_header=None)
+        context = exchange.context = Context(
+            transaction=transaction,
+            requester=requester,
+            request_id=exchange.request_id,
+            received_at=self._clock(),
+            source_user=exchange.address,
+            destination_user=exchange.base,
+        )
+        body: dict[str, Any] | None = None
+        if route.form:
+            form = await self._form(exchange, receive)
+            self._negotiate(exchange, form)
+            parameters += form
+        elif exchange.scope["method"] in ("POST", "PUT"):
+            body = await self._resource(exchange, receive, context, required=route.interaction in _WITH_RESOURCE)
+            if body is not None and route.interaction[0] == "$":
+                self._negotiate(exchange, _operation_format(body))
+        prefer = _preferences(exchange.headers.get("prefer", ""))
+        request = exchange.request = FhirRequest(
+            interaction=route.interaction,
+            resource=route.resource,
+            id=route.id,
+            parameters=tuple((name, value) for name, value in parameters if name not in ("_format", "_pretty")),
+            body=body,
+            base=exchange.base,
+            strict=prefer.get("handling") == "strict",
+            prefer=prefer.get("return", ""),
+            if_match=_if_match(exchange.headers.get("if-match", "")),
+            request_id=exchange.request_id,
+            authorities=self._authorities,
+            affinity_domain=self._affinity_domain,
+        )
+        decoded = await asyncio.to_thread(transaction.decode, request) if context.large else transaction.decode(request)
+        context.objects = transaction.audit(decoded)
+        result = await transaction.serve(getattr(self._actors, transaction.actor), decoded, context)
+        if not context.audited:  # nothing was to be done
+            await self._audit.record(context.audit())
+        many = any(name == "_count" and (len(value) > 2 or value > _COUNT_AT_ONCE) for name, value in parameters)
+        encode = transaction.encode
+        reply: FhirReply = await asyncio.to_thread(encode, result, request) if many else encode(result, request)
+        return FhirReply(status=304, version=reply.version) if _is_known(exchange, reply) else reply
+
+    # the address ------------------------------------------------------------------------------------------------
+
+    def _parameters(self, query: bytes, where: str) -> list[tuple[str, str]]:
+        try:
+            found = parse_qsl(
+                query.decode("ascii"),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=self._limits.parameters_max,
+            )
+        except UnicodeError:
+            raise Problem.of("MessageNotReadable", f"{where} is not UTF-8 in percent-encoding", "http") from None
+        except ValueError:
+            limit = self._limits.parameters_max
+            raise Problem.of("LimitExceeded", f"{where} has more than {limit} parameters", "http") from None
+        if not all(is_text(text) for pair in found for text in pair):
+            raise Problem.of("MessageNotReadable", f"{where} has a character that no FHIR text may have", "http")
+        return found
+
+    def _route(self, exchange: _Exchange) -> _Route:
+        method = exchange.scope["method"]
+        segments = exchange.scope["path"].removeprefix(PREFIX).strip("/").split("/")
+        known = dict(self._meanings(segments))
+        if not known:
+            said = "no resource type or operation that this node serves stands at this address"
+            raise Problem.of("AddressNotFound", said)
+        if "GET" in known:
+            known["HEAD"] = known["GET"]
+        if method not in known:
+            exchange.allow = ", ".join(sorted(known))
+            raise Problem.of("MethodNotAllowed", f"{method} is not served at this address; {exchange.allow} is")
+        return known[method]
+
+    def _meanings(self, segments: Sequence[str]) -> Iterable[tuple[str, _Route]]:
+        """The methods that are served at an address, and what each means."""
+        match segments:
+            case ["metadata"]:
+                yield "GET", _Route("", METADATA)
+            case [""]:
+                yield from self._served_by({"POST": "transaction"}, "")
+            case [name] if name.startswith("$"):
+                yield from self._operation("", name)
+            case [resource]:
+                yield from self._served_by(_TYPE_LEVEL, resource)
+            case [resource, "_search"]:
+                if (resource, "search-type") in self._routes:
+                    yield "POST", _Route(resource, "search-type", form=True)
+            case [resource, name] if name.startswith("$"):
+                yield from self._operation(resource, name)
+            case [resource, logical]:
+                yield from self._served_by(_RESOURCE_LEVEL, resource, logical)
+            case [resource, logical, name] if name.startswith("$"):
+                yield from self._operation(resource, name, logical)
+
+    def _served_by(self, methods: dict[str, str], resource: str, logical: str = "") -> Iterable[tuple[str, _Route]]:
+        for method, interaction in methods.items():
+            if (resource, interaction) in self._routes:
+                yield method, _Route(resource, interaction, logical)
+
+    def _operation(self, resource: str, name: str, logical: str = "") -> Iterable[tuple[str, _Route]]:
+        interaction = f"[id]/{name}" if logical else name
+        if (resource, interaction) in self._routes:
+            yield "POST", _Route(resource, interaction, logical)
+            if _TABLE["operations"][interaction]["get"]:
+                yield "GET", _Route(resource, interaction, logical)
+
+    # formats ----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _negotiate(exchange: _Exchange, parameters: Sequence[tuple[str, str]]) -> None:
+        """``_format`` goes before Accept; where both leave it open, the answer is as the body is, or JSON."""
+        asked = next((value for name, value in parameters if name == "_format" and value), "")
+        exchange.pretty |= ("_pretty", "true") in parameters
+        if asked:
+            found = _format(asked)
+            if not found:
+                raise Problem.of("NotAcceptable", f"{asked[:80]!r} is no format of this node", "http._format")
+            exchange.format, exchange.asked_format = found, True
+        elif not exchange.asked_format:
+            accept = exchange.headers.get("accept", "")
+            best = _accepted(accept)
+            if best is None:
+                said = f"none of {accept[:80]!r} is a format of this node"
+                raise Problem.of("NotAcceptable", said, "http.Accept")
+            exchange.asked_format = bool(best)
+            exchange.format = best or exchange.format
+
+    # the body ---------------------------------------------------------------------------------------------------
+
+    async def _whole(self, receive: Receive) -> bytes:
+        limits = self._limits
+        try:
+            async with asyncio.timeout(limits.request_time_s):
+                return await receive_whole(receive, limits.body_bytes_max)
+        except TooLarge:
+            said = f"the body exceeds this node's limit of {limits.body_bytes_max} bytes"
+            raise Problem.of("LimitExceeded", said) from None
+        except TimeoutError:
+            raise Problem.of("RequestTimeout", "the request did not arrive in time") from None
+        except Disconnected:
+            raise Problem.of("MessageNotReadable", "the connection ended within the request") from None
+
+    async def _form(self, exchange: _Exchange, receive: Receive) -> list[tuple[str, str]]:
+        media, charset = _media(exchange)
+        data = await self._whole(receive)
+        if not data:
+            return []
+        if media != _FORM or charset not in ("", "utf-8"):
+            raise Problem.of("UnsupportedMediaType", f"a search by POST is sent as {_FORM}", "http.Content-Type")
+        return self._parameters(data, "the form")
+
+    async def _resource(
+        self, exchange: _Exchange, receive: Receive, context: Context, *, required: bool
+    ) -> dict[str, Any] | None:
+        media, charset = _media(exchange)
+        data = await self._whole(receive)
+        if not data and not required:
+            return None
+        written = _FORMATS.get(media, "") if "/" in media else ""
+        if not written or charset not in ("", "utf-8", "us-ascii"):
+            said = f"Content-Type {exchange.headers.get('content-type', '')[:80]!r} is not read"
+            raise Problem.of("UnsupportedMediaType", said, "http.Content-Type")
+        if not exchange.asked_format:
+            exchange.format = written
+        context.large = len(data) > LARGE_BYTES
+        read = self._json if written == "json" else self._xml
+        return await asyncio.to_thread(read, data) if context.large else read(data)
+
+    def _json(self, data: bytes) -> dict[str, Any]:
+        try:
+            return _checked(fhir_json.read(data, depth_max=self._limits.depth_max))
+        except JsonRefused as error:
+            raise Problem.of("MessageNotReadable", str(error)) from None
+
+    def _xml(self, data: bytes) -> dict[str, Any]:
+        try:
+            return _checked(fhir_xml.read(data, self._xml_limits))
+        except XmlRefused as error:
+            raise Problem.of("MessageNotReadable", str(error)) from None
+
+
+def _checked(resource: dict[str, Any]) -> dict[str, Any]:
+    if faults := check(resource):
+        raise Problem([Finding(_RULES[f.rule], f.said, f.path) for f in faults])
+    return resource
+
+
+# headers ---------------------------------------------------------------------------------------------------------
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """By name in lower case; a header that is given several times is a list."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
+
+
+def _media(exchange: _Exchange) -> tuple[str, str]:
+    """Media type and charset of the body, both in lower case."""
+    media, parameters = mime.content_type(exchange.headers.get("content-type", ""))
+    if not _is_r4(parameters.get("fhirversion", "")):
+        raise Problem.of("UnsupportedMediaType", "resources are read in FHIR R4 (fhirVersion=4.0)", "http.Content-Type")
+    return media, parameters.get("charset", "").lower().replace("utf8", "utf-8")
+
+
+def _is_r4(version: str) -> bool:
+    return version in ("", "4.0", "4.0.1")
+
+
+def _format(media: str) -> str:
+    """json, xml or nothing; a plus sign may have become a space on its way through an address."""
+    name, parameters = mime.content_type(media)
+    return _FORMATS.get(name.replace(" ", "+"), "") if _is_r4(parameters.get("fhirversion", "")) else ""
+
+
+def _accepted(accept: str) -> str | None:
+    """The best format of an Accept header; "" where anything will do, None where nothing does (RFC 9110, 12.5.1)."""
+    best, best_quality = None, 0.0
+    for item in accept.split(",") if accept.strip() else ["*/*"]:
+        name, parameters = mime.content_type(item.strip())
+        try:
+            quality = float(parameters.get("q", "1"))
+        except ValueError:
+            quality = 1.0
+        found = "" if name in ("*/*", "application/*") else _format(item.strip())
+        if (found or name in ("*/*", "application/*")) and quality > best_quality:
+            best, best_quality = found, quality
+    return best
+
+
+def _operation_format(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """An operation may be told the format among its Parameters."""
+    if body.get("resourceType") != "Parameters":
+        return []
+    values = (p.get("valueString", p.get("valueCode")) for p in body.get("parameter", ()) if p["name"] == "_format")
+    return [("_format", value) for value in values if isinstance(value, str)]
+
+
+def _preferences(prefer: str) -> dict[str, str]:
+    """RFC 7240."""
+    found: dict[str, str] = {}
+    for item in re.split("[,;]", prefer):
+        name, _, value = item.strip().partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
+
+
+def _if_match(header: str) -> str:
+    if not header or header == "*":
+        return header
+    match = _VERSION.match(header.strip())
+    if match is None:
+        raise Problem.of("DataTypeError", 'If-Match names one version: W/"3"', "http.If-Match")
+    return match[1]
+
+
+def _is_known(exchange: _Exchange, reply: FhirReply) -> bool:
+    """Whether the caller has this version of what it reads (RFC 9110, 13.1.2 and 13.1.3)."""
+    if reply.status != 200 or not reply.version or exchange.scope["method"] not in ("GET", "HEAD"):
+        return False
+    if none_match := exchange.headers.get("if-none-match", ""):
+        return none_match == "*" or reply.version in re.findall(r'"([^"]*)"', none_match)
+    since = exchange.headers.get("if-modified-since", "")
+    if not since or reply.updated_at is None:
+        return False
+    try:
+        return reply.updated_at.replace(microsecond=0) <= parsedate_to_datetime(since)
+    except (ValueError, TypeError):
+        return False
+
+
+# answering -------------------------------------------------------------------------------------------------------
+
+
+async def _write(body: dict[str, Any] | None, exchange: _Exchange) -> bytes:
+    if body is None:
+        return b""
+    if len(body.get("entry", ())) > _ENTRIES_AT_ONCE:
+        return await asyncio.to_thread(_written, body, exchange.format, exchange.pretty)
+    return _written(body, exchange.format, exchange.pretty)
+
+
+def _written(body: dict[str, Any], written_as: str, pretty: bool) -> bytes:  # noqa: FBT001 - for to_thread
+    return fhir_xml.write(body) if written_as == "xml" else fhir_json.write(body, pretty=pretty)
+
+
+async def _send(send: Send, exchange: _Exchange, reply: FhirReply, body: bytes) -> None:
+    headers = [(b"x-request-id", exchange.request_id.encode())]
+    if reply.body is not None:
+        headers.append((b"content-type", _TYPES[exchange.format]))
+    if reply.version:
+        headers.append((b"etag", f'W/"{reply.version}"'.encode()))
+    if reply.updated_at is not None:
+        headers.append((b"last-modified", format_datetime(reply.updated_at.astimezone(UTC), usegmt=True).encode()))
+    if reply.location:
+        headers.append((b"location", reply.location.encode()))
+    if exchange.allow:
+        headers.append((b"allow", exchange.allow.encode()))
+    if reply.status == 503:
+        headers.append((b"retry-after", _RETRY_AFTER_S))
+    if reply.status in (408, 413):  # what is left of the request is not read: the connection ends with the answer
+        headers.append((b"connection", b"close"))
+    if exchange.scope["method"] == "HEAD":
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+    elif reply.status in (204, 304):
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send_whole(send, reply.status, headers, body)

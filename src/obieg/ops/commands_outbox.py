@@ -1,0 +1,225 @@
+"""``obieg outbox …``: what waits to be told to others, why, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import psycopg
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from obieg.ops import settings as node_settings
+from obieg.ops.commands_audit import settings_of
+from obieg.ops.failure import Failure
+from obieg.ops.options import NodeFile, OptionalSettingsFile
+from obieg.ops.postgres import reach
+from obieg.ops.settings import Settings
+from obieg.storage.statements import load
+
+WARSAW = ZoneInfo("Europe/Warsaw")
+ROWS_MAX = 10_000
+
+_SQL = load("outbox.sql")
+_Receiver = Annotated[str, typer.Option("--receiver", metavar="NAME", help="Only what is for this receiver.")]
+_Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers, as obieg outbox list prints them.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    outbox = typer.Typer(help="What waits to be told to other systems.", no_args_is_help=True)
+    outbox.command("list")(list_)
+    outbox.command()(retry)
+    outbox.command()(drop)
+    app.add_typer(outbox, name="outbox")
+
+
+class Row(NamedTuple):
+    """A row of ``list_letters``."""
+
+    outbox_id: int
+    destination: str
+    transaction: str
+    key: str
+    state: str
+    created_at: datetime
+    attempts: int
+    next_attempt_at: datetime
+    on_its_way: bool | None
+    last_error: str
+    died_at: datetime | None
+
+
+def list_(
+    node: NodeFile = None,
+    settings: OptionalSettingsFile = None,
+    receiver: _Receiver = "",
+    count: Annotated[int, typer.Option("-n", help="How many messages.", min=1, max=ROWS_MAX)] = 20,
+    *,
+    dead: Annotated[bool, typer.Option("--dead", help="Only dead letters: what is not tried any more.")] = False,
+) -> None:
+    """Say what waits for whom, since when, why, and what to do. Times are those of Warsaw."""
+    console = Console(highlight=False)
+    described = node_settings.load(settings or settings_of(node))
+    with _database(described) as connection:
+        backlog = [b for b in _ask(connection, "backlog") if receiver in ("", b[0])]
+        rows = [Row(*r) for r in _ask(connection, "list_letters", destination=receiver, dead=dead, count=count)]
+    if not backlog:
+        console.print("Nothing waits.")
+        return
+    _print_backlog(console, backlog, {s.name for s in described.subscribers})
+    if rows:
+        _print_rows(console, rows)
+    total = sum(died if dead else waiting + died for _, waiting, died, _ in backlog)
+    if total > len(rows):
+        console.print(f"\n{total - len(rows)} more; -n {min(total, ROWS_MAX)} lists them.")
+
+
+def retry(
+    ids: _Ids = None,
+    node: NodeFile = None,
+    settings: OptionalSettingsFile = None,
+    receiver: _Receiver = "",
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All messages, or all of --receiver.")] = False,
+) -> None:
+    """Send messages again now; dead letters are tried for another seven days.
+
+    Of messages about one patient's identifiers only the newest is kept, so trying
+    again never brings old news. Changes of links (ITI-64) are told one by one: look
+    whether later ones about the same patient went through before you repeat one.
+    """
+    changed = _change(ids, node, settings, receiver, "retry_letters", everything=everything)
+    typer.echo(f"{changed} to be sent again" if changed else "nothing to send again")
+
+
+def drop(
+    ids: _Ids = None,
+    node: NodeFile = None,
+    settings: OptionalSettingsFile = None,
+    receiver: _Receiver = "",
+    *,
+    all_dead: Annotated[bool, typer.Option("--all-dead", help="All dead letters, or all of --receiver.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All of --receiver, waiting ones too; for a receiver that is gone.")
+    ] = False,
+) -> None:
+    """Delete messages unsent: their receivers never learn what they say."""
+    if everything and not receiver:
+        raise typer.BadParameter("--all needs --receiver")
+    changed = _change(
+        ids,
+        node,
+        settings,
+        receiver,
+        "drop_letters",
+        everything=everything or all_dead,
+        dead=all_dead and not everything,
+    )
+    typer.echo(f"{changed} dropped" if changed else "nothing to drop")
+
+
+def _change(
+    ids: Sequence[int] | None,
+    node: Any,
+    settings: Any,
+    receiver: str,
+    statement: str,
+    *,
+    everything: bool,
+    **values: Any,
+) -> int:
+    """How many rows were changed. Fails where a message that was named is not there or on its way."""
+    if bool(ids) == everything:
+        raise typer.BadParameter("name messages by their numbers, or say that you mean all of them")
+    described = node_settings.load(settings or settings_of(node))
+    with _database(described) as connection:
+        given = {"ids": list(ids or ()), "destination": receiver}
+        if statement == "drop_letters":
+            given["dead"] = values["dead"]
+        changed = {row[0] for row in _ask(connection, statement, **given)}
+    if missed := sorted(set(ids or ()) - changed):
+        raise Failure(
+            f"Not found, or being sent at this moment: {', '.join(map(str, missed))}"
+            + (f" ({len(changed)} others are done)." if changed else "."),
+            "What is delivered or replaced by a newer message is no longer in the outbox.",
+            "See obieg outbox list.",
+        )
+    return len(changed)
+
+
+@contextmanager
+def _database(described: Settings) -> Iterator[psycopg.Connection[Any]]:
+    with (
+        reach(described.database.dsn, described.postgres_dir) as dsn,
+        psycopg.connect(dsn, autocommit=True, application_name="obieg outbox") as connection,
+    ):
+        yield connection
+
+
+def _ask(connection: psycopg.Connection[Any], name: str, **values: Any) -> list[tuple[Any, ...]]:
+    statement = getattr(_SQL, name)
+    cursor = psycopg.RawCursor(connection)
+    cursor.execute(statement.sql.encode(), [values[parameter] for parameter in statement.parameters])
+    return cursor.fetchall()
+
+
+# printing ------------------------------------------------------------------------------------------------------------
+
+
+def _print_backlog(console: Console, backlog: Sequence[tuple[Any, ...]], known: set[str]) -> None:
+    table = Table("Receiver", "Waiting", "Oldest", "Dead", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, waiting, dead, oldest_s in backlog:
+        note = "" if name in known else "not in the settings any more: name it there again, or drop --all --receiver"
+        table.add_row(Text(name), str(waiting), _age(oldest_s) if waiting else "", str(dead), Text(note))
+    console.print(table)
+
+
+def _print_rows(console: Console, rows: Sequence[Row]) -> None:
+    now = datetime.now(UTC)
+    for row in rows:
+        head = Text()
+        state = "dead letter" if row.state == "D" else "waiting"
+        head.append(f"\n{row.outbox_id}  ", style="bold").append(state, style="bold red" if row.state == "D" else "")
+        head.append(f"  {row.transaction} to {row.destination}  {row.key}".rstrip())
+        console.print(head, soft_wrap=True)
+        tried = f", tried {row.attempts} time{'s' * (row.attempts != 1)}" if row.attempts else ", not yet tried"
+        console.print(
+            f"    since {_when(row.created_at)} ({_age((now - row.created_at).total_seconds())}){tried}", soft_wrap=True
+        )
+        if row.last_error:
+            console.print(Text(f"    {row.last_error}"), soft_wrap=True)
+        console.print(Text(f"    {_advice(row)}"), soft_wrap=True)
+
+
+def _advice(row: Row) -> str:
+    """What to do now."""
+    if row.state == "D":
+        if row.last_error.startswith("NotificationRefused"):
+            return (
+                "The receiver refuses it, so waiting helps nothing: have the cause mended there or here, then "
+                f"obieg outbox retry {row.outbox_id}, or obieg outbox drop {row.outbox_id} if it is not to have it."
+            )
+        return f"When the receiver runs again: obieg outbox retry {row.outbox_id}."
+    if row.on_its_way:
+        return "Being sent at this moment."
+    if not row.attempts:
+        return "Sent as soon as its turn comes; messages about one patient go out in order."
+    return f"Nothing to be done here: tried again at {_when(row.next_attempt_at)}. See whether the receiver runs."
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment.astimezone(WARSAW):%Y-%m-%d %H:%M:%S}"
+
+
+def _age(seconds: float) -> str:
+    age = timedelta(seconds=max(0, int(seconds)))
+    if age.days:
+        return f"{age.days} d {age.seconds // 3600} h"
+    hours, minutes = age.seconds // 3600, age.seconds % 3600 // 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{age.seconds} s"

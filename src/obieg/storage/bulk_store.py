@@ -1,0 +1,506 @@
+"""Many feeds in one transaction: reads what a batch is judged by, and stores what came of it.
+
+Theory of operation. New rows go straight into their tables by COPY, whose unique keys are the guard of identifiers;
+everything else is a statement over arrays. The order of locks is that of a single feed (blocks, patients, identifiers
+in their order), so that an import and the feeds beside it wait for one another and do not block one another for ever.
+How far the import came is part of the same commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import groupby, islice
+from threading import Lock
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import psycopg
+from psycopg import pq
+
+from obieg.domain.audit import AuditEvent, AuditObject
+from obieg.domain.feeding_batch import Known, Linked, Saved, Writes
+from obieg.domain.identifiers import PatientId
+from obieg.domain.matching import Record
+from obieg.domain.outbox import Outgoing
+from obieg.domain.patient_index import Change, KnownRecord, NewTask
+from obieg.domain.persons import Demographics
+from obieg.domain.problems import RetryLater
+from obieg.domain.registry import LostRace
+from obieg.domain.searching import name_keys
+from obieg.storage.audit_store import AuditStore
+from obieg.storage.link import DatabaseError
+from obieg.storage.patient_store import PostgresPatientStore, columns
+from obieg.storage.statements import Call, Parameter, Statement, load
+
+# Connection lost, resources, operator, lock or system: what may pass; anything else is our own fault and an alarm.
+_PASSING = ("08", "53", "55", "57", "58")
+STATEMENT_TIMEOUT_MS = 120_000
+# Every statement looks rows up by their keys. The planner cannot know that of tables that grow tenfold within minutes.
+_PLANNING = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off -c jit=off"
+LOCK_TIMEOUT_MS = 10_000
+SEEN_MAX = 50_000  # records
+OUT_OF_SHARED_MEMORY = "53200"
+
+_SQL = load("bulk.sql")
+_PATIENTS = load("patients.sql")
+_LINKS = load("links.sql")
+_read_demographics = msgspec.json.Decoder(Demographics).decode
+_write = msgspec.json.Encoder().encode
+_UNSAFE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_PLACE = "\N{REPLACEMENT CHARACTER}"
+
+
+class Progress(NamedTuple):
+    """How far an import is after a batch."""
+
+    fingerprint: str
+    before: int  # bytes
+    position: int
+    line: int
+    counts: Mapping[str, int]
+    reject_bytes: int
+    finished: bool = False
+
+
+class Standing(NamedTuple):
+    """How far an import has come."""
+
+    position: int
+    line: int
+    counts: dict[str, int]
+    reject_bytes: int
+    finished_at: datetime | None
+    file: str
+
+
+class Told(NamedTuple):
+    """What of a fed record is stored and does not depend on what is decided; made where the file is read."""
+
+    record: bytes  # the columns of its row from source on, for COPY
+    objects: str  # its identifiers as the audit message has them, for COPY
+
+
+class AuditWriter:
+    """Audit rows of one kind for COPY: the message is written once and its patients are put in."""
+
+    def __init__(self, audit: AuditStore, event: AuditEvent) -> None:
+        whole = audit.columns(msgspec.structs.replace(event, objects=(AuditObject("patient", _PLACE),)))
+        message = whole["message"]
+        start = message.index("<ParticipantObjectIdentification")
+        end = message.index("</AuditMessage>")
+        before, after = copied(message[start:end]).split(_PLACE)
+        self.around = (before, after)  # what an identifier stands between
+        self._head = copied(message[:start])
+        self._tail = copied(message[end:])
+        self._row = (f"{copied(whole['transaction'])}\t{whole['outcome']}\t", f"\t{copied(whole['request_id'])}\t")
+
+    def row(self, patient: PatientId, objects: str) -> str:
+        """The row of one record; the patient is named first."""
+        first, second = self._row
+        own = audit_objects(self.around, (patient,))
+        return f"{first}{copied(str(patient))}{second}{self._head}{own}{objects}{self._tail}\n"
+
+
+def audit_row(audit: AuditStore, event: AuditEvent) -> str:
+    """The row of an audit record, for COPY."""
+    row = audit.columns(event)
+    return "\t".join(copied(row[name]) for name in _AUDIT_COLUMNS) + "\n"
+
+
+_AUDIT_COLUMNS = ("transaction", "outcome", "patient_id", "request_id", "message")
+
+
+def audit_objects(around: tuple[str, str], identifiers: Iterable[PatientId]) -> str:
+    """The identifiers as objects of the message."""
+    before, after = around
+    return "".join([f"{before}{_marked(str(i))}{after}" for i in identifiers])
+
+
+def copied(text: str) -> str:
+    """A value of COPY's text format."""
+    return text.translate(_UNSAFE) if "\\" in text or not text.isprintable() else text
+
+
+def _marked(text: str) -> str:
+    """As the value of an XML attribute, for COPY."""
+    if not text.isalnum():
+        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return copied(text)
+
+
+def element(text: str) -> str:
+    """An element of an array of texts."""
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _array(values: Iterable[str]) -> str:
+    """An array of texts, for COPY."""
+    return copied(f"{{{','.join(map(element, values))}}}")
+
+
+def _integers(values: Iterable[int]) -> str:
+    """An array of numbers, as a parameter."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def named_elements(identifiers: Iterable[PatientId]) -> tuple[str, str]:
+    """What stands between the braces of the arrays that ``columns`` makes: authorities, values."""
+    both = tuple(identifiers)
+    return ",".join([element(i.authority) for i in both]), ",".join([element(i.value) for i in both])
+
+
+def record_columns(source: str, record: Record, blocks: Sequence[int]) -> bytes:
+    """The columns of a record's row from ``source`` on, for COPY."""
+    demographics = record.demographics
+    names, sounds = name_keys(demographics)
+    return (
+        f"{copied(source)}\t{_array([i.authority for i in record.identifiers])}\t"
+        f"{_array([i.value for i in record.identifiers])}\t\\\\x{_write(demographics).hex()}\t"
+        f"{{{','.join(map(str, blocks))}}}\t{copied(names)}\t{copied(sounds)}\t{copied(demographics.birth_date)}\t"
+        f"{copied(demographics.sex)}\n"
+    ).encode()
+
+
+class Batch(NamedTuple):
+    """Everything that one transaction stores, ready to be sent."""
+
+    writes: Writes
+    patients: bytes
+    locators: bytes
+    records: bytes
+    blocks: bytes
+    changed: bytes
+    changed_count: int
+    gone: tuple[list[int], list[int]]  # blocks and record keys of rows that go
+    audit: bytes
+    progress: Call  # how far it is then
+
+
+def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[str], progress: Call) -> Batch:
+    """Makes the rows; ``told`` has by record key what was made where the file was read."""
+    records: list[bytes] = []
+    blocks: list[str] = []
+    changed: list[bytes] = []
+    gone: tuple[list[int], list[int]] = ([], [])
+    for record_key, saved in writes.saved.items():
+        record = saved.record
+        made = told.get(record_key)
+        if made is None or saved.saves > 1 or saved.found is not None:
+            tail = record_columns(record.source, record.record, record.blocks)
+        else:
+            tail = made.record
+        key = record.patient_key
+        if saved.found is None:
+            at = saved.updated_at.isoformat()
+            created_at = at if saved.saves == 1 else saved.created_at.isoformat()
+            records.append(f"{key}\t{record_key}\t{saved.saves}\t{created_at}\t{at}\t".encode() + tail)
+            before: tuple[int, ...] = ()
+        else:
+            changed.append(_changed(saved) + tail)
+            before = saved.found.blocks
+        if before != record.blocks:
+            gone[0].extend(before)
+            gone[1].extend([record_key] * len(before))
+            blocks += [f"{block}\t{key}\t{record_key}\n" for block in dict.fromkeys(record.blocks)]
+    patients = [
+        f"{key}\t{copied(id_.value)}\t{1 + writes.touched.get(key, 0)}\n" for key, id_ in writes.created.items()
+    ]
+    locators = [f"{copied(i.authority)}\t{copied(i.value)}\t{writes.claimed[i]}\n" for i in _in_order(writes.claimed)]
+    return Batch(
+        writes,
+        "".join(patients).encode(),
+        "".join(locators).encode(),
+        b"".join(records),
+        "".join(blocks).encode(),
+        b"".join(changed),
+        len(changed),
+        gone,
+        "".join(audit).encode(),
+        progress,
+    )
+
+
+def _in_order(identifiers: Iterable[PatientId]) -> list[PatientId]:
+    """As single feeds order them, so that two who claim the same wait for one another."""
+    return sorted(identifiers)
+
+
+def _changed(saved: Saved) -> bytes:
+    assert saved.found is not None  # noqa: S101 - the caller looked
+    version = saved.found.version
+    return (
+        f"{saved.record.patient_key}\t{saved.record.record_key}\t{version}\t{version + saved.saves}\t"
+        f"{saved.updated_at.isoformat()}\t"
+    ).encode()
+
+
+class BulkStore:
+    """One import's way to the database, over two connections: one reads while the other writes."""
+
+    def __init__(self, dsn: str, *, audit: AuditStore, patients: PostgresPatientStore, name: str) -> None:
+        """Raises :class:`RetryLater` when the database does not answer."""
+        options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} {_PLANNING}"
+        self._audit = audit
+        self._patients = patients
+        self._reading = Lock()
+        self._seen: dict[tuple[int, int], Record] = {}  # by record key and version
+        with _told():
+            self._reader = psycopg.connect(dsn, autocommit=True, application_name=name, options=options)
+            self._writer = psycopg.connect(dsn, autocommit=True, application_name=name, options=options)
+            self._writer.execute(_SQL.make_staging.sql.encode())
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._reader.close()
+        self._writer.close()
+
+    # progress -------------------------------------------------------------------------------------------------------
+
+    def begin(self, fingerprint: str) -> Standing | None:
+        """How far the import is, None for one that was never begun; raises LostRace where another process is at it."""
+        with _told():
+            [[(free,)]] = _run(self._writer, _SQL.begin_import(fingerprint=fingerprint))
+            if not free:
+                raise LostRace("another process imports this file")
+            [rows] = _run(self._writer, _SQL.read_import(fingerprint=fingerprint))
+        if not rows:
+            return None
+        position, line, counts, reject_bytes, finished_at, file = rows[0]
+        return Standing(position, line, msgspec.json.decode(counts), reject_bytes, finished_at, file)
+
+    def start(self, fingerprint: str, *, file: str, size: int, position: int, by: str) -> None:
+        """From the beginning."""
+        with _told():
+            _run(
+                self._writer,
+                _SQL.insert_import(fingerprint=fingerprint, file=file, size=size, position=position, by=by),
+            )
+
+    # batches --------------------------------------------------------------------------------------------------------
+
+    def read(self, named: Mapping[str, Parameter], blocks: Collection[int]) -> Known:
+        """Everything about the persons whom the identifiers name (``columns``) or who stand under the blocks."""
+        with _told(), self._reading:
+            return self._read(named, blocks)
+
+    def remember(self, writes: Writes) -> None:
+        """Keeps records that were stored, so that they need not be read and folded when they are met again."""
+        for record_key, saved in writes.saved.items():
+            version = saved.saves + (saved.found.version if saved.found else 0)
+            self._seen[record_key, version] = saved.record.record
+        self._forget()
+
+    def _forget(self) -> None:
+        if len(self._seen) > SEEN_MAX:
+            for key in list(islice(self._seen, SEEN_MAX // 4)):
+                del self._seen[key]
+
+    def in_blocks(self, blocks: Sequence[int]) -> int:
+        """Which records stand under the blocks, as a single feed is guarded by it; to be read before the rest."""
+        with _told(), self._reading:
+            [[(state,)]] = _run(self._reader, _PATIENTS.read_blocks(blocks=blocks))
+            return int(state)
+
+    def _read(self, named: Mapping[str, Parameter], blocks: Collection[int]) -> Known:
+        [[(at,)], located, entered] = _run(
+            self._reader,
+            _SQL.moment(),
+            _SQL.find_locators(**named),
+            _SQL.find_entries(blocks=_integers(blocks)),
+        )
+        locators = {PatientId(value, authority): (key, retired) for authority, value, key, retired in located}
+        entries: dict[int, dict[int, int]] = {block: {} for block in blocks}
+        for block, record_key, patient_key in entered:
+            entries[block][record_key] = patient_key
+        keys = {key for key, _ in locators.values()} | {key for found in entries.values() for key in found.values()}
+        known = Known(at, locators, {}, {}, {}, [], entries, [])
+        return self._persons(keys, known) if keys else known
+
+    def _persons(self, keys: Iterable[int], known: Known) -> Known:
+        survivors: dict[int, int] = {}
+        ids: dict[int, str] = {}
+        versions: dict[int, int] = {}
+        records: list[KnownRecord] = []
+        [rows] = _run(self._reader, _SQL.find_persons(patient_keys=_integers(keys)))
+        for key, survivor, id_, record_key, version, source, authorities, values, said, blocks, at, of in rows:
+            ids[survivor] = id_
+            versions[survivor] = of
+            if key != survivor:
+                survivors[key] = survivor
+            if record_key is not None:
+                record = self._seen.get((record_key, version))
+                if record is None:
+                    record = Record(tuple(map(PatientId, values, authorities)), _read_demographics(said))
+                    self._seen[record_key, version] = record
+                records.append(
+                    KnownRecord(key, survivor, id_, record_key, version, source, record, tuple(blocks), at, of)
+                )
+        self._forget()
+        [pairs] = _run(self._reader, _PATIENTS.find_apart(patient_keys=_integers(ids)))
+        apart = [(left, right) for left, right in pairs]
+        return known._replace(survivors=survivors, ids=ids, versions=versions, records=records, apart=apart)
+
+    def store(self, made: Batch) -> None:
+        """Stores all of it; raises LostRace where others were faster, RetryLater where the database is away."""
+        with _told(), self._writer.transaction():
+            self._store(made)
+
+    def _store(self, made: Batch) -> None:
+        writes = made.writes
+        calls: list[Call] = []
+        if writes.blocks:
+            calls += [
+                _PATIENTS.lock_blocks(blocks=_integers(writes.blocks)),
+                _SQL.expect_entries(blocks=_integers(writes.blocks), state=writes.in_blocks),
+            ]
+        if writes.versions:
+            keys = sorted(writes.versions)
+            touched = [key for key in keys if key in writes.touched]
+            calls += [
+                _PATIENTS.lock_patients(patient_keys=keys),
+                _PATIENTS.expect_versions(patient_keys=keys, versions=[writes.versions[key] for key in keys]),
+                _PATIENTS.expect_unlinked(patient_keys=keys),
+                _SQL.touch_patients(patient_keys=touched, changes=[writes.touched[key] for key in touched]),
+            ]
+        if writes.released:
+            named = list(writes.released)
+            calls.append(_SQL.release_locators(**columns(named), patient_keys=[writes.released[i] for i in named]))
+        run = self._run
+        run(*calls)
+        self._copy(_SQL.copy_patients, made.patients)
+        self._copy(_SQL.copy_locators, made.locators)
+        if made.changed:
+            self._copy(_SQL.copy_changed, made.changed)
+            run(_SQL.update_records(count=made.changed_count))
+        if made.gone[0]:
+            run(_SQL.delete_entries(blocks=made.gone[0], record_keys=made.gone[1]))
+        self._copy(_SQL.copy_records, made.records)
+        self._copy(_SQL.copy_blocks, made.blocks)
+        run(*self._rest(made))
+        self._copy(_SQL.copy_audit, made.audit)
+
+    def _rest(self, made: Batch) -> Iterator[Call]:
+        writes = made.writes
+        for kind, acts in groupby(writes.acts, type):
+            if kind is Linked:
+                for linked in cast("Iterator[Linked]", acts):
+                    yield from _links(linked)
+            else:
+                yield _tasks(cast("Iterator[NewTask]", acts))
+        if writes.outgoing:
+            yield _letters(writes.outgoing)
+        yield made.progress
+
+    def store_one(self, change: Change | None, event: AuditEvent, progress: Progress | None = None) -> None:
+        """What a single feed stores, with how far the import is."""
+        calls = [] if change is None else self._patients.calls(change)
+        calls.append(self._audit.call(event))
+        if progress is not None:
+            calls.append(advance_import(progress))
+        with _told(), self._writer.transaction():
+            self._run(*calls)
+
+    def advance(self, progress: Progress) -> None:
+        """Only how far the import is."""
+        with _told(), self._writer.transaction():
+            self._run(advance_import(progress))
+
+    def run(self, *calls: Call) -> list[list[tuple[Any, ...]]]:
+        """Other statements, in one transaction."""
+        with _told(), self._writer.transaction():
+            return self._run(*calls)
+
+    def _run(self, *calls: Call) -> list[list[tuple[Any, ...]]]:
+        return _run(self._writer, *calls)
+
+    def _copy(self, statement: Statement, rows: bytes) -> None:
+        if rows:
+            with self._writer.cursor() as cursor, cursor.copy(statement.sql.encode()) as copy:
+                copy.write(rows)
+
+
+def _links(linked: Linked) -> Iterator[Call]:
+    keys = [link.patient_key for link in linked.links]
+    yield _PATIENTS.close_moot_tasks(patient_keys=sorted({linked.survivor_key, *keys}), by="index")
+    yield _SQL.insert_links_at(
+        survivor_key=linked.survivor_key,
+        linked_keys=keys,
+        reasons=[link.reason for link in linked.links],
+        linked_by=[link.by for link in linked.links],
+        at=linked.at.isoformat(),
+    )
+    yield _PATIENTS.move_links(survivor_key=linked.survivor_key, linked_keys=keys)
+
+
+def _tasks(given: Iterable[NewTask]) -> Call:
+    tasks = tuple(given)
+    return _PATIENTS.insert_tasks(
+        kinds=[t.kind.value for t in tasks],
+        left_keys=[t.left_key for t in tasks],
+        right_keys=[t.right_key or 0 for t in tasks],
+        judgements=[_write(t.judgement).decode() for t in tasks],
+        details=[t.detail for t in tasks],
+    )
+
+
+def _letters(messages: Sequence[Outgoing]) -> Call:
+    newest: dict[object, Outgoing] = {}
+    for place, message in enumerate(messages):
+        name: object = (message.destination, message.patient_key, message.key) if message.key else place
+        newest.pop(name, None)
+        newest[name] = message
+    kept = list(newest.values())
+    return _SQL.put_letters(
+        patient_keys=[m.patient_key for m in kept],
+        destinations=[m.destination for m in kept],
+        transactions=[m.transaction for m in kept],
+        keys=[m.key for m in kept],
+        bodies=[f"\\x{m.body.hex()}" for m in kept],
+    )
+
+
+def advance_import(progress: Progress) -> Call:
+    """Writes how far an import is; raises LostRace where another process has written it."""
+    return _SQL.advance_import(
+        fingerprint=progress.fingerprint,
+        before=progress.before,
+        position=progress.position,
+        line=progress.line,
+        counts=_write(progress.counts),
+        reject_bytes=progress.reject_bytes,
+        finished=progress.finished,
+    )
+
+
+def _run(connection: psycopg.Connection[Any], *calls: Call) -> list[list[tuple[Any, ...]]]:
+    """The rows of each call."""
+    results = []
+    pg = connection.pgconn
+    for call in calls:
+        result = pg.exec_params(call.statement.sql.encode(), call.values, None, call.formats, pq.Format.BINARY)
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise psycopg.errors.error_from_result(result)
+        transformer = psycopg.adapt.Transformer(connection)
+        transformer.set_pgresult(result, format=pq.Format.BINARY)
+        results.append(transformer.load_rows(0, result.ntuples, tuple) if result.ntuples else [])
+    return results
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the driver in the words of the ports."""
+    try:
+        yield
+    except psycopg.Error as error:
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        state = error.sqlstate or ("08000" if isinstance(error, psycopg.OperationalError) else "")
+        # A table of locks that is full is none of what others do: a smaller batch needs fewer.
+        if DatabaseError(state, message).lost_race or state == OUT_OF_SHARED_MEMORY:
+            raise LostRace(message) from error
+        if state.startswith(_PASSING):
+            raise RetryLater(f"the database cannot do this now: {message}") from error
+        raise

@@ -1,0 +1,57 @@
+"""What the FHIR edge says of a request that stands in a file, before anything is looked up."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+
+from obieg.domain.authorities import Authorities
+from obieg.domain.requester import Requester
+from obieg.edges.fhir import FhirEdge, FhirLimits
+from obieg.mapping import fhir_outcome
+from obieg.protocol import FhirReply, Transaction
+
+
+class _Anybody:
+    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:
+        return Requester(system=address, address=address)
+
+
+class _Sink:
+    async def record(self, event: Any) -> None:
+        pass
+
+
+@dataclass
+class _Actors:
+    patient_index: object
+
+
+async def _nothing(*_: Any) -> None:
+    return None
+
+
+def codes_of_request(transaction: Transaction, data: bytes) -> set[str]:
+    """Codes of the OperationOutcome, none where the request was understood."""
+    head, _, body = data.partition(b"\n\n")
+    first, *lines = head.decode().splitlines()
+    method, target, _ = first.split(" ")
+    idle = replace(transaction, serve=_nothing, encode=lambda _result, _request: FhirReply())
+    edge = FhirEdge(
+        transactions=[idle], actors=_Actors(object()), authenticator=_Anybody(), audit=_Sink(), limits=FhirLimits(),
+        refuse=fhir_outcome.refuse, metadata=lambda *_: {}, authorities=Authorities(), affinity_domain="1.2.616.1",
+    )  # fmt: skip
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=edge)
+        async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+            headers = dict(line.split(": ", 1) for line in lines)
+            return await client.request(method, target, content=body.rstrip(b"\n"), headers=headers)
+
+    response = asyncio.run(ask())
+    if not response.content:
+        return set()
+    return {issue["details"]["coding"][0]["code"] for issue in response.json()["issue"]}
