@@ -573,16 +573,19 @@ class Meeting:
             return
         judgement = judge(self._matcher, self._record, theirs)
         shared = bool(set(self._record.identifiers) & {i for r in theirs for i in r.record.identifiers})
-        conflict = judgement.conflict or any(
-            self._matcher.judge(mine.record, r.record).conflict for mine in self._mine for r in theirs
-        )
+        contradicts = shared or judgement.conflict
+        if not judgement.conflict and judgement.verdict is not Verdict.DIFFERENT:
+            pairs = (self._matcher.judge(mine.record, r.record) for mine in self._mine for r in theirs)
+            if (against := next((pair for pair in pairs if pair.conflict), None)) is not None:
+                # Whichever record the evidence was found by, what keeps the two apart is the reason people are told.
+                judgement = Judgement(Verdict.UNDECIDED, judgement.score, against.rule, conflict=True)
         named = self._names_own((), theirs)  # the affinity domain's own authority takes those it has named for two
-        if judgement.verdict is Verdict.SAME and not conflict and not (named and self._named):
+        if judgement.verdict is Verdict.SAME and not (named and self._named):
             self.links.append(NewLink(other, "automatic", judgement.rule or "score"))
             self._mine += theirs
             self._named = self._named or (other if named else 0)
         elif judgement.verdict is not Verdict.DIFFERENT or shared:
-            kind = TaskKind.CONTRADICTION if shared or judgement.conflict else TaskKind.POSSIBLE_DUPLICATE
+            kind = TaskKind.CONTRADICTION if contradicts else TaskKind.POSSIBLE_DUPLICATE
             evident = explained(self._matcher, self._record, theirs, judgement)
             self.tasks.append(NewTask(kind, self._key, other, evident))
 
