@@ -2,7 +2,7 @@
 
 Run: python -m tools.fhir_tables FOLDER, where FOLDER is the installed npm package hl7.fhir.r4.examples 4.0.1 (others
 that carry R4 have their own additions in it).
-A further resource type is one more word in RESOURCES.
+All resource types are in it: which of them a node serves follows from the transactions.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-RESOURCES = (
-    "Bundle", "CapabilityStatement", "OperationOutcome", "Organization", "Parameters", "Patient", "Practitioner",
-)  # fmt: skip
 PATH = Path(__file__).resolve().parents[1] / "src" / "obieg" / "codes" / "fhir_elements.toml"
 _BASES = ("Element", "BackboneElement", "Resource", "DomainResource")
 _INHERITS = {"BackboneElement": "Element", "DomainResource": "Resource"}
@@ -45,7 +42,7 @@ def table(folder: Path) -> str:
     for name, definition in sorted(definitions.items()):
         if definition["kind"] == "primitive-type":
             primitives[name] = _PATTERNS.get(name) or _pattern(definition)
-        elif definition["kind"] == "complex-type" or name in (*RESOURCES, *_BASES):
+        elif definition["kind"] in ("complex-type", "resource"):
             types |= _types(definition)
     types["*"] = _open_types(definitions["Extension"])
     used = _used(types)
@@ -119,7 +116,7 @@ def _open_types(definition: dict[str, Any]) -> str:
 
 def _used(types: dict[str, str]) -> set[str]:
     """What the resources need, directly or through others."""
-    wanted = [*RESOURCES, "*"]
+    wanted = [name for name in types if types[name].startswith(("DomainResource", "Resource")) or name == "*"]
     used: set[str] = set()
     while wanted:
         name = wanted.pop()
