@@ -114,7 +114,7 @@ NS = 'xmlns="http://hl7.org/fhir"'
 BAD_XML = {
     "another namespace": '<Patient xmlns="urn:x"/>',
     "no namespace": "<Patient/>",
-    "another resource": f"<Observation {NS}/>",
+    "a resource that FHIR does not know": f"<Person2 {NS}/>",
     "an unknown element": f'<Patient {NS}><colour value="x"/></Patient>',
     "an unknown attribute": f'<Patient {NS} colour="x"/>',
     "an element of another namespace": f'<Patient {NS}><active xmlns="urn:x" value="true"/></Patient>',
