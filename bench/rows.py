@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,35 +40,43 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """One row of the table."""
+class Bench(ABC):
+    """What can be sent to a node and measured."""
 
     name: str
     what: str
+
+    holds = "entries"  # what the node must hold
+
+    @abstractmethod
+    def send(self, site: Site, seconds: float, *, seed: int, check: bool, connections: int) -> Measured:
+        """One run of the load; raises RuntimeError when an answer is not what it should be."""
+
+
+@dataclass(frozen=True)
+class ReferencedBench(Bench):
+    """One row of the table that has PostgreSQL's own speed beside it."""
+
     least: float
     aim: float
     stored: dict[str, int]  # table -> rows that one request adds
 
-    holds = "entries"  # what the node must hold
     read: dict[str, int] = field(
         default_factory=dict, kw_only=True
     )  # table -> rows that one request fetches, where that is the point
     appends: bool = field(default=False, kw_only=True)  # the reference is bench/append.py
 
+    @abstractmethod
     async def script(self, site: Site) -> Script:
         """What pgbench runs: the batches of one real request."""
-        raise NotImplementedError
 
-    def send(self, site: Site, seconds: float, *, seed: int, check: bool, connections: int) -> Measured:
-        """One run of the load; raises RuntimeError when an answer is not what it should be."""
-        raise NotImplementedError
-
+    @abstractmethod
     def request_bytes(self, identity: Identity) -> int:
-        raise NotImplementedError
+        """How long the message of one request is."""
 
 
 @dataclass(frozen=True)
-class SoapBench(Bench):
+class SoapBench(ReferencedBench):
     """A row of the document transactions; the load is wrk."""
 
     message: Callable[[Identity], Message] = field(kw_only=True)
@@ -104,7 +113,7 @@ class SoapBench(Bench):
         return len(self.message(identity).http())
 
 
-class FeedBench(Bench):
+class FeedBench(ReferencedBench):
     """New people are announced over MLLP; every message is of another one."""
 
     holds = "people"
@@ -155,7 +164,7 @@ _REGISTERED = {
 _ANNOUNCED = {"patient": 1, "patient_record": 1, "patient_locator": 3, "audit_event": 1}
 _FEEDS_A_SECOND_MAX = 4_000  # messages that are prepared for a run
 
-BENCHES: tuple[Bench, ...] = (
+BENCHES: tuple[ReferencedBench, ...] = (
     SoapBench(
         "iti42", "ITI-42, 9 KB: one entry with set and association", 0.22, 0.32, _REGISTERED,
         message=messages.register, writes=True,
@@ -212,7 +221,7 @@ class Runner:
         self._seed = 0
         self._folder = site.folder
 
-    async def measure(self, bench: Bench) -> Row:
+    async def measure(self, bench: ReferencedBench) -> Row:
         """Checks both sides, then runs them in turn."""
         script = None if bench.appends else await bench.script(self._site)
         self._tell(f"{bench.name}: warming up and checking")
@@ -274,7 +283,7 @@ class Runner:
             return append.run(self._folder, messages.document(0), self._seconds)
         return reference.run(self._node.dsn, script, self._folder, self._seconds).rate
 
-    def _server(self, bench: Bench) -> tuple[Measured, dict[str, float]]:
+    def _server(self, bench: ReferencedBench) -> tuple[Measured, dict[str, float]]:
         """A run without a look at the answers; that all were Success is read from the audit."""
         mark = self._audit_mark()
         before = self._node.cpu_s()
@@ -297,7 +306,7 @@ class Runner:
 
     # that both do what they should ----------------------------------------------------------------------------------
 
-    def _check_server(self, bench: Bench, seconds: float) -> None:
+    def _check_server(self, bench: ReferencedBench, seconds: float) -> None:
         """Looks at every answer, and counts what was stored."""
         before = self._counts(bench)
         requests = self.send(bench, seconds, check=True).requests
@@ -308,7 +317,7 @@ class Runner:
         if added != expected or not requests <= audited <= requests + 2 * load.CONNECTIONS:
             raise RuntimeError(f"{bench.name}: {requests} requests stored {added}")
 
-    def _check_reference(self, bench: Bench, script: Script) -> None:
+    def _check_reference(self, bench: ReferencedBench, script: Script) -> None:
         """Counts what the reference stores and fetches."""
         before, fetched = self._counts(bench), self._fetched(bench)
         done = reference.run(self._node.dsn, script, self._folder, 0, transactions=_CHECK_TRANSACTIONS).transactions
@@ -320,14 +329,14 @@ class Runner:
             if after[table] - fetched[table] < done * rows:
                 raise RuntimeError(f"{bench.name}: the reference fetched too few rows of {table}")
 
-    def _counts(self, bench: Bench) -> dict[str, int]:
+    def _counts(self, bench: ReferencedBench) -> dict[str, int]:
         with psycopg.connect(self._node.dsn) as connection:
             return {t: _one(connection, f"SELECT count(*) FROM {t}") for t in bench.stored}
 
-    def _added(self, bench: Bench, before: dict[str, int]) -> dict[str, int]:
+    def _added(self, bench: ReferencedBench, before: dict[str, int]) -> dict[str, int]:
         return {table: count - before[table] for table, count in self._counts(bench).items()}
 
-    def _fetched(self, bench: Bench) -> dict[str, int]:
+    def _fetched(self, bench: ReferencedBench) -> dict[str, int]:
         with psycopg.connect(self._node.dsn) as connection:
             return {
                 t: _one(

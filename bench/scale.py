@@ -61,12 +61,12 @@ def _known(site: Site, seed: int) -> list[Demographics]:
 _BENCHES: dict[str, Bench] = {
     **{f"scale_{b.name}": b for b in BENCHES if b.name in ("iti42", "iti18_leaf")},
     "scale_pdq": QueryBench(
-        "pdq", "ITI-21 by name and date of birth", 0, 0, {},
+        "pdq", "ITI-21 by name and date of birth",
         message=lambda d, control_id: sockets.framed(people.name_and_birth_query(d, control_id)),
         protocol="mllp", expected=("\rMSA|AA|", "\rPID|"),
     ),
     "scale_iti78": QueryBench(
-        "iti78", "ITI-78 by name and date of birth", 0, 0, {},
+        "iti78", "ITI-78 by name and date of birth",
         message=lambda d, _: people.name_and_birth_search(d),
         protocol="http", expected=("HTTP/1.1 200 ", '"Patient"'),
     ),

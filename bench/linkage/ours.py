@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.linkage.records import Kept
-from obieg.domain.linkage import LinkageMatcher, Prepared, best, joined
+from obieg.domain.linkage import LinkageMatcher, Prepared, best, of_one_person
 from obieg.domain.matching import Judgement, Record, Verdict
 
 
@@ -40,7 +40,9 @@ class Index:
         for other in dict.fromkeys(n for key in keys for n in self._by_key[key]):
             found[self._patient[other]].append(other)
         judged = {patient: self._judge(prepared, patient, others) for patient, others in found.items()}
-        patients = joined(judged, self._conflicts)
+        same = [patient for patient, judgement in judged.items() if judgement.verdict is Verdict.SAME]
+        same.sort(key=lambda patient: (bool(judged[patient].rule), judged[patient].score), reverse=True)
+        patients = of_one_person(same, self._conflicts, by_number=bool(same) and bool(judged[same[0]].rule))
         self._records.append(prepared)
         self._patient.append(number)
         self._members[number] = [number]

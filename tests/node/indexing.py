@@ -81,14 +81,14 @@ def make_index(database: Database, **given: Any) -> PatientIndex:
         "subscribers": Subscribers(),
         "assigning_authority": OURS,
     }
-    store = PostgresPatientStore(database, audit, PostgresOutbox(database, audit), assigning_authority=OURS)
+    store = PostgresPatientStore(database, audit, PostgresOutbox(database, audit), assigning_authority=OURS, tells=True)
     return PatientIndex(store, **(defaults | given))
 
 
 def make_curation(database: Database, **given: Any) -> PatientCuration:
     audit = AuditStore(database, source_id="test", names={}, now=lambda: datetime.now(UTC))
     outbox = PostgresOutbox(database, audit)
-    patients = PostgresPatientStore(database, audit, outbox, assigning_authority=OURS)
+    patients = PostgresPatientStore(database, audit, outbox, assigning_authority=OURS, tells=True)
     return PatientCuration(
         PostgresCurationStore(database, audit, outbox, patients, assigning_authority=OURS),
         patients,

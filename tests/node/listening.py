@@ -146,7 +146,7 @@ async def running(
     )
     index = make_index(database, authorities=authorities)
     outbox = PostgresOutbox(database, audit)
-    patients = PostgresPatientStore(database, audit, outbox, assigning_authority=OURS)
+    patients = PostgresPatientStore(database, audit, outbox, assigning_authority=OURS, tells=True)
     curation = PatientCuration(
         PostgresCurationStore(database, audit, outbox, patients, assigning_authority=OURS),
         patients,

@@ -141,6 +141,9 @@ class Codes:
             if isinstance(attribute, dict)
         }
 
+    def of(self, attribute: str) -> list[Code]:
+        return self._codes[attribute]
+
     def __call__(self, attribute: str, index: int = 0) -> Code:
         return self._codes[attribute][index]
 

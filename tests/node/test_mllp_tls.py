@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,6 +115,8 @@ async def announce(feed: Feed, tls: ssl.SSLContext) -> str:
         return str(answer.segment("MSA")[1])
     finally:
         writer.close()
+        with suppress(OSError):  # of TLS, too
+            await writer.wait_closed()
 
 
 async def test_a_client_with_a_trusted_certificate_feeds(feed: Feed) -> None:

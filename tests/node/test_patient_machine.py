@@ -175,9 +175,9 @@ class Model:
         ):
             return
         decided = {x.pair for x in self.lines if x.decision == "different"}
-        if right is not None and self.root(left) != self.root(right) and kind != "doubtful_document":
-            if any(frozenset((a, b)) in decided for a in self.person(left) for b in self.person(right)):
-                return
+        asks = right is not None and self.root(left) != self.root(right) and kind != "doubtful_document"
+        if asks and any(frozenset((a, b)) in decided for a in self.person(left) for b in self.person(right)):
+            return
         self.lines.append(Line(kind, left, right, detail, self.step))
 
     def join(self, survivor: int, other: int) -> None:
@@ -553,12 +553,12 @@ class Machine(RuleBasedStateMachine):
             expected = modelled()
         except RefusedError:
             refused = True
+        found, problem = None, None
         try:
             found = self.runner.run(acted)
-        except Problem as problem:
-            assert refused, f"the index refuses, the model does not: {problem}"
-            return None, None
-        assert not refused, f"the model refuses, the index does not: {found}"
+        except Problem as raised:
+            problem = raised
+        assert refused == (problem is not None), f"refused by the model: {refused}, by the index: {problem}"
         return expected, found
 
     def ask(self, acted: Any) -> Any:

@@ -524,6 +524,8 @@ def test_limited_metadata_is_refused_unless_allowed(node: Node, make_node: MakeN
 @pytest.fixture(scope="module")
 def archive(node: Node) -> dict[str, Entry]:
     """One patient's documents, by name."""
+    if min(len(node.codes.of(name)) for name in ("eventCodeList", "confidentialityCode")) < 3:
+        pytest.skip("the laboratory's own affinity domain has too few codes for this; ../shared has more")
     patient = node.patient()
     event, level = (lambda i: node.codes("eventCodeList", i)), (lambda i: node.codes("confidentialityCode", i))
     entries = {

@@ -24,7 +24,7 @@ from obieg.domain.feeding import Feeding
 from obieg.domain.feeding_batch import RememberingMatcher
 from obieg.domain.identifiers import PatientId
 from obieg.domain.linkage import LinkageMatcher
-from obieg.domain.notices import ChangeKind, Subscribers, Subscription
+from obieg.domain.notices import ChangeKind, PatientChange, Subscribers, Subscription, read_change
 from obieg.domain.patients import FeedEvent, PatientFeed
 from obieg.domain.persons import Address, Demographics, PersonName, Telecom
 from obieg.domain.problems import Problem
@@ -292,6 +292,16 @@ def random_feeds(seed: int, count: int) -> list[PatientFeed]:
     return feeds
 
 
+def told(change: PatientChange, ids: dict[str, str]) -> tuple:
+    """What a message says, with patients by what is said of them."""
+
+    def named(i: PatientId | None) -> str:
+        return "" if i is None else ids.get(i.value, i.value) if i.authority == OURS else str(i)
+
+    moved = sorted((named(m.identifier), named(m.subsumed)) for m in change.moved)
+    return named(change.patient), named(change.former), sorted(map(named, change.identifiers)), moved
+
+
 class Bench:
     """An index whose keys are given out in order, so that ties are broken alike in every run."""
 
@@ -300,7 +310,7 @@ class Bench:
         self.database = Database(dsn, links=2)
         self.audit = AuditStore(self.database, source_id="test", names={}, now=utc_now)
         self.patients = PostgresPatientStore(
-            self.database, self.audit, PostgresOutbox(self.database, self.audit), assigning_authority=OURS
+            self.database, self.audit, PostgresOutbox(self.database, self.audit), assigning_authority=OURS, tells=True
         )
         told = [Subscription("all", "ITI-10", ChangeKind.IDENTIFIERS), Subscription("links", "ITI-64", ChangeKind.LINK)]
         self.subscribers = Subscribers(told)
@@ -419,7 +429,10 @@ class Bench:
                     ids.get(p.partition("^")[0], p)
                     for (p,) in rows("SELECT patient_id FROM audit_event WHERE patient_id <> ''")
                 ),
-                "told": sorted(d for (d,) in rows("SELECT DISTINCT destination || key FROM outbox WHERE key = ''")),
+                "told": sorted(
+                    (destination, *told(read_change(bytes(body)), ids))
+                    for destination, body in rows("SELECT destination, body FROM outbox")
+                ),
             }
 
     def empty(self) -> None:

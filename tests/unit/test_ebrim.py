@@ -198,7 +198,9 @@ class Region:
     def __init__(self, database: Database) -> None:
         audit = AuditStore(database, source_id="test", names={}, now=lambda: datetime.now(UTC))
         self.index = PatientIndex(
-            PostgresPatientStore(database, audit, PostgresOutbox(database, audit), assigning_authority=AUTHORITY),
+            PostgresPatientStore(
+                database, audit, PostgresOutbox(database, audit), assigning_authority=AUTHORITY, tells=False
+            ),
             assigning_authority=AUTHORITY,
             matcher=LinkageMatcher(),
             authorities=Authorities(),

@@ -14,7 +14,7 @@ from stdnum.pl import pesel as register
 from obieg.codes import load
 from obieg.domain.identifiers import PatientId
 from obieg.domain.learning import learn
-from obieg.domain.linkage import BLOCKS_MAX, LinkageMatcher, Weights, best, default_weights, joined
+from obieg.domain.linkage import BLOCKS_MAX, LinkageMatcher, Weights, best, default_weights, of_one_person
 from obieg.domain.matching import Judgement, Record, Verdict
 from obieg.domain.persons import Address, Demographics, PersonName, Telecom
 
@@ -220,25 +220,18 @@ def test_the_best_judgement_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "conflict", "expected"),
+    ("by_number", "conflict", "expected"),
     [
-        (("", ""), (), ("a", "b")),
-        (("", "same_pesel"), (), ("b", "a")),
-        (("", ""), ("different_pesel",), ()),
-        (("", "same_pesel"), ("different_pesel",), ("b",)),
-        (("", ""), ("different_number",), ("a",)),
-        (("", ""), ("different_number", "different_pesel"), ()),
+        (False, (), ("a", "b")),
+        (True, (), ("a", "b")),
+        (False, ("different_pesel",), ()),
+        (True, ("different_pesel",), ("a",)),
+        (False, ("different_number",), ("a",)),
+        (False, ("different_number", "different_pesel"), ()),
     ],
 )
-def test_a_record_that_fits_two_patients(
-    rules: tuple[str, str], conflict: tuple[str, ...], expected: tuple[str, ...]
-) -> None:
-    judged = {
-        "a": Judgement(SAME, 30, rules[0]),
-        "b": Judgement(SAME, 20, rules[1]),
-        "c": Judgement(UNDECIDED, 40),
-    }
-    assert joined(judged, lambda _, __: conflict) == expected
+def test_a_record_that_fits_two_patients(by_number: bool, conflict: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert of_one_person(("a", "b"), lambda _, __: conflict, by_number=by_number) == expected
 
 
 # keys ----------------------------------------------------------------------------------------------------------------

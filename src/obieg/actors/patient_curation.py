@@ -375,7 +375,8 @@ class PatientCuration:
             if i.authority != self._authority and i in known and not known[i].retired
         )
         claimed = tuple(i for i in new if i not in known and records and replaced and i.authority != self._authority)
-        outgoing = self._moved(source, target, moved) if source.patient_key != target.patient_key and moved else ()
+        told = [i for i in moved if i not in facts.retired]
+        outgoing = self._moved(source, target, told) if source.patient_key != target.patient_key and told else ()
         filed = await self._store.filed(source.patient_key, sorted(came)) if came else ()
         versions = new_versions(
             filed,

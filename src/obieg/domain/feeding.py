@@ -18,14 +18,13 @@ itself, or a person by deciding, retires nothing: both ids answer for both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from itertools import combinations
 from typing import NamedTuple
 
 import msgspec
 
 from obieg.domain.authorities import Authorities
 from obieg.domain.identifiers import PatientId
+from obieg.domain.linkage import of_one_person
 from obieg.domain.matching import Judgement, Matcher, Record, Verdict
 from obieg.domain.notices import ChangeKind, Moved, PatientChange, Subscribers
 from obieg.domain.patient_index import Change, Facts, KnownRecord, NewLink, NewTask, Retirement, SavedRecord
@@ -195,7 +194,14 @@ class Feeding:
             (key for key in judged if _joins(judged[key], by_number=key in by_number)),
             key=lambda key: (key not in by_number, -judged[key].score, key),
         )
-        taken = self._of_one_person(same, groups, by_number, facts.apart)
+
+        def conflicts(left: int, right: int) -> Iterator[str]:
+            if frozenset((left, right)) in facts.apart or all(self._is_named(groups[key]) for key in (left, right)):
+                yield "apart"
+            pairs = (self._matcher.judge(a.record, b.record) for a in groups[left] for b in groups[right])
+            yield from (judgement.rule for judgement in pairs if judgement.conflict)
+
+        taken = of_one_person(same, conflicts, by_number=bool(same) and same[0] in by_number)
         doubtful = {
             key: judgement
             for key, judgement in judged.items()
@@ -243,28 +249,6 @@ class Feeding:
             in_blocks=facts.in_blocks,
         )
         return Decision(self.announced(change, id_, facts, kin), id_)
-
-    def _of_one_person(
-        self,
-        same: Sequence[int],
-        groups: Mapping[int, Sequence[KnownRecord]],
-        by_number: AbstractSet[int],
-        apart: AbstractSet[frozenset[int]],
-    ) -> list[int]:
-        """The patients whom a record is of, of all those it fits: the first, and others who are one person with it.
-
-        A record that fits two who must be kept apart is of the one whose national number it states. Names do not tell:
-        without the number it is of neither, unless two numbers of one facility are all that keeps them apart.
-        """
-        rules: set[str] = set()
-        for left, right in combinations(same, 2):
-            pairs = ((a.record, b.record) for a in groups[left] for b in groups[right])
-            rules |= {judged.rule for judged in (self._matcher.judge(*pair) for pair in pairs) if judged.conflict}
-            if frozenset((left, right)) in apart or (self._is_named(groups[left]) and self._is_named(groups[right])):
-                rules.add("apart")
-        if not rules:
-            return list(same)
-        return [same[0]] if same[0] in by_number or rules == {"different_number"} else []
 
     def _is_named(self, records: Sequence[KnownRecord]) -> bool:
         """Whether the affinity domain's own authority has given the patient an id."""

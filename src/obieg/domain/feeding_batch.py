@@ -36,6 +36,7 @@ class Known(NamedTuple):
     records: Sequence[KnownRecord]
     blocks: Mapping[int, dict[int, int]]  # of each block asked for: patient keys by record key
     apart: Sequence[tuple[int, int]]
+    retired: frozenset[PatientId] = frozenset()  # of what the records state; read where others are told of changes
 
 
 def together(first: Known, then: Known) -> Known:
@@ -48,6 +49,7 @@ def together(first: Known, then: Known) -> Known:
         records=[*first.records, *(r for r in then.records if r.survivor_key in new)],
         blocks={**then.blocks, **first.blocks},
         apart=[*first.apart, *then.apart],
+        retired=first.retired | then.retired,
     )
 
 
@@ -103,6 +105,7 @@ class Memory:
         self._records: dict[int, list[KnownRecord]] = {}
         self._raw_apart = known.apart
         self._apart: frozenset[frozenset[int]] | None = None if known.apart else _NEVER
+        self._retired = known.retired
         self._persons: set[int] = set()  # changed by this batch
         self._moved: dict[PatientId, int | None] = {}
         self._entries: dict[int, dict[int, int | None]] = {}
@@ -120,6 +123,7 @@ class Memory:
 
     def _carry(self, before: Memory) -> set[int]:
         self._at = max(self._at, before._at)
+        self._retired |= before._retired
         for identifier, key in before._moved.items():
             if key is None:
                 self._locators.pop(identifier, None)
@@ -158,6 +162,7 @@ class Memory:
         self._raw_apart = [*self._raw_apart, *known.apart]
         if known.apart:
             self._apart = None
+        self._retired |= known.retired
 
     def _end(self, key: int) -> int:
         """The end of the chain of links."""
@@ -188,6 +193,7 @@ class Memory:
             tuple([r for key in near for r in known.get(key, ())]),
             0,  # the batch as a whole is guarded
             self._kept_apart(),
+            self._retired,
         )
 
     def _kept_apart(self) -> frozenset[frozenset[int]]:

@@ -18,9 +18,10 @@ The sum alone would join twins, and a son to his father. Rules say what may neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
+from itertools import combinations
 from math import log2
 from typing import NamedTuple, TypeVar
 
@@ -436,20 +437,19 @@ def best(judgements: Iterable[Judgement]) -> Judgement:
     return chosen
 
 
-def joined(judged: Mapping[Key, Judgement], conflicts: Callable[[Key, Key], Iterable[str]]) -> tuple[Key, ...]:
-    """The patients whom a record is of: the first takes it, the others are one person with that one.
+def of_one_person(
+    same: Sequence[Key], conflicts: Callable[[Key, Key], Iterable[str]], *, by_number: bool
+) -> Sequence[Key]:
+    """The patients whom a record is of, of all those it fits, the likeliest first; others are one person with that one.
 
-    ``judged`` has the judgement on each patient; ``conflicts`` gives the rules that keep two patients apart. A record
-    that fits two patients who must be kept apart is of the one whose identifier it shares; names do not tell, so
-    without one it is of none of them. If nothing but two numbers of one facility keeps them apart, it is of the
-    likelier.
+    ``conflicts`` gives the rules that keep two patients apart; ``by_number``: the record states the national number of
+    the first. A record that fits two who must be kept apart is of the one whose number it states. Names do not tell:
+    without the number it is of neither, unless two numbers of one facility are all that keeps them apart.
     """
-    same = [key for key, judgement in judged.items() if judgement.verdict is Verdict.SAME]
-    same.sort(key=lambda key: (bool(judged[key].rule), judged[key].score), reverse=True)
-    rules = {rule for i, left in enumerate(same) for right in same[i + 1 :] for rule in conflicts(left, right)}
+    rules = {rule for left, right in combinations(same, 2) for rule in conflicts(left, right)}
     if not rules:
-        return tuple(same)
-    return tuple(same[:1]) if judged[same[0]].rule or rules == {"different_number"} else ()
+        return same
+    return same[:1] if by_number or rules == {"different_number"} else ()
 
 
 _RANK = {Verdict.DIFFERENT: 0, Verdict.UNDECIDED: 1, Verdict.SAME: 2}

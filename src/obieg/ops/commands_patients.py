@@ -126,7 +126,7 @@ def import_(
 def _authority(access: Access, named: str) -> str:
     if not named:
         return ""
-    listed = access.authorities.by_name(named)
+    listed = access.who.authorities.by_name(named)
     oid = listed.oid if listed else named
     if not is_oid(oid):
         raise typer.BadParameter("is an OID, or the name of an authority in the settings", param_hint="--authority")
@@ -271,7 +271,7 @@ def worklist(
         return
 
     async def ask(access: Access) -> tuple[Sequence[Any], int]:
-        return await access.curation.worklist(decided=decided, count=count), await access.curation.open_tasks()
+        return await access.who.curation.worklist(decided=decided, count=count), await access.who.curation.open_tasks()
 
     tasks, total = _asked(node, settings, ask)
     if as_json:
@@ -296,7 +296,7 @@ def task(
     """Show a line: both records side by side, the evidence for and against, and what was decided."""
 
     async def ask(access: Access) -> tuple[Any, Access]:
-        return await access.curation.task(number), access
+        return await access.who.curation.task(number), access
 
     found, access = _asked(node, settings, ask)
     if found is None:
@@ -308,7 +308,7 @@ def task(
     if as_json:
         _print_json(show_.task_data(found))
         return
-    show_.task(Console(highlight=False), found, access.authorities, access.authority, access.weights)
+    show_.task(Console(highlight=False), found, access.who.authorities, access.authority, access.weights)
 
 
 def decide(
@@ -329,7 +329,7 @@ def decide(
     _asked(
         node,
         settings,
-        lambda access: access.curation.decide(number, same=verdict == "same", by=by or os_user(), note=note),
+        lambda access: access.who.curation.decide(number, same=verdict == "same", by=by or os_user(), note=note),
     )
     typer.echo(f"line {number}: {show_.DECISIONS[verdict]}, by {by or os_user()}")
 
@@ -345,7 +345,7 @@ def link(
     """Say that A and B are one person. A's id stays; both answer for both until you take it back."""
 
     async def ask(access: Access) -> PatientId:
-        return await access.curation.link(
+        return await access.who.curation.link(
             access.identifier(one), access.identifier(other), by=by or os_user(), note=note
         )
 
@@ -364,7 +364,7 @@ def apart(
     """Say that A and B are different people: they are never joined automatically."""
 
     async def ask(access: Access) -> None:
-        await access.curation.keep_apart(
+        await access.who.curation.keep_apart(
             access.identifier(one), access.identifier(other), by=by or os_user(), note=note
         )
 
@@ -388,8 +388,8 @@ def unlink(
     """
 
     async def about(access: Access) -> Link | None:
-        stands = await access.links.stands(access.identifier(who))
-        known = await access.links.link_of(stands[2] or stands[0]) if stands else None
+        stands = await access.who.links.stands(access.identifier(who))
+        known = await access.who.links.link_of(stands[2] or stands[0]) if stands else None
         return known.link if known else None
 
     found = _asked(node, settings, about)
@@ -402,7 +402,7 @@ def unlink(
         typer.confirm("Take it back?", abort=True, err=True)
 
     async def ask(access: Access) -> Any:
-        return await access.curation.unlink(access.identifier(who), by=by or os_user())
+        return await access.who.curation.unlink(access.identifier(who), by=by or os_user())
 
     undone = _asked(node, settings, ask)
     if as_json:
@@ -456,8 +456,8 @@ def mixed(
     """List links that were taken back: who was read as whom, and for how long; of one patient, who saw it."""
 
     async def ask(access: Access) -> list[tuple[Any, Sequence[Any]]]:
-        found = await access.curation.mixtures(access.identifier(who) if who else None)
-        return [(each, await access.curation.seen_mixed(each) if who else ()) for each in found]
+        found = await access.who.curation.mixtures(access.identifier(who) if who else None)
+        return [(each, await access.who.curation.seen_mixed(each) if who else ()) for each in found]
 
     found = _asked(node, settings, ask)
     if as_json:
@@ -499,9 +499,9 @@ def explain(
 
     async def ask(access: Access) -> tuple[Access, list[Any], bool]:
         left, right = access.identifier(one), access.identifier(other)
-        standing = await access.patients.standing((left, right))
+        standing = await access.who.store.standing((left, right))
         keys = {s.patient_key for i in (left, right) if (s := standing.get(i)) is not None and not s.retired}
-        pairs = list(await access.curation.explain(left, right))
+        pairs = list(await access.who.curation.explain(left, right))
         return access, pairs, len(keys) == 1 and len(standing) == len({left, right})
 
     access, pairs, one_patient = _asked(node, settings, ask)
@@ -532,7 +532,7 @@ def explain(
         )
     elif not pairs:
         console.print("No record is known of one of them, so there is nothing to compare.")
-    show_.explained(console, pairs, access.authorities, access.weights)
+    show_.explained(console, pairs, access.who.authorities, access.weights)
 
 
 def _seen(seen: set[Any], one: Any) -> bool:
@@ -547,7 +547,7 @@ def show(who: _Who, node: NodeFile = None, settings: OptionalSettingsFile = None
 
     async def ask(access: Access) -> tuple[Access, show_.Shown]:
         identifier = access.identifier(who)
-        standing = (await access.patients.standing((identifier,))).get(identifier)
+        standing = (await access.who.store.standing((identifier,))).get(identifier)
         if standing is None:
             raise Problem.of("UnknownKeyIdentifier", "no patient has or had this identifier", who)
         return access, await _shown(access, standing.patient_key)
@@ -556,20 +556,20 @@ def show(who: _Who, node: NodeFile = None, settings: OptionalSettingsFile = None
     if as_json:
         _print_json(show_.patient_data(shown))
         return
-    show_.patient(Console(highlight=False), shown, access.authorities, access.authority)
+    show_.patient(Console(highlight=False), shown, access.who.authorities, access.authority)
 
 
 async def _shown(access: Access, key: int) -> show_.Shown:
     read = msgspec.json.Decoder(Demographics).decode
     records, retired = await access.database.run(_BULK.records_of(patient_key=key), _BULK.retired_of(patient_key=key))
     return show_.Shown(
-        (await access.actor.candidates((key,)))[key],
+        (await access.who.actor.candidates((key,)))[key],
         tuple(
             show_.SourceRecord(id_, source, tuple(map(PatientId, values, authorities)), read(said), *rest)
             for _, id_, source, authorities, values, said, *rest in records
         ),
         tuple((PatientId(value, authority), at) for authority, value, at in retired),
-        tuple(known.link for known in await access.links.links(key)),
+        tuple(known.link for known in await access.who.links.links(key)),
     )
 
 
@@ -590,7 +590,7 @@ def accesses(
     last = _day(until, "--until") + timedelta(days=1) if until else datetime.now(UTC) + timedelta(days=1)
 
     async def ask(access: Access) -> Sequence[Any]:
-        return await access.curation.accesses(access.identifier(who), first, last)
+        return await access.who.curation.accesses(access.identifier(who), first, last)
 
     found = _asked(node, settings, ask)
     if as_json:

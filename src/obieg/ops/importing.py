@@ -457,7 +457,7 @@ def import_file(
         layout=source.layout,
         authority=authority,
         source=speaker,
-        authorities=pickle.dumps(access.authorities),
+        authorities=pickle.dumps(access.who.authorities),
         weights=access.weights,
     )
     with closing(access.bulk("obieg patients import")) as store:
@@ -480,7 +480,7 @@ def import_file(
         file = Rejects(rejects, source.header, kept)
         importer = Importer(
             store,
-            access.feeding,
+            Feeding(**access.feeding_parts),
             access.matcher,
             access.audit,
             source=source,

@@ -14,28 +14,23 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from obieg.actors.patient_curation import OPERATOR, PatientCuration
-from obieg.actors.patient_index import AFFINITY_DOMAIN_ID_LENGTH, PatientIndex
+from obieg.actors.patient_curation import OPERATOR
+from obieg.actors.patient_index import AFFINITY_DOMAIN_ID_LENGTH
 from obieg.codes.load import toml
-from obieg.domain.authorities import Authorities
-from obieg.domain.feeding import Feeding
 from obieg.domain.feeding_batch import RememberingMatcher
 from obieg.domain.identifiers import PatientId, is_oid, patient_id
 from obieg.domain.linkage import Weights
 from obieg.domain.problems import Problem, RetryLater
 from obieg.ops import settings as node_settings
-from obieg.ops.delivery import subscribers
 from obieg.ops.failure import Failure
 from obieg.ops.postgres import reach
 from obieg.ops.settings import Settings
 from obieg.ops.weights import newest_weights
-from obieg.ops.wiring import authorities, utc_now
+from obieg.ops.wiring import PatientActors, patient_actors, utc_now
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.bulk_store import BulkStore
-from obieg.storage.curation_store import PostgresCurationStore
 from obieg.storage.link import Database
 from obieg.storage.outbox_store import PostgresOutbox
-from obieg.storage.patient_store import PostgresPatientStore
 from obieg.transactions import TRANSACTIONS
 
 _DRAWN = 1000
@@ -49,19 +44,14 @@ class Access(NamedTuple):
     dsn: str
     database: Database  # to be opened by whoever asks the actors
     audit: AuditStore
-    patients: PostgresPatientStore
-    actor: PatientIndex
-    curation: PatientCuration
-    links: PostgresCurationStore
-    feeding_parts: dict[str, Any]  # what deciding feeds is built of
+    who: PatientActors
     matcher: RememberingMatcher
-    authorities: Authorities
     weights: Weights | None
 
     @property
-    def feeding(self) -> Feeding:
-        """Decides feeds as the node does."""
-        return Feeding(**self.feeding_parts)
+    def feeding_parts(self) -> dict[str, Any]:
+        """What deciding feeds as the node does is built of."""
+        return {**self.who.feeding_parts, "new_id": _new_ids().__next__, "new_key": _new_keys().__next__}
 
     @property
     def authority(self) -> str:
@@ -70,7 +60,7 @@ class Access(NamedTuple):
 
     def bulk(self, name: str) -> BulkStore:
         """A way for many records."""
-        return BulkStore(self.dsn, audit=self.audit, patients=self.patients, name=name)
+        return BulkStore(self.dsn, audit=self.audit, patients=self.who.store, name=name)
 
     def identifier(self, text: str) -> PatientId:
         """Who is meant on the command line. Raises Failure."""
@@ -80,7 +70,7 @@ class Access(NamedTuple):
             return cx
         value, at, named = text.rpartition("@")
         if at and value:
-            listed = self.authorities.by_name(named)
+            listed = self.who.authorities.by_name(named)
             if listed is not None or is_oid(named):
                 return PatientId(value, listed.oid if listed else named)
             raise Failure(
@@ -113,20 +103,13 @@ def opened(path: Path) -> Iterator[Access]:
 
 def access(settings: Settings, dsn: str, weights: Weights | None = None) -> Access:
     """Builds the actors; opens no connection."""
-    authority = settings.identity.assigning_authority
-    known, told_to = authorities(settings), subscribers(settings)
     database = Database(dsn, links=1)
     names = {t.id: t.name for t in TRANSACTIONS} | {OPERATOR: "Patient index at the command line"}
     audit = AuditStore(database, source_id=settings.name, names=names, now=utc_now)
     outbox = PostgresOutbox(database, audit)
-    patients = PostgresPatientStore(database, audit, outbox, assigning_authority=authority)
     matcher = RememberingMatcher(weights)
-    common: dict[str, Any] = {"assigning_authority": authority, "matcher": matcher, "subscribers": told_to}
-    index = PatientIndex(patients, authorities=known, **common)
-    links = PostgresCurationStore(database, audit, outbox, patients, assigning_authority=authority)
-    curation = PatientCuration(links, patients, index, **common)
-    parts = {**common, "authorities": known, "new_id": _new_ids().__next__, "new_key": _new_keys().__next__}
-    return Access(settings, dsn, database, audit, patients, index, curation, links, parts, matcher, known, weights)
+    who = patient_actors(settings, database, audit, outbox, matcher)
+    return Access(settings, dsn, database, audit, who, matcher, weights)
 
 
 def _new_ids() -> Iterator[str]:

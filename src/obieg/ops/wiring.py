@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version as package_version
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
@@ -25,6 +25,7 @@ from obieg.codes.load import toml
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.authorities import AssigningAuthority, Authorities
 from obieg.domain.linkage import LinkageMatcher, Weights
+from obieg.domain.matching import Matcher
 from obieg.domain.problems import RetryLater
 from obieg.edges import fhir
 from obieg.edges.clients import SoapAsker, SoapRegistryClient
@@ -121,6 +122,31 @@ def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
     return bound
 
 
+class PatientActors(NamedTuple):
+    """Who answers for the patient index, and what they are built of."""
+
+    store: PostgresPatientStore
+    actor: PatientIndex
+    links: PostgresCurationStore
+    curation: PatientCuration
+    authorities: Authorities
+    feeding_parts: dict[str, Any]  # what deciding feeds is built of, without new ids and keys
+
+
+def patient_actors(
+    settings: Settings, database: Database, audit: AuditStore, outbox: PostgresOutbox, matcher: Matcher
+) -> PatientActors:
+    """The index of a region over its database, for a node and for commands; opens no connection."""
+    authority, told = settings.identity.assigning_authority, subscribers(settings)
+    store = PostgresPatientStore(database, audit, outbox, assigning_authority=authority, tells=bool(told))
+    common: dict[str, Any] = {"assigning_authority": authority, "matcher": matcher, "subscribers": told}
+    known = authorities(settings)
+    parts = {**common, "authorities": known}
+    index = PatientIndex(store, home_community_id=settings.identity.home_community_id, **parts)
+    links = PostgresCurationStore(database, audit, outbox, store, assigning_authority=authority)
+    return PatientActors(store, index, links, PatientCuration(links, store, index, **common), known, parts)
+
+
 class Node:
     """One worker's node, from its sockets to its database."""
 
@@ -146,27 +172,10 @@ class Node:
         if settings.role == "region":
             outbox = PostgresOutbox(self._database, audit)
             self._delivery = Delivery(settings, outbox, authorities=known_authorities, spool=spool)
-            authority = identity.assigning_authority
-            patients = PostgresPatientStore(
-                self._database, audit, outbox, assigning_authority=authority, tells=bool(settings.subscribers)
+            who = patient_actors(
+                settings, self._database, audit, outbox, LinkageMatcher(_learned(settings.database.dsn))
             )
-            matcher, told = LinkageMatcher(_learned(settings.database.dsn)), subscribers(settings)
-            actors.patient_index = PatientIndex(
-                patients,
-                assigning_authority=authority,
-                matcher=matcher,
-                authorities=known_authorities,
-                subscribers=told,
-                home_community_id=identity.home_community_id,
-            )
-            actors.patient_curation = PatientCuration(
-                PostgresCurationStore(self._database, audit, outbox, patients, assigning_authority=authority),
-                patients,
-                actors.patient_index,
-                assigning_authority=authority,
-                matcher=matcher,
-                subscribers=told,
-            )
+            actors.patient_index, actors.patient_curation = who.actor, who.curation
             actors.document_registry = DocumentRegistry(
                 store,
                 codes=codes,

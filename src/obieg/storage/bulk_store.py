@@ -31,7 +31,7 @@ from obieg.domain.registry import LostRace
 from obieg.domain.searching import name_keys
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import DatabaseError
-from obieg.storage.patient_store import PostgresPatientStore, columns
+from obieg.storage.patient_store import PostgresPatientStore, columns, tasks_call
 from obieg.storage.statements import Call, Parameter, Statement, load
 
 # Connection lost, resources, operator, lock or system: what may pass; anything else is our own fault and an alarm.
@@ -342,7 +342,14 @@ class BulkStore:
         self._forget()
         [pairs] = _run(self._reader, _PATIENTS.find_apart(patient_keys=_integers(ids)))
         apart = [(left, right) for left, right in pairs]
-        return known._replace(survivors=survivors, ids=ids, versions=versions, records=records, apart=apart)
+        retired: frozenset[PatientId] = frozenset()
+        if self._patients.tells:
+            stated = sorted({i for r in records for i in r.record.identifiers})
+            [located] = _run(self._reader, _SQL.find_locators(**columns(stated)))
+            retired = frozenset(PatientId(value, authority) for authority, value, _, gone in located if gone)
+        return known._replace(
+            survivors=survivors, ids=ids, versions=versions, records=records, apart=apart, retired=retired
+        )
 
     def store(self, made: Batch) -> None:
         """Stores all of it; raises LostRace where others were faster, RetryLater where the database is away."""
@@ -390,7 +397,7 @@ class BulkStore:
                 for linked in cast("Iterator[Linked]", acts):
                     yield from _links(linked)
             else:
-                yield _tasks(cast("Iterator[NewTask]", acts))
+                yield tasks_call(cast("Iterator[NewTask]", acts))
         if writes.outgoing:
             yield _letters(writes.outgoing)
         yield made.progress
@@ -434,17 +441,6 @@ def _links(linked: Linked) -> Iterator[Call]:
         at=linked.at.isoformat(),
     )
     yield _PATIENTS.move_links(survivor_key=linked.survivor_key, linked_keys=keys)
-
-
-def _tasks(given: Iterable[NewTask]) -> Call:
-    tasks = tuple(given)
-    return _PATIENTS.insert_tasks(
-        kinds=[t.kind.value for t in tasks],
-        left_keys=[t.left_key for t in tasks],
-        right_keys=[t.right_key or 0 for t in tasks],
-        judgements=[_write(t.judgement).decode() for t in tasks],
-        details=[t.detail for t in tasks],
-    )
 
 
 def _letters(messages: Sequence[Outgoing]) -> Call:

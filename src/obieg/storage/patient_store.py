@@ -50,14 +50,14 @@ class PostgresPatientStore:
     """Implements the port over one database."""
 
     def __init__(
-        self, database: Database, audit: AuditStore, outbox: Outbox, *, assigning_authority: str, tells: bool = False
+        self, database: Database, audit: AuditStore, outbox: Outbox, *, assigning_authority: str, tells: bool
     ) -> None:
         """``tells``: somebody is told of changes, which takes knowing which identifiers are retired."""
         self._database = database
         self._audit = audit
         self._outbox = outbox
         self._authority = assigning_authority
-        self._tells = tells
+        self.tells = tells
 
     async def standing(self, identifiers: Sequence[PatientId]) -> Mapping[PatientId, Standing]:
         """See the port."""
@@ -109,7 +109,7 @@ class PostgresPatientStore:
             [pairs] = await self._run(_SQL.find_apart(patient_keys=sorted(met)))
             apart = frozenset(frozenset((int(left), int(right))) for left, right in pairs)
         retired: frozenset[PatientId] = frozenset()
-        if self._tells:
+        if self.tells:
             stated = {i for r in (*records, *candidates) for i in r.record.identifiers}
             retired = frozenset(i for i, s in (await self.standing(sorted(stated))).items() if s.retired)
         return Facts(standings, records, candidates, in_blocks, apart, retired)
@@ -179,7 +179,7 @@ class PostgresPatientStore:
         if change.retired:
             calls.append(retire_call(change.retired))
         if change.tasks:
-            calls.append(_tasks(change.tasks))
+            calls.append(tasks_call(change.tasks))
         calls += self._outbox.calls(change.outgoing) if change.outgoing else ()
         return calls
 
@@ -338,7 +338,8 @@ def retire_call(retired: Sequence[Retirement]) -> Call:
     )
 
 
-def _tasks(tasks: Iterable[NewTask]) -> Call:
+def tasks_call(tasks: Iterable[NewTask]) -> Call:
+    """What adds lines to the worklist."""
     tasks = tuple(tasks)
     return _SQL.insert_tasks(
         kinds=[t.kind.value for t in tasks],
