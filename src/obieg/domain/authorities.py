@@ -22,6 +22,9 @@ class AssigningAuthority(Value, frozen=True):
     assigners: tuple[str, ...] = ()  # applications (MSH-3) or facilities (MSH-4) that give out new numbers; none: all
 
 
+_REMEMBERED_MAX = 10_000  # OIDs; anybody may send another one
+
+
 class Authorities:
     """The authorities that a node knows. Unless it is ``closed``, identifiers of any other one are taken as well.
 
@@ -41,6 +44,7 @@ class Authorities:
         self._by_name: dict[str, AssigningAuthority] = {}
         self._nodes = {f"{oid}.": single for oid, single in nodes.items()}
         self._closed = closed
+        self._single: dict[str, bool] = {}  # of those that were asked about
         for authority in listed:
             if self._by_oid.setdefault(authority.oid, authority) is not authority:
                 raise ValueError(f"the authority {authority.oid} is listed twice")
@@ -66,8 +70,13 @@ class Authorities:
 
     def is_single(self, oid: str) -> bool:
         """Whether a person has one number of this authority."""
-        authority = self._by_oid.get(oid)
-        return bool(self._node(oid)) if authority is None else authority.single
+        known = self._single.get(oid)
+        if known is None:
+            authority = self._by_oid.get(oid)
+            known = bool(self._node(oid)) if authority is None else authority.single
+            if len(self._single) < _REMEMBERED_MAX:
+                self._single[oid] = known
+        return known
 
     def may_assign(self, source: str, oid: str) -> bool:
         """Whether ``source`` (facility|application) may announce identifiers of this authority that are yet unknown."""

@@ -94,10 +94,12 @@ class Memory:
     def __init__(self, known: Known, before: Sequence[Memory] = ()) -> None:
         """``before`` are the batches decided just before, in order: what was read may have them or not, all or in part.
 
-        Their word counts. What they have changed is known from them alone, whatever was read of it.
+        Their word counts. What they have changed is known from them alone, whatever was read of it; of their patients
+        only those who are met are looked up.
         """
         self.writes = Writes()
-        self._locators = dict(known.locators)
+        self._before = tuple(reversed(before))  # the newest first
+        self._locators = known.locators
         self._survivors = dict(known.survivors)
         self._ids = dict(known.ids)
         self._versions = dict(known.versions)
@@ -106,40 +108,52 @@ class Memory:
         self._raw_apart = known.apart
         self._apart: frozenset[frozenset[int]] | None = None if known.apart else _NEVER
         self._retired = known.retired
-        self._persons: set[int] = set()  # changed by this batch
-        self._moved: dict[PatientId, int | None] = {}
-        self._entries: dict[int, dict[int, int | None]] = {}
+        # What this batch has changed: patients, whom identifiers name, what stands under blocks.
+        self.persons: set[int] = set()
+        self.moved: dict[PatientId, int | None] = {}
+        self.entries: dict[int, dict[int, int | None]] = {}
         self._linked: dict[int, int] = {}
         self._at = known.at
-        self._before: dict[int, dict[int, int | None]] = {}  # what they changed under blocks
-        carried: set[int] = set()
+        self._carried: set[int] = set()  # patients whom they changed
         for memory in before:
-            carried |= self._carry(memory)
+            self._carry(memory)
         for record in known.records:
-            if (survivor := self._end(record.patient_key)) not in carried:
+            if (survivor := self._end(record.patient_key)) not in self._carried:
                 self._records.setdefault(survivor, []).append(record)
         self._stored_versions = dict(self._versions)
         self._stored_blocks = dict(self._blocks)
 
-    def _carry(self, before: Memory) -> set[int]:
+    def _carry(self, before: Memory) -> None:
+        before._before = ()  # all that it needed of them is decided
         self._at = max(self._at, before._at)
         self._retired |= before._retired
-        for identifier, key in before._moved.items():
-            if key is None:
-                self._locators.pop(identifier, None)
-            else:
-                self._locators[identifier] = (key, False)
         self._survivors.update(before._linked)
-        for block, changed in before._entries.items():
-            self._before.setdefault(block, {}).update(changed)
-            if block in self._blocks:
-                self._blocks[block] = _changed(self._blocks[block], changed)
-        carried = set(map(before._end, before._persons))
-        for key in carried:
-            self._ids[key] = before._ids[key]
-            self._versions[key] = before._versions[key]
-            self._records[key] = list(before._records.get(key, ()))
-        return carried
+        for block in self._blocks.keys() & before.entries.keys():
+            self._blocks[block] = _changed(self._blocks[block], before.entries[block])
+        self._carried.update(map(before._end, before.persons))
+
+    def _met(self, key: int) -> int:
+        """The patient at the end of the chain of links, of whom everything is known from then on."""
+        key = self._end(key)
+        if key in self._carried:
+            self._carried.remove(key)
+            memory = next(m for m in self._before if key in m.persons)
+            self._ids[key], self._versions[key], records = memory.patient(key)
+            self._stored_versions[key] = self._versions[key]
+            self._records[key] = list(records)
+        return key
+
+    def patient(self, key: int) -> tuple[str, int, Sequence[KnownRecord]]:
+        """Affinity-domain id, version and records of one whom this batch has changed."""
+        return self._ids[key], self._versions[key], self._records.get(key, ())
+
+    def _located(self, identifier: PatientId) -> tuple[int, bool] | None:
+        """The patient key, before links, and whether it is retired."""
+        for memory in (self, *self._before):
+            if identifier in memory.moved:
+                key = memory.moved[identifier]
+                return None if key is None else (key, False)
+        return self._locators.get(identifier)
 
     def missing(self, blocks: Iterable[int]) -> list[int]:
         """Those of the blocks about which nothing was read yet."""
@@ -149,7 +163,7 @@ class Memory:
         """Adds what was read later, of the same state of the store: only of blocks."""
         for raw, survivor in known.survivors.items():
             self._survivors.setdefault(raw, survivor)
-        new = {key for key in known.ids if key not in self._ids}
+        new = {key for key in known.ids if key not in self._ids and key not in self._carried}
         for key in new:
             self._ids[key] = known.ids[key]
             self._versions[key] = self._stored_versions[key] = known.versions[key]
@@ -157,8 +171,11 @@ class Memory:
             if record.survivor_key in new:
                 self._records.setdefault(self._end(record.survivor_key), []).append(record)
         for block, entries in known.blocks.items():
-            self._stored_blocks[block] = _changed(entries, self._before.get(block, {}))
-            self._blocks[block] = _changed(self._stored_blocks[block], self._entries.get(block, {}))
+            stored = entries
+            for memory in reversed(self._before):
+                stored = _changed(stored, memory.entries.get(block, {}))
+            self._stored_blocks[block] = stored
+            self._blocks[block] = _changed(self._stored_blocks[block], self.entries.get(block, {}))
         self._raw_apart = [*self._raw_apart, *known.apart]
         if known.apart:
             self._apart = None
@@ -175,8 +192,8 @@ class Memory:
         standings: dict[PatientId, Standing] = {}
         named: dict[int, None] = {}
         for identifier in identifiers:
-            if (found := self._locators.get(identifier)) is not None:
-                key = self._end(found[0])
+            if (found := self._located(identifier)) is not None:
+                key = self._met(found[0])
                 named[key] = None
                 standings[identifier] = Standing(key, self._ids[key], found[1])
         near: dict[int, None] = {}
@@ -185,7 +202,7 @@ class Memory:
                 if len(entries) > BLOCK_MAX:
                     entries = {key: entries[key] for key in sorted(entries)[:BLOCK_MAX]}
                 for key in entries.values():
-                    near[self._end(key)] = None
+                    near[self._met(key)] = None
         known = self._records
         return Facts(
             standings,
@@ -205,7 +222,7 @@ class Memory:
         """Takes a decision of a feed that states a record in; it retires nothing."""
         self._at += _INSTANT  # later records are newer ones
         writes, key = self.writes, change.patient_key
-        self._persons.add(key)
+        self.persons.add(key)
         for block in change.blocks:
             if block not in writes.blocks:
                 writes.blocks.add(block)
@@ -238,16 +255,14 @@ class Memory:
             self.writes.versions[key] = version
 
     def _claim(self, identifier: PatientId, key: int) -> None:
-        self._locators[identifier] = (key, False)
-        self._moved[identifier] = key
+        self.moved[identifier] = key
         self.writes.claimed[identifier] = key
 
     def _release(self, identifier: PatientId) -> None:
-        found = self._locators.get(identifier)
+        found = self._located(identifier)
         if found is None or found[1]:
             return
-        del self._locators[identifier]
-        self._moved[identifier] = None
+        self.moved[identifier] = None
         if self.writes.claimed.pop(identifier, None) is None:
             self.writes.released[identifier] = found[0]
 
@@ -283,7 +298,7 @@ class Memory:
                 self._enter(block, saved.record_key, saved.patient_key)
 
     def _enter(self, block: int, record_key: int, patient_key: int | None) -> None:
-        changed = self._entries.setdefault(block, {})
+        changed = self.entries.setdefault(block, {})
         changed[record_key] = patient_key
         entries = self._blocks.get(block)
         if entries is None:
@@ -300,7 +315,7 @@ class Memory:
         self._at += _INSTANT  # what comes with a link is newer than the link
         for link in links:
             self._rely_on(link.patient_key)
-            self._persons.add(link.patient_key)
+            self.persons.add(link.patient_key)
             self._survivors[link.patient_key] = self._linked[link.patient_key] = key
             came = self._records.pop(link.patient_key, ())
             self._records.setdefault(key, []).extend(

@@ -30,9 +30,8 @@ _BOM = codecs.BOM_UTF8
 _ONLY_1250, _ONLY_8859_2 = bytes([0xA5, 0xB9, 0x8C, 0x9C, 0x8F, 0x9F]), bytes([0xA1, 0xB1, 0xA6, 0xB6, 0xAC, 0xBC])
 _BOTH = bytes([0xC6, 0xE6, 0xCA, 0xEA, 0xA3, 0xB3, 0xD1, 0xF1, 0xD3, 0xF3, 0xAF, 0xBF])  # ć ę ł ń ó ż
 _UNDEFINED_1250 = bytes([0x81, 0x83, 0x88, 0x90, 0x98])
-_MESSAGE = re.compile(rb"(?:\A|(?<=[\r\n]))\x0b?(?=MSH)")
+_BATCH_SEGMENTS = (b"FHS", b"BHS", b"BTS", b"FTS")
 _BATCH_SEGMENT = re.compile(rb"(?:\A|(?<=[\r\n]))\x0b?(FHS|BHS|BTS|FTS)[^\r\n]*")
-_LINE = re.compile(rb"\r\n|\r|\n")
 REASON = re.compile(rb"# line \d+: [^\r\n]*(?:\r\n|\n|\Z)")  # how rejects are written down; not read again
 
 csv.field_size_limit(RECORD_BYTES_MAX)
@@ -213,7 +212,7 @@ def lines_of(data: bytes, format_: str) -> int:
     """How many lines end in it."""
     if format_ != "hl7v2":
         return data.count(b"\n")
-    return len(_LINE.findall(data))
+    return data.count(b"\r") + data.count(b"\n") - data.count(b"\r\n")
 
 
 def _cut_lines(data: bytes, _delimiter: str) -> int:
@@ -248,19 +247,35 @@ def csv_rows(lines: list[str], delimiter: str) -> Iterator[tuple[list[str] | Non
 
 
 def _cut_messages(data: bytes, _delimiter: str) -> int:
-    starts = [match.start() for match in _MESSAGE.finditer(data)]
-    return starts[-1] if len(starts) > 1 else 0
+    end = len(data)
+    while (start := data.rfind(b"MSH", 0, end)) > 0:
+        before = start - data.endswith(b"\x0b", 0, start)
+        if before and data[before - 1] in b"\r\n":
+            return before
+        end = start
+    return 0
+
+
+def _starts(data: bytes) -> Iterator[int]:
+    """Where messages begin: MSH at the beginning of a line, with or without the byte that begins a frame."""
+    start = -1
+    while (start := data.find(b"MSH", start + 1)) >= 0:
+        before = start - data.endswith(b"\x0b", 0, start)
+        if not before or data[before - 1] in b"\r\n":
+            yield before
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Offset, length and content of each message of a chunk; what belongs to the batch is left out."""
-    starts = [match.start() for match in _MESSAGE.finditer(data)]
+    starts = list(_starts(data))
+    plain = b"# line " not in data and not any(name in data for name in _BATCH_SEGMENTS)
     if starts and data[: starts[0]].strip(b"\r\n\x0b\x1c") and not _only_batch(data[: starts[0]]):
         yield 0, starts[0], data[: starts[0]]
     if not starts and not _only_batch(data):
         yield 0, len(data), data
     for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
-        content = _BATCH_SEGMENT.sub(b"", REASON.sub(b"", data[start:end])).strip(b"\x0b\x1c\r\n")
+        content = data[start:end] if plain else _BATCH_SEGMENT.sub(b"", REASON.sub(b"", data[start:end]))
+        content = content.strip(b"\x0b\x1c\r\n")
         yield start, end - start, content.replace(b"\r\n", b"\r").replace(b"\n", b"\r") + b"\r"
 
 

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 
@@ -105,8 +105,7 @@ class Delimiters(NamedTuple):
         return self.component + self.repetition + self.escape + self.subcomponent
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A segment with its fields as sent; ``fields[0]`` is field 1 (for MSH: MSH-1, the field separator)."""
 
     name: str
@@ -117,8 +116,7 @@ class Segment:
         return self.fields[number - 1] if 0 < number <= len(self.fields) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Repetition:
+class Repetition(NamedTuple):
     """One repetition of a field."""
 
     raw: str
@@ -140,7 +138,7 @@ class Repetition:
         pieces = raw[component - 1].split(d.subcomponent)[:count] if component <= len(raw) else []
         if d.escape in self.raw:
             pieces = [unescape(piece, d, self.codec) for piece in pieces]
-        return (*(piece.strip() for piece in pieces), *("",) * (count - len(pieces)))
+        return (*[piece.strip() for piece in pieces], *("",) * (count - len(pieces)))
 
     def texts(self) -> tuple[str, ...]:
         """The text of every component (its first sub-component), without spaces around it."""
@@ -150,7 +148,7 @@ class Repetition:
             raw = [component.split(d.subcomponent, 1)[0] for component in raw]
         if d.escape in self.raw:
             raw = [unescape(component, d, self.codec) for component in raw]
-        return tuple(component.strip() for component in raw)
+        return tuple([component.strip() for component in raw])
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +248,7 @@ _VERBATIM = Delimiters("\0", "\0", "\0", "\0", "\0")  # MSH-1 and MSH-2 are not 
 def read_header(data: bytes) -> Message:
     """MSH alone, whatever follows and in whatever character set: enough to answer a message that cannot be read."""
     text = data[:4096].decode("ascii", "replace").lstrip("\r\n")
-    line = re.split("[\r\n]", text, maxsplit=1)[0]
+    line = text.partition("\r")[0].partition("\n")[0]
     delimiters = _delimiters(line)
     header = Message((_split_header(line, delimiters),), delimiters, "ascii")
     return Message(header.segments, delimiters, CHARACTER_SETS.get(_declared(header), "utf-8"))
@@ -286,8 +284,12 @@ def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None)
         if name == "MSH":
             raise MessageError(SEGMENT_SEQUENCE_ERROR, "a second MSH: send one message in a frame", "MSH(1)-1")
         segments.append(Segment(name, tuple(fields)))
-    for segment in segments:
-        _check(segment, delimiters, codec, limits)
+    long = max(len(segment.fields) for segment in segments) > limits.fields_max
+    # MSH-2 has one of each.
+    repeated = text.count(delimiters.repetition) > limits.repetitions_max
+    if long or repeated or text.count(delimiters.escape) > 1:
+        for segment in segments:
+            _check(segment, delimiters, codec, limits)
     return Message(tuple(segments), delimiters, codec)
 
 
@@ -308,6 +310,11 @@ def _delimiters(line: str) -> Delimiters:
     # A fifth character is the truncation character of HL7 2.7; MSH-2 may leave out the last ones only if unused.
     if not 4 <= len(characters) <= 5:
         raise MessageError(DATA_TYPE_ERROR, "MSH-2 must name four encoding characters", "MSH-2")
+    return _chosen(field, characters)
+
+
+@lru_cache(maxsize=64)
+def _chosen(field: str, characters: str) -> Delimiters:
     chosen = field + characters
     if len(set(chosen)) != len(chosen) or any(c.isalnum() or not "!" <= c <= "~" for c in chosen):
         raise MessageError(DATA_TYPE_ERROR, "the delimiters must be different printable ASCII characters", "MSH-2")
