@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import dataset, importing, machine, profiling, report, scale
+from bench import dataset, faces, importing, machine, profiling, report, scale
 from bench.linkage import measure as linkage
 from bench.node import Node, start
 from bench.recorder import recorder
@@ -27,8 +27,8 @@ DOCUMENTS = 1_000  # really stored; every loaded entry's document is one of them
 
 
 def main() -> int:
-    names = [*(b.name for b in BENCHES), importing.NAME, *scale.NAMES, LINKAGE]
-    groups = {"scale": list(scale.NAMES)}
+    names = [*(b.name for b in BENCHES), *faces.NAMES, importing.NAME, *scale.NAMES, LINKAGE]
+    groups = {"face": list(faces.NAMES), "scale": list(scale.NAMES)}
     parser = argparse.ArgumentParser(prog="bench", description="Measures a node beside PostgreSQL doing the same work.")
     listed = ", ".join([*names, *groups])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{listed}; none: all. Or: profile NAME.")
@@ -73,14 +73,22 @@ class _Session:
     def measure(self, base: Path, wanted: list[str]) -> None:
         """The rows that have a reference."""
         benches = [b for b in BENCHES if b.name in wanted]
+        compared = [name for name in faces.NAMES if name in wanted]
         imports = importing.NAME in wanted
-        if not benches and not imports:
+        if not benches and not compared and not imports:
             return
-        holds = {b.holds for b in benches} | ({"people"} if imports else set())
+        holds = {b.holds for b in benches} | ({"people"} if imports else set()) | ({"entries"} if compared else set())
         with self._site(base, self._given.entries, DOCUMENTS, holds) as site:
             for bench in benches:
                 with self._attempt(bench.name):
                     self._rows.append(asyncio.run(self._runner(site).measure(bench)))
+            for name in compared:
+                with self._attempt(name):
+                    given = self._given
+                    runner = self._runner(site)
+                    self._rows.append(
+                        faces.measure(name, runner, seconds=given.seconds, runs=given.runs, tell=self._tell)
+                    )
             if imports:
                 with self._attempt(importing.NAME):
                     feed = next((row for row in self._rows if row.name == "feed"), None)

@@ -27,11 +27,15 @@ from bench.messages import (
 )
 from bench.people import PEOPLE_MAX, SHARE_PEOPLE, announced
 from bench.recorder import Batch, Recorder, named, value_of
+from obieg.domain.affinity_domain import polish
+from obieg.domain.documents import DocumentEntry
 from obieg.domain.identifiers import PatientId
 from obieg.domain.linkage import LinkageMatcher
 from obieg.domain.matching import Record
 from obieg.domain.patient_index import SavedRecord
 from obieg.domain.persons import Demographics, PersonName
+from obieg.mapping.ebrim import read_rendering
+from obieg.mapping.fhir_documents import Renderer
 from obieg.storage.patient_store import record_calls
 from obieg.storage.statements import Call, Statement
 
@@ -179,7 +183,7 @@ def settle(dsn: str) -> None:
 
 def rows_of(entries: int, documents: int) -> int:
     """How many rows :func:`load` adds."""
-    return entries * (4 + 2 + bool(documents))
+    return entries * (5 + 2 + bool(documents))
 
 
 def _copy(dsn: str, job: Job, done: Callable[[int], None]) -> None:
@@ -213,14 +217,30 @@ def _templates(batches: Sequence[Batch], patient: int, number: int) -> dict[str,
     found: dict[str, tuple[Sequence[str], list[bytes]]] = {}
     for name, table in _TABLES.items():
         columns = tuple(c for c in calls[name].statement.parameters if c not in _OF_OTHER_TABLES)
-        line = _marked(_line(calls[name], columns), patient, number)
-        for owner, uuid in uuids.items():
-            line = line.replace(uuid, _UUID_MARK + _TAILS[owner])
-        # Ids inside a rendering begin as the set's does.
-        line = line.replace(uuids["insert_submission_set"][:24], _UUID_MARK)
-        found[table] = (columns, _split(line))
+        found[table] = (columns, _template(_line(calls[name], columns), uuids, patient, number))
+    columns, line = _fhir_rendering(calls["insert_document_entry"])
+    found["fhir_rendering"] = (columns, _template(line, uuids, patient, number))
     found["hash"] = ((), [value_of(calls["insert_document_entry"], "hash") or b""])
     return found
+
+
+def _template(line: bytes, uuids: dict[str, bytes], patient: int, number: int) -> list[bytes]:
+    line = _marked(line, patient, number)
+    for owner, uuid in uuids.items():
+        line = line.replace(uuid, _UUID_MARK + _TAILS[owner])
+    # Ids inside a rendering begin as the set's does.
+    return _split(line.replace(uuids["insert_submission_set"][:24], _UUID_MARK))
+
+
+def _fhir_rendering(entry: Call) -> tuple[Sequence[str], bytes]:
+    """What the first reading over FHIR would have stored."""
+    renderer = Renderer(polish())
+    value = read_rendering("D", value_of(entry, "ebrim") or b"", "A", 1)
+    assert isinstance(value, DocumentEntry)
+    content = renderer.render(value, "2026-01-01T00:00:00.000Z")
+    texts = (value_of(entry, "patient_key") or b"", value_of(entry, "entry_uuid") or b"", b"%d" % renderer.version)
+    columns = ("patient_key", "entry_uuid", "rendering_version", "content")
+    return columns, b"\t".join([*texts, _escaped(bytea(content))])
 
 
 def _marked(line: bytes, patient: int, number: int) -> bytes:

@@ -1,7 +1,8 @@
 -- wrk's script: fills the marks of one prepared HTTP request.
 -- Arguments: file of the request, first and last patient, prefix and first number of documents, last number (0: count
--- upwards instead of drawing), seed, text that a checked answer must hold (empty: answers are not looked at), how often.
-local pieces, kinds, first_patient, last_patient, prefix, number, last_number, expected, times
+-- upwards instead of drawing), seed, text that a checked answer must hold (empty: answers are not looked at), how often,
+-- what every right answer holds, file of entryUUIDs to draw from.
+local pieces, kinds, first_patient, last_patient, prefix, number, last_number, expected, times, entries
 local draw = math.random
 
 function setup(thread) worker = thread end
@@ -14,6 +15,9 @@ function init(args)
   prefix, number, last_number = args[4], tonumber(args[5]), tonumber(args[6])
   math.randomseed(tonumber(args[7]))
   expected, times = args[8], tonumber(args[9])
+  local success = args[10]
+  entries = {}
+  for line in io.lines(args[11]) do entries[#entries + 1] = line end
   pieces, kinds = {}, {}
   local from = 1
   while true do
@@ -35,7 +39,7 @@ function init(args)
         if not stop then break end
         found, at = found + 1, stop + 1
       end
-      if status ~= 200 or found ~= times or not body:find("ResponseStatusType:Success", 1, true) then
+      if status ~= 200 or found ~= times or not body:find(success, 1, true) then
         bad = bad + 1
         answer = status .. " " .. body:sub(1, 2000)
       end
@@ -52,8 +56,9 @@ function request()
     number = number + 1
     name = prefix .. string.format("%012d", number)
   end
+  local entry = #entries > 0 and entries[draw(#entries)]
   for i, kind in pairs(kinds) do
-    pieces[i] = kind == "P" and patient or name
+    pieces[i] = kind == "P" and patient or kind == "E" and entry or name
   end
   return table.concat(pieces)
 end

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.messages import NUMBER_MARK, PATIENT_MARK, Message
+from bench.messages import ENTRY_MARK, NUMBER_MARK, PATIENT_MARK, Message
 
 CONNECTIONS = 16
 _SCRIPT = Path(__file__).with_name("load.lua")
@@ -24,6 +24,7 @@ class Load:
     expected: str  # besides Success
     times: int = 1
     numbers: tuple[int, int] | None = None  # None: a new one for each request
+    entry_uuids: tuple[str, ...] = ()  # one is drawn for each request
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ def run(
     path = folder / "request.http"
     text = load.message.http()
     assert b"\1" not in text
-    path.write_bytes(text.replace(PATIENT_MARK.encode(), b"\1P").replace(NUMBER_MARK.encode(), b"\1N"))
+    for mark, kind in ((PATIENT_MARK, b"\1P"), (NUMBER_MARK, b"\1N"), (ENTRY_MARK, b"\1E")):
+        text = text.replace(mark.encode(), kind)
+    path.write_bytes(text)
+    (folder / "entries").write_text("".join(f"{uuid}\n" for uuid in load.entry_uuids))
     if load.numbers is None:
         # Six digits that no other run has, twelve that count.
         numbers = [f"{300_000 + seed:06}", "0", "0"]
@@ -61,6 +65,8 @@ def run(
         str(seed),
         load.expected if check else "",
         str(load.times),
+        load.message.success,
+        str(folder / "entries"),
     ]
     command = [
         "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{max(1, round(seconds))}s",

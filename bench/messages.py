@@ -10,22 +10,31 @@ import base64
 import random
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
+from obieg.codes.load import toml
 from obieg.domain.affinity_domain import polish
 from obieg.domain.documents import Association, AssociationType, Author, Code, DocumentEntry, Submission, SubmissionSet
+from obieg.mapping import fhir_codes
 from obieg.mapping.ebrim import ENTRY_TYPES, RIM, IdSource
 from obieg.mapping.ebrs import QUERY, XDSB, write_submit_objects
 from obieg.protocol import SoapBinding
 from obieg.transactions import TRANSACTIONS
-from obieg.wire import mime, soap
+from obieg.wire import fhir_json, mime, soap
 
 PATIENT_MARK = "7170717"  # affinity-domain id of a patient, 7 digits
 NUMBER_MARK = "987654321012345678"  # number of a document, 18 digits
+ENTRY_MARK = "0a1b2c3d-0000-4000-8000-00000000000e"  # entryUUID of a document, without urn:uuid:
 ROOT = "2.16.840.1.113883.3.4424.99"  # of the uniqueIds made here
 ITI42_SIZE_BYTES = 9_216
 DOCUMENT_SIZE_BYTES = 100_000
 
-_BINDINGS = {t.id: t.binding for t in TRANSACTIONS if isinstance(t.binding, SoapBinding)}
+_BINDINGS = {  # what the registry and the repository answer
+    t.id: t.binding
+    for t in TRANSACTIONS
+    if isinstance(t.binding, SoapBinding) and t.actor in ("document_registry", "document_repository")
+}
 _FIND_DOCUMENTS = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
 _BOUNDARY = "obieg-bench-boundary"
 _SURNAMES = ("Kowalska", "Wiśniewski", "Wójcik", "Kamińska", "Lewandowski", "Zielińska", "Szymański", "Woźniak")
@@ -48,19 +57,28 @@ class Message:
     path: str
     content_type: str
     body: bytes
+    success: str = "ResponseStatusType:Success"  # what every right answer holds
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.body else "GET"
 
     def http(self) -> bytes:
         """The request as it goes over the wire; marks keep their width, so the length holds for every filling."""
+        if not self.body:
+            return f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {self.content_type}\r\n"
             f"Content-Length: {len(self.body)}\r\n\r\n"
         )
         return head.encode() + self.body
 
-    def filled(self, patient: int, number: int) -> bytes:
-        """The body of one request."""
-        filled = self.body.replace(PATIENT_MARK.encode(), b"%07d" % patient)
-        return filled.replace(NUMBER_MARK.encode(), b"%018d" % number)
+    def filled(self, patient: int, number: int, entry_uuid: str = "") -> tuple[str, bytes]:
+        """Path and body of one request."""
+        path, body = self.path, self.body
+        for mark, value in ((PATIENT_MARK, f"{patient:07}"), (NUMBER_MARK, f"{number:018}"), (ENTRY_MARK, entry_uuid)):
+            path, body = path.replace(mark, value), body.replace(mark.encode(), value.encode())
+        return path, body
 
 
 def document_unique_id(number: str = NUMBER_MARK) -> str:
@@ -199,6 +217,16 @@ def retrieve(identity: Identity) -> Message:
     return _package(_soap("ITI-43", body.encode()))
 
 
+def find_document_references(_identity: Identity) -> Message:
+    """ITI-67: the question of :func:`find_documents` over FHIR."""
+    return Message(f"/fhir/DocumentReference?patient={PATIENT_MARK}&status=current", "", b"", '"searchset"')
+
+
+def read_binary(_identity: Identity) -> Message:
+    """ITI-68 of one document."""
+    return Message(f"/fhir/Binary/{ENTRY_MARK}", "", b"", "</ClinicalDocument>")
+
+
 def provide(identity: Identity, variant: int = 0) -> Message:
     """ITI-41 of one document of 100 KB."""
     submit = write_submit_objects(submission(identity, variant, provided=True), _new_id())
@@ -210,6 +238,88 @@ def provide(identity: Identity, variant: int = 0) -> Message:
         + b"</x:ProvideAndRegisterDocumentSetRequest>"
     )
     return _package(_soap("ITI-41", body), (("document@bench", document(variant)),))
+
+
+def provide_bundle(identity: Identity, variant: int = 0) -> Message:
+    """ITI-65 of what :func:`provide` sends: the same metadata and document."""
+    sent = submission(identity, variant, provided=True)
+    [entry], sset, codes = sent.entries, sent.submission_set, polish()
+
+    def said(attribute: str, code: Code | None) -> dict[str, Any]:
+        assert code is not None
+        return fhir_codes.concept(code, attribute, codes)
+
+    def identifier(oid: str | None) -> dict[str, str]:
+        return {"use": "usual", "system": "urn:ietf:rfc:3986", "value": f"urn:oid:{oid}"}
+
+    def time(dtm: str | None) -> str:
+        digits = f"{dtm}00"[:14]
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC).isoformat()
+
+    (author,), subject = entry.author, {"reference": f"Patient/{PATIENT_MARK}"}
+    number, family, given = author.person[0].split("^")[:3]
+    hospital = author.institution[0].split("^")
+    practitioner = {
+        "resourceType": "Practitioner", "id": "doctor",
+        "name": [{"family": family, "given": [given], "prefix": ["lek."]}],
+        "identifier": [{"system": "urn:oid:2.16.840.1.113883.3.4424.1.6.2", "value": number}],
+    }  # fmt: skip
+    organization = {
+        "resourceType": "Organization", "id": "hospital", "name": hospital[0],
+        "identifier": [{"system": "urn:oid:2.16.840.1.113883.3.4424.2.3.1", "value": hospital[-1]}],
+    }  # fmt: skip
+    role = {
+        "resourceType": "PractitionerRole", "id": "author", "practitioner": {"reference": "#doctor"},
+        "organization": {"reference": "#hospital"},
+    }  # fmt: skip
+    source_id, _, authority = str(entry.source_patient_id).partition("^^^&")
+    surname = entry.source_patient_info[0].removeprefix("PID-5|").split("^")
+    person = {
+        "resourceType": "Patient", "id": "source", "name": [{"family": surname[0], "given": surname[1:]}],
+        "identifier": [{"system": f"urn:oid:{authority.partition('&')[0]}", "value": source_id}],
+        "gender": ("female", "male")[variant % 2], "birthDate": f"19{50 + variant % 50}-02-14",
+    }  # fmt: skip
+    attachment = {
+        "contentType": "text/xml", "language": entry.language_code,
+        "url": "urn:uuid:00000003-0000-4000-8000-000000000000",
+        "title": entry.title[0][1], "creation": time(entry.creation_time),
+    }  # fmt: skip
+    reference = {
+        "resourceType": "DocumentReference", "contained": [person, practitioner, organization, role],
+        "masterIdentifier": identifier(entry.unique_id), "status": "current",
+        "type": said("type_code", entry.type_code), "category": [said("class_code", entry.class_code)],
+        "subject": subject, "author": [{"reference": "#author"}], "authenticator": {"reference": "#doctor"},
+        "securityLabel": [said("confidentiality_code", entry.confidentiality_code[0])],
+        "content": [{"attachment": attachment, "format": said("format_code", entry.format_code)["coding"][0]}],
+        "context": {
+            "period": {"start": time(entry.service_start_time), "end": time(entry.service_stop_time)},
+            "facilityType": said("healthcare_facility_type_code", entry.healthcare_facility_type_code),
+            "practiceSetting": said("practice_setting_code", entry.practice_setting_code),
+            "sourcePatientInfo": {"reference": "#source"},
+        },
+    }  # fmt: skip
+    mhd = toml("mhd.toml")
+    listed = {
+        "resourceType": "List", "identifier": [identifier(sset.unique_id)], "status": "current", "mode": "working",
+        "extension": [
+            {"url": mhd["extensions"]["designation_type"],
+             "valueCodeableConcept": said("content_type_code", sset.content_type_code)},
+            {"url": mhd["extensions"]["source_id"], "valueIdentifier": {"value": f"urn:oid:{sset.source_id}"}},
+        ],
+        "code": {"coding": [{"system": mhd["list_types"]["system"], "code": mhd["list_types"]["submission_set"]}]},
+        "subject": subject, "date": time(sset.submission_time),
+        "entry": [{"item": {"reference": "urn:uuid:00000002-0000-4000-8000-000000000000"}}],
+    }  # fmt: skip
+    data = base64.b64encode(document(variant)).decode()
+    binary = {"resourceType": "Binary", "contentType": "text/xml", "data": data}
+    entries = [
+        {"fullUrl": f"urn:uuid:0000000{n}-0000-4000-8000-000000000000", "resource": resource,
+         "request": {"method": "POST", "url": resource["resourceType"]}}
+        for n, resource in enumerate((listed, reference, binary), 1)
+    ]  # fmt: skip
+    meta = {"profile": [toml("mhd_provide.toml")["profiles"]["comprehensive"]]}
+    bundle = {"resourceType": "Bundle", "meta": meta, "type": "transaction", "entry": entries}
+    return Message("/fhir", "application/fhir+json", fhir_json.write(bundle), '"transaction-response"')
 
 
 def document(variant: int) -> bytes:

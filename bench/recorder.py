@@ -31,13 +31,13 @@ class Recorder:
         self._mllp = mllp
         self._batches = batches
 
-    async def record(self, message: Message, patient: int, number: int) -> list[Batch]:
+    async def record(self, message: Message, patient: int, number: int, entry_uuid: str = "") -> list[Batch]:
         """The batches that one request makes; the request must succeed."""
         self._batches.clear()
-        answer = await self._client.post(
-            message.path, content=message.filled(patient, number), headers={"content-type": message.content_type}
-        )
-        if b"ResponseStatusType:Success" not in answer.content:
+        path, body = message.filled(patient, number, entry_uuid)
+        headers = {"content-type": message.content_type} if body else {}
+        answer = await self._client.request(message.method, path, content=body, headers=headers)
+        if answer.status_code != 200 or message.success.encode() not in answer.content:
             raise RuntimeError(f"the node refused a benchmark's request: {answer.text[:2000]}")
         return list(self._batches)
 

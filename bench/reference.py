@@ -148,8 +148,14 @@ def script(batches: Sequence[Batch], changing: Changing) -> Script:
     return made
 
 
-def of_documents(*, patient: int, number: int, patients: tuple[int, int], numbers: tuple[int, int]) -> Changing:
-    """What changes in requests that were recorded for ``patient`` and document ``number``; both are drawn."""
+def of_documents(
+    *, patient: int, number: int, patients: tuple[int, int], numbers: tuple[int, int], authority: str = "",
+    entry_uuid: str = "",
+) -> Changing:  # fmt: skip
+    """What changes in requests that were recorded for ``patient`` and document ``number``; both are drawn.
+
+    ``authority`` is that of patients named in a search; the entry named by ``entry_uuid`` stays the same.
+    """
     text = b"%018d" % number
     unique_ids = (f"{ROOT}.{kind}.".encode() for kind in (1, 2))
     return Changing(
@@ -161,6 +167,8 @@ def of_documents(*, patient: int, number: int, patients: tuple[int, int], number
         {
             b"%07d" % patient: ":patient",
             b"%d" % patient_key(patient): ":patient_key",
+            b'{"%b\x1e%07d"}' % (authority.encode(), patient): f"ARRAY['{authority}' || chr(30) || :patient::text]",
+            **({entry_uuid.encode(): f"'{entry_uuid}'"} if entry_uuid else {}),
             **{stem + text: f"('{stem.decode()}' || :number::text)" for stem in unique_ids},
         },
     )

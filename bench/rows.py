@@ -6,7 +6,7 @@ import statistics
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bench.reference import Script
 
 _WITHOUT = (FIRST_WITHOUT, FIRST_WITHOUT + PATIENTS_WITHOUT - 1)
 _NEW_NUMBERS = (5 * 10**17, 10**18 - 1)  # of documents that pgbench registers
+_ENTRIES_DRAWN = 5_000  # documents that a load by entryUUID asks for
 _RECORDED_NUMBER = 4 * 10**17
 _CHECK_TRANSACTIONS = 20  # of each client, when the reference's own work is counted
 
@@ -83,6 +84,7 @@ class SoapBench(ReferencedBench):
     expected: str = field(default="RegistryResponse", kw_only=True)
     times: int = field(default=1, kw_only=True)
     writes: bool = field(default=False, kw_only=True)
+    by_entry: bool = field(default=False, kw_only=True)  # documents are named by entryUUID
 
     def load(self, identity: Identity, entries: int) -> Load:
         if self.writes:
@@ -98,15 +100,30 @@ class SoapBench(ReferencedBench):
         number = (
             what.numbers[0] + ENTRIES_PER_PATIENT + 1 if what.numbers else _RECORDED_NUMBER + time.time_ns() // 1000
         )
+        identity, entry = site.node.identity, next(iter(self._entries(site)), "")
         async with recorder(site.node.settings) as recording:
-            batches = await recording.record(self.message(site.node.identity), patient, number)
+            message = self.message(identity)
+            if message.method == "GET":  # once, so that its renderings are there
+                await recording.record(message, patient, number, entry)
+            batches = await recording.record(message, patient, number, entry)
         changing = reference.of_documents(
-            patient=patient, number=number, patients=what.patients, numbers=what.numbers or _NEW_NUMBERS
-        )
+            patient=patient, number=number, patients=what.patients, numbers=what.numbers or _NEW_NUMBERS,
+            authority=identity.assigning_authority, entry_uuid=entry,
+        )  # fmt: skip
         return reference.script(batches, changing)
 
+    def _entries(self, site: Site) -> tuple[str, ...]:
+        if not self.by_entry:
+            return ()
+        with psycopg.connect(site.node.dsn) as connection:
+            rows = connection.execute(
+                "SELECT d.entry_uuid::text FROM document_entry d JOIN stored_document s USING (unique_id) "
+                "ORDER BY d.unique_id LIMIT %s", [_ENTRIES_DRAWN],
+            ).fetchall()  # fmt: skip
+        return tuple(uuid for (uuid,) in rows)
+
     def send(self, site: Site, seconds: float, *, seed: int, check: bool, connections: int) -> Measured:
-        what = self.load(site.node.identity, site.size)
+        what = replace(self.load(site.node.identity, site.size), entry_uuids=self._entries(site))
         return load.run(site.node.url, what, site.folder, seconds, seed=seed, check=check, connections=connections)
 
     def request_bytes(self, identity: Identity) -> int:
@@ -183,9 +200,23 @@ BENCHES: tuple[ReferencedBench, ...] = (
         "iti43", "ITI-43, one document of 100 KB", 0.12, 0.18, {"audit_event": 1},
         message=messages.retrieve, read={"stored_document": 1}, expected="</ClinicalDocument>",
     ),
+    # Their aims are ratios to ITI-18 and ITI-43 in the same run: 0.8 and 0.9 of what those do in a second.
+    SoapBench(
+        "iti67", "ITI-67, 10 DocumentReferences", 0.15, 0.25, {"audit_event": 1},
+        message=messages.find_document_references, read={"document_entry": 10},
+        expected='"resourceType":"DocumentReference"', times=10,
+    ),
+    SoapBench(
+        "iti68", "ITI-68, one document of 100 KB", 0.10, 0.16, {"audit_event": 1},
+        message=messages.read_binary, read={"stored_document": 1}, expected="</ClinicalDocument>", by_entry=True,
+    ),
     SoapBench(
         "iti41", "ITI-41, one document of 100 KB", 0.15, 0.28, _REGISTERED | {"stored_document": 1},
         message=messages.provide, writes=True, appends=True,
+    ),
+    SoapBench(
+        "iti65", "ITI-65, one document of 100 KB", 0.09, 0.17, _REGISTERED | {"stored_document": 1},
+        message=messages.provide_bundle, writes=True, appends=True, expected='"201 Created"', times=3,
     ),
     FeedBench("feed", "ITI-8 over MLLP: a new person, matched", 0.10, 0.18, _ANNOUNCED),
 )  # fmt: skip

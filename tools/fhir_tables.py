@@ -16,7 +16,7 @@ PATH = Path(__file__).resolve().parents[1] / "src" / "obieg" / "codes" / "fhir_e
 _BASES = ("Element", "BackboneElement", "Resource", "DomainResource")
 _INHERITS = {"BackboneElement": "Element", "DomainResource": "Resource"}
 # The published pattern takes exponential time on text that does not fit.
-_PATTERNS = {"base64Binary": r"[0-9a-zA-Z+/=\s]*"}
+_PATTERNS = {"base64Binary": r"[0-9a-zA-Z+/\s]*(=\s*){0,2}"}
 _SYSTEM = "http://hl7.org/fhirpath/System."
 _HEAD = """\
 # Elements of FHIR R4 in the order of the standard, which is the order of XML (http://hl7.org/fhir/R4/xml.html).
@@ -38,13 +38,13 @@ def table(folder: Path) -> str:
     """The table as TOML."""
     primitives: dict[str, str] = {}
     types: dict[str, str] = {}
-    definitions = _definitions(folder)
-    for name, definition in sorted(definitions.items()):
+    known = definitions(folder)
+    for name, definition in sorted(known.items()):
         if definition["kind"] == "primitive-type":
             primitives[name] = _PATTERNS.get(name) or _pattern(definition)
         elif definition["kind"] in ("complex-type", "resource"):
             types |= _types(definition)
-    types["*"] = _open_types(definitions["Extension"])
+    types["*"] = _open_types(known["Extension"])
     used = _used(types)
     lines = [_HEAD, "[primitives]"]
     lines += [f"{name} = '''{pattern}'''" for name, pattern in primitives.items()]
@@ -53,7 +53,7 @@ def table(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _definitions(folder: Path) -> dict[str, dict[str, Any]]:
+def definitions(folder: Path) -> dict[str, dict[str, Any]]:
     """StructureDefinitions of types by name."""
     found = (
         json.loads(p.read_text("utf-8")) for p in folder.glob("StructureDefinition-*.json") if p.stem.count("-") == 1

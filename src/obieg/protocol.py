@@ -7,13 +7,15 @@ reached an actor.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.authorities import Authorities
+from obieg.domain.documents import DocumentEntry
+from obieg.domain.on_demand import FoundOnDemand, Made
 from obieg.domain.outbox import Letter
 from obieg.domain.problems import Finding
 from obieg.domain.requester import Requester
@@ -124,13 +126,19 @@ class FhirRequest:
     interaction: str  # as FhirBinding names it
     resource: str = ""  # type in the address
     id: str = ""  # logical id in the address
+    version: str = ""  # in the address of one version
     # Of the address and, for a search by POST, of the form, in order; without _format and _pretty: the edge obeys them.
     parameters: tuple[tuple[str, str], ...] = ()
     body: dict[str, Any] | None = None  # a resource of the form of its type, see obieg.wire.fhir_elements
     base: str = ""  # address of the service, without a slash at its end
     strict: bool = False  # Prefer: handling=strict
+    format: str = ""  # json or xml where FHIR was asked for in so many words
+    accept: str = ""  # the header
+    lenient: bool = False  # Prefer: handling=lenient
+    gzip: bool = False  # Accept-Encoding: gzip
     prefer: str = ""  # Prefer: return=…: minimal, representation, OperationOutcome
     if_match: str = ""  # the version that the sender has seen
+    if_none_exist: tuple[tuple[str, str], ...] = ()  # search parameters: create only where this finds nothing
     request_id: str = ""
     authorities: Authorities = field(default_factory=Authorities)  # what the node calls assigning authorities
     affinity_domain: str = ""  # OID; the logical id of a Patient is a patient id of this authority
@@ -141,6 +149,9 @@ class FhirReply:
     """A FHIR answer; the edge writes it as JSON or XML."""
 
     body: dict[str, Any] | None = None
+    json: bytes | None = None  # in place of the body: the same, written already
+    content: Content | None = None  # in place of both: bytes that are sent as they are, with their own media type
+    headers: tuple[tuple[str, str], ...] = ()  # further ones
     status: int = 200
     location: str = ""  # address of the resource that was made
     version: str = ""  # of the resource in the answer: ETag
@@ -151,15 +162,20 @@ class FhirReply:
 class FhirBinding:
     """How a transaction looks over FHIR R4: what it does with which types of resources.
 
-    Interactions are ``read``, ``search-type``, ``create``, ``update``, ``delete``, ``conditional-update`` and
-    ``conditional-delete`` (by parameters in the address), ``transaction`` (at the base address, resource ``""``) and
-    operations: ``$name`` on a type, ``[id]/$name`` on one resource. What they take stands in ``codes/fhir.toml``.
+    Interactions are ``read``, ``vread``, ``search-type``, ``create``, ``update``, ``delete``, ``conditional-update``
+    and ``conditional-delete`` (by parameters in the address), ``history-instance`` and ``history-type``;
+    ``history-system`` and ``transaction`` at the base address (resource ``""``); and operations: ``$name`` on a type
+    or, with the resource ``""``, on the system, ``[id]/$name`` on one resource, ``delete $name`` where it is asked
+    with DELETE. What they take stands in ``codes/fhir.toml``.
     """
 
     resources: tuple[str, ...]
     interactions: tuple[str, ...]
-    conforms_to: str  # canonical address of the CapabilityStatement that the profile wants fulfilled
+    conforms_to: str  # canonical address of the CapabilityStatement that the profile wants fulfilled, or ""
     profiles: tuple[str, ...] = ()  # canonical addresses of what resources keep to
+    # Of ``transaction``: Bundles whose meta.profile names this are its own, others of the one that names none.
+    bundle_profile: str = ""
+    raw: bool = False  # answers may be bytes of another media type (http://hl7.org/fhir/R4/binary.html)
 
 
 Binding = SoapBinding | MllpBinding | FhirBinding
@@ -206,10 +222,12 @@ class Notification:
     spec: str  # address of the section
     initiator: str  # the IHE actor that this node is, for people
     responder: str  # the IHE actor that is told, for people
-    binding: SoapOperation | MllpBinding
+    binding: SoapOperation | MllpBinding | FhirBinding
     event: str  # row of codes/audit.toml
-    write: Callable[[bytes, Sending], Any]  # body -> hl7v2.Message or SoapQuestion; raises Problem
-    read: Callable[[Any], None]  # the answer, hl7v2.Message or SoapRequest; Problem: refused; RetryLater: not yet
+    # body -> hl7v2.Message or SoapQuestion; over FHIR, what it tells of -> HookMessage; raises Problem
+    write: Callable[[Any, Sending], Any]
+    # the answer: hl7v2.Message, SoapRequest or an HTTP status; Problem: refused; RetryLater: not yet
+    read: Callable[[Any], None]
     audit: Callable[[bytes, str], tuple[AuditObject, ...]]  # body and control id -> what it was about
 
 
@@ -268,6 +286,23 @@ class Receiver(Protocol):
 
     def audit(self, letter: Letter, outcome: Outcome, detail: str = "") -> AuditEvent:
         """The audit record of a message that ended thus."""
+
+
+class HookClient(Protocol):
+    """Sends notifications to addresses that subscribers named."""
+
+    async def post(self, address: str, headers: Sequence[tuple[str, str]], body: bytes) -> int:
+        """The HTTP status of the answer. Raises Problem for an address that nothing is sent to, RetryLater for none."""
+
+
+class OnDemandSource(Protocol):
+    """Makes the documents of some on-demand entries (ITI TF-1:10.1.1.9, On-Demand Document Source)."""
+
+    def makes(self, entry: DocumentEntry) -> bool:
+        """Whether this is who makes the document of ``entry``: by its type, format or class code."""
+
+    async def make(self, found: FoundOnDemand, context: Context) -> Made:
+        """The document as it is now. Raises Problem when it cannot be made, RetryLater when it may be later."""
 
 
 class Authenticator(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,14 +25,18 @@ _LOGS: list[Path] = []
 
 
 @contextmanager
-def running(folder: Path, *arguments: str | Path) -> Iterator[dict[str, str]]:
-    """``obieg ARGUMENTS`` until the end of the block; its ready file."""
+def running(folder: Path, *arguments: str | Path, module: str = "obieg") -> Iterator[dict[str, str]]:
+    """``obieg ARGUMENTS`` until the end of the block; its ready file. ``module`` of this folder may run in its place."""
     ready, log = folder / "ready.json", folder / "node.log"
     _LOGS.append(log)
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "obieg", *map(str, arguments), "--ready-file", str(ready)]
+        command = [sys.executable, "-m", module, *map(str, arguments), "--ready-file", str(ready)]
+        environment = peer.free_environment()
+        if module != "obieg":
+            found = [str(Path(__file__).parent), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, found))
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env=peer.free_environment()
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env=environment
         )
     try:
         peer.wait_for(lambda: ready.exists() or process.poll() is not None, START_TIME_S)
@@ -122,12 +127,12 @@ def make_node(
     """Starts nodes from a settings file of their own; they stop with the module."""
     with ExitStack() as stack:
 
-        def make(name: str, **tables: Any) -> peer.Node:
+        def make(name: str, *, module: str = "obieg", **tables: Any) -> peer.Node:
             folder = tmp_path_factory.mktemp(name)
             affinity = {**({"codes": lab_codes} if lab_codes else {}), **tables.pop("affinity_domain", {})}
             text = node_settings.write_commented(
                 "region",
-                lab=True,
+                lab=tables.pop("lab", True),
                 name=name,
                 data_dir=".",
                 http={"host": "127.0.0.1", "port": 0},
@@ -136,6 +141,7 @@ def make_node(
                     "home_community_id": node_settings.new_oid(),
                     "repository_unique_id": node_settings.new_oid(),
                     "assigning_authority": node_settings.new_oid(),
+                    **tables.pop("identity", {}),
                 },
                 affinity_domain=affinity,
                 **{"workers": 1, **tables},
@@ -143,7 +149,9 @@ def make_node(
             data = folder / "data"
             data.mkdir()
             (data / "settings.toml").write_text(text)
-            endpoints = stack.enter_context(running(folder, "serve", "--settings", data / "settings.toml"))
+            endpoints = stack.enter_context(
+                running(folder, "serve", "--settings", data / "settings.toml", module=module)
+            )
             found = peer.Node(endpoints, codes_of(lab_codes))
             stack.callback(found.close)
             return found

@@ -19,10 +19,15 @@ from lxml import etree
 
 JSON, XML = "application/fhir+json", "application/fhir+xml"
 OID = "urn:oid:"
+XHTML = "http://www.w3.org/1999/xhtml"
 EXAMPLES = peer.SHARED / "data" / "ihe" / "ihe-packages"
 PIXM = EXAMPLES / "ihe.iti.pixm-3.1.0" / "package"
 PDQM = EXAMPLES / "ihe.iti.pdqm-3.2.0" / "package"
+MHD = EXAMPLES / "ihe.iti.mhd-4.2.3" / "package"
 PROFILES = (
+    # Those of List slice by extension and those of bundles by profile: @medplum/core follows neither, not in IHE's examples.
+    MHD / "StructureDefinition-IHE.MHD.Comprehensive.DocumentReference.json",
+    MHD / "StructureDefinition-IHE.MHD.Minimal.DocumentReference.json",
     PIXM / "StructureDefinition-IHE.PIXm.Query.Parameters.Out.json",
     PDQM / "StructureDefinition-IHE.PDQm.Patient.json",
 )
@@ -48,6 +53,21 @@ def installed(name: str, *packages: str) -> Path:
             pytest.skip(f"npm cannot install {packages} here: {getattr(error, 'stderr', None) or error}"[-300:])
         mark.write_text(" ".join(packages))
     return folder
+
+
+def packed(folder: Path, package: str) -> Path:
+    """The archive of an npm package, in ``folder``; skips the test where npm cannot get it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not installed")
+    try:
+        subprocess.run(
+            [npm, "pack", "--silent", package], cwd=folder, check=True, capture_output=True, timeout=INSTALL_TIME_S
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"npm cannot get {package} here: {error}"[-300:])
+    [archive] = folder.glob("*.tgz")
+    return archive
 
 
 class NpmProcess:
@@ -195,6 +215,8 @@ def issues(response: httpx.Response) -> list[tuple[str, str, str]]:
 
 def of_xml(node: Any) -> Any:
     """A tree of (name, attributes, children) that does not know what repeats; children in the order of their names."""
+    if etree.QName(node).namespace == XHTML:
+        return "div", {"value": "".join(node.itertext())}, []
     children = sorted((of_xml(child) for child in node), key=lambda child: child[0])
     return etree.QName(node).localname, dict(node.attrib), children
 
@@ -210,18 +232,24 @@ def _resource(value: Any) -> Any:
 
 def _members(value: Mapping[str, Any]) -> list[Any]:
     children: list[Any] = []
-    for key, content in value.items():
+    for name, content in value.items():
+        if name.startswith("_") and name[1:] in value:
+            continue  # stands with its value
+        key = name.removeprefix("_")
         for item in content if isinstance(content, list) else [content]:
             if isinstance(item, dict) and "resourceType" in item:
                 children.append((key, {}, [_resource(item)]))
-            elif isinstance(item, dict) and key == "extension":
+            elif isinstance(item, dict) and key in ("extension", "modifierExtension"):
                 inner = {k: v for k, v in item.items() if k != "url"}
                 children.append((key, {"url": item["url"]}, _members(inner)))
             elif isinstance(item, dict):
                 children.append((key, {}, _members(item)))
             else:
                 text = json.dumps(item) if isinstance(item, bool) else str(item)
-                children.append((key, {"value": text}, []))
+                if key == "div":
+                    text = "".join(etree.fromstring(text).itertext())
+                more = value.get(f"_{key}")
+                children.append((key, {"value": text}, _members(more) if isinstance(more, dict) else []))
     return sorted(children, key=lambda child: child[0])
 
 

@@ -81,8 +81,10 @@ def make_index(database: Database, **given: Any) -> PatientIndex:
         "subscribers": Subscribers(),
         "assigning_authority": OURS,
     }
-    store = PostgresPatientStore(database, audit, PostgresOutbox(database, audit), assigning_authority=OURS, tells=True)
-    return PatientIndex(store, **(defaults | given))
+    parts = defaults | given
+    outbox = PostgresOutbox(database, audit)
+    store = PostgresPatientStore(database, audit, outbox, assigning_authority=OURS, tells=bool(parts["subscribers"]))
+    return PatientIndex(store, **parts)
 
 
 def make_curation(database: Database, **given: Any) -> PatientCuration:

@@ -14,7 +14,7 @@ indexStructureDefinitionBundle(readJson("fhir/r4/profiles-types.json"));
 indexStructureDefinitionBundle(readJson("fhir/r4/profiles-resources.json"));
 const own = new Map();
 for (const file of (profiles ?? "").split(":").filter(Boolean)) {
-  const profile = JSON.parse(readFileSync(file, "utf8"));
+  const profile = JSON.parse(readFileSync(file, "utf8").replace(/^\uFEFF/, ""));
   own.set(profile.url, profile);
 }
 

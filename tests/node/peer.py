@@ -43,11 +43,21 @@ ACTIONS = {
     "register": "urn:ihe:iti:2007:RegisterDocumentSet-b",
     "repository": "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b",
     "retrieve": "urn:ihe:iti:2007:RetrieveDocumentSet",
+    "xdr": "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b",
+    "update": "urn:ihe:iti:2010:UpdateDocumentSet",
+    "restricted_update": "urn:ihe:iti:2018:RestrictedUpdateDocumentSet",
+    "remove": "urn:ihe:iti:2010:DeleteDocumentSet",
+    "remove_documents": "urn:ihe:iti:2017:RemoveDocuments",
 }
+MULTI_PATIENT_ACTION = "urn:ihe:iti:2009:MultiPatientStoredQuery"
+REGISTER_ON_DEMAND_ACTION = "urn:ihe:iti:2010:RegisterOnDemandDocumentEntry"
 ASSOCIATIONS = {
     "HasMember": "urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember",
     **{name: f"urn:ihe:iti:2007:AssociationType:{name}" for name in ("RPLC", "APND", "XFRM", "XFRM_RPLC", "signs")},
-    "IsSnapshotOf": "urn:ihe:iti:2010:AssociationType:IsSnapshotOf",
+    **{
+        name: f"urn:ihe:iti:2010:AssociationType:{name}"
+        for name in ("IsSnapshotOf", "UpdateAvailabilityStatus", "SubmitAssociation")
+    },
 }
 QUERIES = {
     "FindDocuments": "14d4debf-8f97-4251-9a74-a90016b0af0d",
@@ -64,6 +74,10 @@ QUERIES = {
     "GetFolderAndContents": "b909a503-523d-4517-8acf-8e5834dfc4c7",
     "GetFoldersForDocument": "10cae35a-c7f9-4cf5-b61e-fc3278ffb578",
     "GetRelatedDocuments": "d90e5407-b356-4d91-a89f-873917b4b0e6",
+    "FindDocumentsByTitle": "ab474085-82b5-402d-8115-3f37cb1e2405",
+    "FindDocumentsForMultiplePatients": "3d1bdb10-39a2-11de-89c2-2f44d94eaa9f",
+    "FindDocumentsByReferenceIdForMultiplePatients": "1191642d-86c4-42d8-b784-f95445f9f0d5",
+    "FindFoldersForMultiplePatients": "50d3f5ac-39a2-11de-a1ca-b366239e58df",
 }
 SCHEMES = {
     "author": "urn:uuid:93606bcf-9494-43ec-9b4e-a7748d1a838d",
@@ -180,6 +194,10 @@ def identified(name: str, owner: str, value: str) -> str:
     )
 
 
+def lid(logical_id: str) -> str:
+    return f'lid="{logical_id}" ' if logical_id else ""
+
+
 @dataclass
 class Entry:
     """One DocumentEntry; ``None`` or an empty value leaves an attribute out."""
@@ -215,6 +233,7 @@ class Entry:
     limited: bool = False
     more_slots: str = ""
     more: str = ""
+    logical_id: str = ""
 
     def xml(self) -> str:
         codes, own = self.codes, self.id
@@ -253,7 +272,7 @@ class Entry:
         identifiers = [identified("entryPatient", own, self.patient)] if self.patient else []
         identifiers += [identified("entryUnique", own, self.unique_id)] if self.unique_id else []
         return (
-            f'<rim:ExtrinsicObject id="{own}" mimeType={quoteattr(self.mime_type)} objectType="{self.object_type}">'
+            f'<rim:ExtrinsicObject id="{own}" {lid(self.logical_id)}mimeType={quoteattr(self.mime_type)} objectType="{self.object_type}">'
             f"{''.join(slots)}{self.more_slots}{localized('Name', self.title)}{localized('Description', self.comments)}"
             f"{''.join(classifications)}{''.join(identifiers)}{self.more}</rim:ExtrinsicObject>"
         )
@@ -269,10 +288,11 @@ class Folder:
     unique_id: str = field(default_factory=oid)
     title: str = "Ciąża"
     list: Sequence[Code] = ()
+    logical_id: str = ""
 
     def xml(self) -> str:
         return (
-            f'<rim:RegistryPackage id="{self.id}">{localized("Name", self.title)}'
+            f'<rim:RegistryPackage {lid(self.logical_id)}id="{self.id}">{localized("Name", self.title)}'
             f'<rim:Classification id="{urn()}" classifiedObject="{self.id}" classificationNode="{FOLDER_NODE}"/>'
             f"{''.join(classified('folderCodeList', self.id, c) for c in self.list or [self.codes('folderCodeList')])}"
             f"{identified('folderPatient', self.id, self.patient)}{identified('folderUnique', self.id, self.unique_id)}"
@@ -628,8 +648,9 @@ class Node:
         return self.post(key, package(envelope(action, body, **more), parts), package_type(action))
 
     def register(self, submission: Submission) -> Answer:
-        """ITI-42."""
-        return self.soap("register", submission.request())
+        """ITI-42; ITI-61 for on-demand entries."""
+        on_demand = submission.entries and all(e.object_type == ON_DEMAND for e in submission.entries)
+        return self.soap("register", submission.request(), action=REGISTER_ON_DEMAND_ACTION if on_demand else "")
 
     def registered(self, submission: Submission) -> Submission:
         """ITI-42 that must succeed."""
@@ -637,11 +658,11 @@ class Node:
         assert answer.status == "Success", answer.errors or answer.fault
         return submission
 
-    def provide(self, submission: Submission) -> Answer:
-        """ITI-41 with the contents of the entries."""
+    def provide(self, submission: Submission, key: str = "repository") -> Answer:
+        """ITI-41 with the contents of the entries, to the repository or the recipient (``xdr``)."""
         names = {e.id: f"part{i}@peer" for i, e in enumerate(submission.entries)}
         body = submission.provided("".join(include(e, name) for e, name in names.items()))
-        return self.mtom("repository", body, [(names[e.id], e.content) for e in submission.entries])
+        return self.mtom(key, body, [(names[e.id], e.content) for e in submission.entries])
 
     def provided(self, submission: Submission) -> Submission:
         """ITI-41 that must succeed."""
@@ -657,6 +678,10 @@ class Node:
     def query(self, name: str, returns: str = "LeafClass", **parameters: str | Sequence[str]) -> Answer:
         """ITI-18."""
         return self.soap("registry", stored_query(name, returns, **parameters))
+
+    def query_of_several(self, name: str, returns: str = "LeafClass", **parameters: str | Sequence[str]) -> Answer:
+        """ITI-51."""
+        return self.soap("registry", stored_query(name, returns, **parameters), action=MULTI_PATIENT_ACTION)
 
     def found(self, patient: str, status: str = APPROVED, returns: str = "LeafClass", **more: Any) -> Answer:
         """FindDocuments that must succeed; parameters without XDSDocumentEntry."""

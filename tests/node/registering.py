@@ -9,16 +9,29 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import psycopg
 from indexing import OURS, context
 
+from obieg.actors.document_lifecycle import DocumentLifecycle
 from obieg.actors.document_registry import DocumentRegistry
-from obieg.domain.documents import Association, AssociationType, Code, DocumentEntry, Folder, Submission, SubmissionSet
+from obieg.domain.documents import (
+    Annotation,
+    Association,
+    AssociationType,
+    Code,
+    DocumentEntry,
+    Folder,
+    Submission,
+    SubmissionSet,
+)
 from obieg.domain.identifiers import PatientId
+from obieg.domain.removing import KeptAtWill
 from obieg.mapping import ebrs
-from obieg.mapping.ebrim import home_attribute
+from obieg.mapping.ebrim import home_attribute, read_entries
 from obieg.mapping.stored_query import read_stored_query, write_stored_query
 from obieg.storage.audit_store import AuditStore
+from obieg.storage.lifecycle_store import PostgresLifecycle
 from obieg.storage.link import Database
 from obieg.storage.registry_store import RegistryDatabase
 from obieg.transactions import TRANSACTIONS
@@ -26,6 +39,7 @@ from obieg.wire.xml import parse_message
 
 ITI_18 = next(t for t in TRANSACTIONS if t.id == "ITI-18")
 ITI_42 = next(t for t in TRANSACTIONS if t.id == "ITI-42")
+ITI_57 = next(t for t in TRANSACTIONS if t.id == "ITI-57")
 HOME = "urn:oid:1.2.616.99"
 APPROVED, DEPRECATED = (f"urn:oasis:names:tc:ebxml-regrep:StatusType:{s}" for s in ("Approved", "Deprecated"))
 _numbers = itertools.count(1)
@@ -67,6 +81,15 @@ class Registry:
             results_max=1000,
             new_uuid=lambda: str(uuid.uuid4()),
         )
+        self.lifecycle = DocumentLifecycle(
+            PostgresLifecycle(database, audit, assigning_authority=OURS),
+            KeptAtWill(),
+            codes=AnyCode(),  # type: ignore[arg-type]
+            assigning_authority=OURS,
+            home_community_id=HOME,
+            allow_limited_metadata=True,
+            new_uuid=lambda: str(uuid.uuid4()),
+        )
 
     async def register(
         self,
@@ -78,16 +101,24 @@ class Registry:
         new_folder: bool = False,
     ) -> list[str]:
         """One submission with a document for each sourcePatientId; the folder's UUID comes last, if there is one."""
-        owner = {"patient_id": str(patient), "limited_metadata": True}
+        owner = {"patient_id": str(patient)}
+        code = Code("f", "1.2", (("pl", "F"),))
+        full = {
+            "class_code": code, "type_code": code, "format_code": code, "practice_setting_code": code,
+            "healthcare_facility_type_code": code, "confidentiality_code": (code,), "creation_time": "20240102",
+            "language_code": "pl-PL",
+        }  # fmt: skip
         entries = tuple(
             DocumentEntry(
                 _urn(), _oid(), mime_type="text/xml", hash="0" * 40, size="1", repository_unique_id="1.2.3",
-                source_patient_id=str(source), format_code=Code("f", "1.2", (("pl", "F"),)), **owner,
+                source_patient_id=str(source), limited_metadata=not source, **full, **owner,
             )
             for source in sources
         )  # fmt: skip
-        folders = (Folder(_urn(), _oid(), **owner),) if new_folder else ()
-        sset = SubmissionSet(_urn(), _oid(), source_id="1.2.4", submission_time="20240102", **owner)
+        folders = (Folder(_urn(), _oid(), code_list=(code,), title=(("", "F"),), **owner),) if new_folder else ()
+        sset = SubmissionSet(
+            _urn(), _oid(), source_id="1.2.4", submission_time="20240102", content_type_code=code, **owner
+        )
         associations = [member(sset.entry_uuid, e.entry_uuid, "Original") for e in entries]
         associations += [member(sset.entry_uuid, f.entry_uuid) for f in folders]
         held_by = f"urn:uuid:{folder}" if folder else folders[0].entry_uuid if folders else ""
@@ -98,6 +129,23 @@ class Registry:
         associations += [Association(_urn(), t, entries[0].entry_uuid, f"urn:uuid:{u}") for t, u in related if u]
         await self.actor.register(Submission(sset, entries, folders, tuple(associations)), context(ITI_42))
         return [o.entry_uuid[9:] for o in (*entries, *folders)]
+
+    async def update(self, patient: PatientId, uuid_: str) -> str:
+        """ITI-57: the next version of a document; its entryUUID."""
+        [known] = read_entries(await self.ask("GetDocuments", {"XDSDocumentEntryEntryUUID": [f"urn:uuid:{uuid_}"]}))
+        entry = msgspec.structs.replace(known, entry_uuid=_urn(), title=(("pl", "Poprawiony"),))
+        sset = SubmissionSet(
+            _urn(),
+            _oid(),
+            source_id="1.2.4",
+            submission_time="20240102",
+            patient_id=str(patient),
+            limited_metadata=True,
+        )
+        link = member(sset.entry_uuid, entry.entry_uuid, "Original")
+        link = msgspec.structs.replace(link, annotation=Annotation(previous_version=known.version))
+        await self.lifecycle.update(Submission(sset, (entry,), (), (link,)), context(ITI_57), restricted=False)
+        return entry.entry_uuid[9:]
 
     async def ask(self, name: str, parameters: dict[str, Sequence[str]], *, leaf: bool = True) -> Any:
         """``rim:RegistryObjectList`` of the answer, as a consumer reads it."""
@@ -173,6 +221,7 @@ class Registry:
                     "XDSDocumentEntryStatus": [APPROVED, DEPRECATED],
                     "XDSSubmissionSetStatus": [APPROVED],
                     "XDSFolderStatus": [APPROVED, DEPRECATED],
+                    "MetadataLevel": ["2"],
                 },
             )
             ids = {o.get("id") for o in answer}

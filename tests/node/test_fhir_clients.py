@@ -13,7 +13,7 @@ from typing import Any
 import fhir_peer
 import peer
 import pytest
-from fhir_peer import OID, PDQM, PIXM, FhirPeer
+from fhir_peer import MHD, OID, PDQM, PIXM, FhirPeer
 from fhirpy import AsyncFHIRClient, SyncFHIRClient
 from fhirpy.base.exceptions import OperationOutcome, ResourceNotFound
 from peer import Node
@@ -42,12 +42,13 @@ def person(authority: str, number: str, family: str = "") -> dict[str, Any]:
     }
 
 
-def test_the_table_of_elements_is_that_of_the_published_definitions() -> None:
-    from tools import fhir_tables
+def test_the_tables_are_those_of_the_published_definitions() -> None:
+    from tools import fhir_rules, fhir_tables
 
     folder = fhir_peer.installed("npm-fhir-r4", "hl7.fhir.r4.examples@4.0.1")
-    made = fhir_tables.table(folder / "node_modules" / "hl7.fhir.r4.examples")
-    assert fhir_tables.PATH.read_text("utf-8") == made
+    for tool in (fhir_tables, fhir_rules):
+        made = tool.table(folder / "node_modules" / "hl7.fhir.r4.examples")
+        assert tool.PATH.read_text("utf-8") == made
 
 
 # fhirpy ----------------------------------------------------------------------------------------------------------
@@ -130,12 +131,64 @@ def test_fhir_kit_client_follows_pages(fhir: FhirPeer) -> None:
     assert [len(b["entry"]) for b in (bundle, following)] == [2, 1]
 
 
+# documents ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def documents(node: Node) -> tuple[str, list[str]]:
+    """A patient's id and the ids of their documents."""
+    cx = node.patient()
+    entries = [node.entry(cx, creation_time=f"2024010{day}", content=b"%d" % day) for day in range(1, 6)]
+    for entry in entries:
+        node.provided(node.submission(cx, entry))
+    return cx.partition("^")[0], [e.id[9:] for e in entries]
+
+
+def test_fhirpy_reads_documents(fhir: FhirPeer, documents: tuple[str, list[str]]) -> None:
+    client, (patient, ids) = SyncFHIRClient(fhir.base), documents
+    query = client.resources("DocumentReference").search(patient=patient, status="current", creation__ge="2024-01-02")
+    assert query.count() == 4
+    found = query.sort("creation").limit(2).fetch_all()
+    assert [d["id"] for d in found] == ids[1:]
+    assert found[0].get_by_path(["content", 0, "attachment", "creation"]) == "2024-01-02"
+    binary = client.reference("Binary", ids[0]).to_resource()
+    assert (binary["contentType"], binary["data"]) == ("text/plain", "MQ==")
+    lists = client.resources("List").search(patient=patient, code="submissionset").include("List", "item").fetch_raw()
+    assert {e.resource["id"] for e in lists.entry if e.search["mode"] == "include"} == set(ids)
+
+
+def test_fhirclient_reads_documents(fhir: FhirPeer, documents: tuple[str, list[str]]) -> None:
+    from fhirclient.models.documentreference import DocumentReference
+    from fhirclient.models.list import List
+    from fhirclient.server import FHIRServer
+
+    server, (patient, ids) = FHIRServer(None, base_uri=fhir.base), documents
+    found = list(DocumentReference.where({"patient": patient, "_count": "2"}).perform_resources_iter(server))
+    assert [d.id for d in found] == ids[::-1]
+    read = DocumentReference.read(ids[0], server)
+    assert read.content[0].attachment.url == f"{fhir.base}/Binary/{ids[0]}"
+    sets = list(List.where({"patient": patient, "code": "submissionset"}).perform_resources_iter(server))
+    assert len(sets) == 5
+
+
+def test_fhir_kit_client_reads_documents(fhir: FhirPeer, documents: tuple[str, list[str]]) -> None:
+    patient, ids = documents
+    asked = {"resourceType": "DocumentReference", "searchParams": {"patient": patient, "_count": 3}}
+    first = kit(fhir, "search", asked)["answer"]
+    second = kit(fhir, "nextPage", {"bundle": first})["answer"]
+    assert [e["resource"]["id"] for b in (first, second) for e in b["entry"]] == ids[::-1]
+    posted = kit(fhir, "search", {**asked, "options": {"postSearch": True}})["answer"]
+    assert posted["total"] == 5
+    assert kit(fhir, "read", {"resourceType": "DocumentReference", "id": ids[0]})["answer"]["id"] == ids[0]
+
+
 # schemathesis ----------------------------------------------------------------------------------------------------
 
 OPENAPI = (
     PIXM / "openapi" / "IHE.PIXm.Manager.openapi.json",
     PDQM / "openapi" / "IHE.PDQm.PatientDemographicsSupplier.openapi.json",
     PDQM / "openapi" / "IHE.PDQm.PatientDemographicsSupplierMatch.openapi.json",
+    MHD / "openapi" / "IHE.MHD.DocumentResponder.openapi.json",
 )
 
 

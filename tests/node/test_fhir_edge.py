@@ -15,6 +15,9 @@ from fhir_peer import JSON, OID, XML, FhirPeer, issues
 from lxml import etree
 from peer import Node
 
+from obieg.protocol import FhirBinding
+from obieg.transactions import TRANSACTIONS
+
 pytestmark = pytest.mark.node
 
 
@@ -27,20 +30,22 @@ def fhir(node: Node) -> Iterator[FhirPeer]:
 def test_the_capability_statement_follows_from_the_transactions(fhir: FhirPeer) -> None:
     statement = fhir.both("GET", "metadata").json()
     assert statement["fhirVersion"] == "4.0.1"
-    assert set(statement["instantiates"]) == {
-        "https://profiles.ihe.net/ITI/PIXm/CapabilityStatement/IHE.PIXm.Manager",
-        "https://profiles.ihe.net/ITI/PDQm/CapabilityStatement/IHE.PDQm.PatientDemographicsSupplier",
-        "https://profiles.ihe.net/ITI/PDQm/CapabilityStatement/IHE.PDQm.PatientDemographicsSupplierMatch",
-    }
+    bindings = [t.binding for t in TRANSACTIONS if isinstance(t.binding, FhirBinding)]
+    assert set(statement["instantiates"]) == {b.conforms_to for b in bindings if b.conforms_to}
+    [at_base] = [i for i in statement["rest"][0]["interaction"] if i["code"] == "transaction"]
+    assert "ITI-65" in at_base["documentation"]
+    assert "ITI-111 (Bundles of https://profiles.ihe.net/ITI/DSUBm/" in at_base["documentation"]
     [patient] = [r for r in statement["rest"][0]["resource"] if r["type"] == "Patient"]
     assert {i["code"] for i in patient["interaction"]} == {"read", "search-type", "update", "delete"}
     assert (patient["conditionalUpdate"], patient["conditionalDelete"]) == (True, "single")
-    assert {o["name"] for o in patient["operation"]} == {"ihe-pix", "match"}
+    assert {o["name"] for o in patient["operation"]} == {
+        "ihe-pix", "match", "validate", "export", "everything", "summary",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("package", [fhir_peer.PIXM, fhir_peer.PDQM])
 def test_what_ihe_wants_of_the_server_is_there(fhir: FhirPeer, package: Any) -> None:
-    [patient] = fhir.get("metadata")["rest"][0]["resource"]
+    [patient] = [r for r in fhir.get("metadata")["rest"][0]["resource"] if r["type"] == "Patient"]
     names = {"interaction": "code", "searchParam": "name", "operation": "definition"}
     files = [p for p in package.glob("CapabilityStatement-*.json") if "Supplier" in p.name or "Manager" in p.name]
     if not files:

@@ -56,7 +56,12 @@ class World:
 
     async def documents(self, patient: PatientId) -> dict[str, Any]:
         """All versions, by entryUUID."""
-        found = await self.objects("FindDocuments", XDSDocumentEntryPatientId=str(patient), XDSDocumentEntryStatus=ALL)
+        found = await self.objects(
+            "FindDocuments",
+            XDSDocumentEntryPatientId=str(patient),
+            XDSDocumentEntryStatus=ALL,
+            MetadataLevel="2",
+        )
         return {o.get("id")[9:]: o for o in found}
 
     async def folders(self, patient: PatientId) -> dict[str, Any]:
@@ -203,7 +208,10 @@ async def test_a_new_number_of_the_same_patient_makes_versions_too(world: World)
         mine: "Deprecated", other: "Approved", addendum: "Approved"
     }  # fmt: skip
     assert {u: what(o)[0] for u, o in (await world.folders(X1)).items()} == {folder: "Approved"}
-    assert await world.registry.contents(folder) == {mine, other, version}
+    # The version before is found only by who asks for old ones.
+    assert await world.registry.contents(folder) == {other, version}
+    everything = await world.objects("GetFolderAndContents", XDSFolderEntryUUID=f"urn:uuid:{folder}", MetadataLevel="2")
+    assert ids(everything, "ExtrinsicObject") == {mine, other, version}
     related = await world.objects(
         "GetRelatedDocuments",
         XDSDocumentEntryEntryUUID=f"urn:uuid:{version}",
@@ -229,4 +237,25 @@ async def test_moves_and_registrations_at_once(world: World) -> None:
         assert await world.registry.found(X1) == set()
     several = "SELECT logical_id FROM document_entry WHERE status = 'A' GROUP BY logical_id HAVING count(*) > 1"
     assert world.rows(several) == []
+    await world.registry.expect_consistent([X1, X2])
+
+
+async def test_an_updated_document_moves_by_its_newest_version(world: World) -> None:
+    """ITI-57, then ADT^A43: versions go on counting, and the history says who moved what."""
+    [first] = await world.registry.register(X1, A)
+    updated = await world.registry.update(X1, first)
+    await world.move(X1, X2)
+    newest = {u: what(o) for u, o in (await world.documents(X2)).items()}
+    assert list(newest.values()) == [("Approved", "3", f"urn:uuid:{first}")]
+    assert {u: what(o)[:2] for u, o in (await world.documents(X1)).items()} == {
+        first: ("Deprecated", "1"), updated: ("Deprecated", "2")
+    }  # fmt: skip
+    # Of the versions that stay, only the newest is there for who does not ask for old ones.
+    assert await world.registry.found(X1, deprecated=True) == {updated}
+    changes = world.rows("SELECT act, entry_uuid::text FROM registry_change ORDER BY change_id")
+    assert changes == [("changed", first), ("moved to another patient", updated)]
+    await world.move(X2, X1)
+    assert {what(o)[:2] for o in (await world.documents(X1)).values()} == {
+        ("Deprecated", "1"), ("Deprecated", "2"), ("Approved", "4")
+    }  # fmt: skip
     await world.registry.expect_consistent([X1, X2])

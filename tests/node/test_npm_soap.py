@@ -104,6 +104,24 @@ def test_provide_and_retrieve(node: Node, call: Call) -> None:
             assert [p["headers"]["content-type"] for p in answer["parts"]] == ["text/plain"] * 2
 
 
+def test_provide_to_a_recipient(node: Node, call: Call) -> None:
+    content = bytes(range(256)) * 500
+    entry = node.entry("4711^^^&1.2.3&ISO", content=content)
+    submission = node.submission("4711^^^&1.2.3&ISO", entry)
+    for _ in range(2):
+        answer = call(
+            wsdl=f"{node.endpoints['xdr']}?wsdl",
+            address=node.endpoints["xdr"],
+            action=ACTIONS["xdr"],
+            operation="DocumentRecipient_ProvideAndRegisterDocumentSet-b",
+            xml=submission.provided(peer.include(entry.id, "part0@npm")),
+            attachments=[{"contentId": "part0@npm", "content": base64.b64encode(content).decode()}],
+        )
+        assert status(answer.get("result")) == "Success", answer
+    found = node.rows("SELECT document_ids FROM inbox_submission WHERE unique_id = %s", submission.unique_id)
+    assert found == [([entry.unique_id],)]
+
+
 def test_refusals_are_understood(node: Node, call: Call) -> None:
     answer = call(
         wsdl=f"{node.endpoints['retrieve']}?wsdl",

@@ -174,7 +174,8 @@ async def test_documents_follow_their_source_patient_id(region: Region) -> None:
     [shared] = await region.registry.register(first, NUMBER)
     mixed = await region.registry.register(first, A, local("b"))
     [crossed] = await region.registry.register(first, local("b"), appends=mine)
-    everything = {before, mine, in_folder, newer, added, nobodys, unsaid, shared, *mixed, crossed}
+    # ``unsaid`` has limited metadata: it is filed like the others, and ITI-18 does not show it.
+    everything = {before, mine, in_folder, newer, added, nobodys, shared, *mixed, crossed}
     assert await region.registry.found(first) == everything
 
     undone = await region.curation.unlink(second, by="Ewa")
@@ -184,7 +185,7 @@ async def test_documents_follow_their_source_patient_id(region: Region) -> None:
     assert set(undone.doubtful) == doubtful
     assert await region.registry.found(second) == {before, in_folder, newer, added}
     assert await region.registry.found(second, deprecated=True) == {before, *moved}
-    assert await region.registry.found(first) == {mine, mixed[0], *doubtful}
+    assert await region.registry.found(first) == {mine, mixed[0], *doubtful} - {unsaid}
     assert await region.registry.folders(first) == {folder}
     assert await region.registry.folders(second) == {kept}
     assert await region.registry.contents(folder) == {mine}

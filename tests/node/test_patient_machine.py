@@ -329,7 +329,9 @@ class Model:
             raise RefusedError
         if new == old:
             return root
-        own = next(r for r in self.of(root) if old in r.ids)
+        own, *others = [r for r in self.of(root) if old in r.ids]
+        if others:  # each of them corrects its own
+            raise RefusedError
         own.ids = tuple(dict.fromkeys(new if i == old else i for i in own.ids))
         own.version += 1
         self.retired[old] = (None, new)

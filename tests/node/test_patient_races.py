@@ -116,6 +116,35 @@ async def test_two_pesels_for_one_patient_at_once(indexes: list[PatientIndex]) -
         assert len({i for i in await ids(indexes[0], two) if i.authority == PESEL}) <= 1
 
 
+async def test_of_those_who_change_one_version_at_once_exactly_one_wins(indexes: list[PatientIndex]) -> None:
+    """If-Match holds in the commit, not before it."""
+    mine, other = local("1"), local("9")
+    patient = await indexes[0].feed(feed(mine, who=ANNA), context())
+    await indexes[0].feed(feed(other), context())
+    for n in range(15):
+        seen = await indexes[0].read(patient, context())
+        assert seen is not None
+        born = [person("Wrzesińska", "Anna", f"19{n:02}05{day:02}", "F") for day in range(10, 10 + WORKERS)]
+        found = await outcomes(
+            *(
+                lambda i=i, who=who, v=str(seen.version): indexes[i].feed(feed(mine, who=who), context(), if_match=v)
+                for i, who in enumerate(born)
+            )
+        )
+        assert sorted(found, key=str).count("VersionConflict") == WORKERS - 1, found
+        after = await indexes[0].read(patient, context())
+        assert after is not None
+        assert after.version == seen.version + 1
+        winner = next(i for i, f in enumerate(found) if f == patient)
+        assert after.demographics.birth_date == born[winner].birth_date
+    stale = str(after.version - 1)
+    merge = feed(other, event=FeedEvent.MERGE, merged=(mine,))
+    assert await outcomes(lambda: indexes[1].feed(merge, context(), if_match=stale)) == ["VersionConflict"]
+    assert isinstance(await indexes[1].feed(merge, context(), if_match=str(after.version)), PatientId)
+    gone = await outcomes(lambda: indexes[1].feed(feed(mine, who=ANNA), context(), if_match="*"))
+    assert gone == ["VersionConflict"]
+
+
 async def test_opposite_merges_at_once(indexes: list[PatientIndex], database_dsn: str) -> None:
     for n in range(10):
         one, two = local(f"{n}a"), local(f"{n}b")

@@ -509,9 +509,10 @@ def test_limited_metadata_is_refused_unless_allowed(node: Node, make_node: MakeN
     patient = allowing.patient()
     entry = limited(allowing, patient)
     allowing.provided(allowing.submission(patient, entry))
-    [found] = allowing.found(patient).entries
-    nodes = [c.get("classificationNode") for c in found.iterfind(f"{{{peer.RIM}}}Classification")]
-    assert peer.LIMITED_ENTRY in nodes
+    assert not allowing.found(patient).entries  # what is not whole is not for those who ask by ITI-18
+    assert not allowing.query("GetDocuments", XDSDocumentEntryUniqueId=f"('{entry.unique_id}')").entries
+    [(rendering,)] = allowing.rows("SELECT ebrim FROM document_entry WHERE unique_id = %s", entry.unique_id)
+    assert peer.LIMITED_ENTRY.encode() in rendering
     assert allowing.retrieve(entry.unique_id).documents == {entry.unique_id: entry.content}
     entry = limited(allowing, patient)
     entry.limited = False

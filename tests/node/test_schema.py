@@ -96,6 +96,12 @@ def queries(patient: str, ids: dict[str, str]) -> Iterator[tuple[str, dict[str, 
     entry = {"XDSDocumentEntryPatientId": who, "XDSDocumentEntryStatus": both, "XDSDocumentEntryType": types}
     yield "FindDocuments", entry
     yield "FindDocumentsByReferenceId", {**entry, "XDSDocumentEntryReferenceIdList": quoted("R^^^&1.2&ISO^urn:x")}
+    yield "FindDocumentsByTitle", {**entry, "XDSDocumentEntryTitle": quoted("%")}
+    of_several = {**entry, "XDSDocumentEntryPatientId": quoted(patient)}
+    yield "FindDocumentsForMultiplePatients", of_several
+    reference = {"XDSDocumentEntryReferenceIdList": quoted("R^^^&1.2&ISO^urn:x")}
+    yield "FindDocumentsByReferenceIdForMultiplePatients", {**of_several, **reference}
+    yield "FindFoldersForMultiplePatients", {"XDSFolderPatientId": quoted(patient), "XDSFolderStatus": both}
     yield "FindSubmissionSets", {"XDSSubmissionSetPatientId": who, "XDSSubmissionSetStatus": both}
     yield "FindFolders", {"XDSFolderPatientId": who, "XDSFolderStatus": both}
     statuses = {f"XDS{kind}Status": both for kind in ("DocumentEntry", "SubmissionSet", "Folder")}
@@ -130,7 +136,8 @@ def valid_envelope(answer: Answer, schema: etree.XMLSchema) -> None:
 def test_all_stored_queries(node: Node, history: tuple[str, dict[str, str]], envelope_schema: etree.XMLSchema) -> None:
     asked = set()
     for name, parameters in queries(*history):
-        leaves, references = (node.query(name, returns, **parameters) for returns in ("LeafClass", "ObjectRef"))
+        ask = node.query_of_several if "MultiplePatients" in name else node.query
+        leaves, references = (ask(name, returns, **parameters) for returns in ("LeafClass", "ObjectRef"))
         for answer in (leaves, references):
             assert answer.status == "Success", (name, answer.errors)
             valid_envelope(answer, envelope_schema)
@@ -164,6 +171,9 @@ def test_answers_with_errors(node: Node, envelope_schema: etree.XMLSchema) -> No
         node.soap("registry", "<x/>"),
         node.mtom("repository", "<x/>"),
         node.mtom("retrieve", "<x/>"),
+        node.mtom("xdr", "<x/>"),
+        node.soap("registry", "<x/>", action=peer.MULTI_PATIENT_ACTION),
+        node.soap("register", "<x/>", action=peer.REGISTER_ON_DEMAND_ACTION),
     ]
     for answer in refusals:
         assert answer.status == "Failure", answer.errors

@@ -12,7 +12,9 @@ from peer import APPROVED, Node, quoted
 pytestmark = [pytest.mark.node, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 zeep = pytest.importorskip("zeep")
-ENDPOINTS = ("registry", "register", "repository", "retrieve")
+ENDPOINTS = (
+    "registry", "register", "repository", "retrieve", "update", "restricted_update", "remove", "remove_documents", "xdr",
+)  # fmt: skip
 SOAP12 = "{http://schemas.xmlsoap.org/wsdl/soap12/}"
 
 

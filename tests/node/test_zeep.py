@@ -1,4 +1,4 @@
-"""zeep, a typed SOAP client that nobody here wrote, with the WSDLs that IPF publishes for ITI-18, ITI-42 and ITI-43.
+"""zeep, a typed SOAP client that nobody here wrote, with the WSDLs that IPF publishes for XDS.b.
 
 zeep knows no MTOM. ITI-43 is an MTOM package both ways, so there its transport wraps what zeep wrote and puts the
 attachments of the answer back in their places; request and answer are zeep's own work otherwise.
@@ -125,6 +125,99 @@ def test_register_document_set(node: Node) -> None:
     assert answer.status.endswith(":Failure")
     [error] = answer.RegistryErrorList.RegistryError
     assert (error.errorCode, error.location) == ("XDSRegistryMetadataError", "RegistryObjectList")
+
+
+def test_multi_patient_stored_query(node: Node) -> None:
+    patients = [node.patient(), node.patient()]
+    entries = [node.entry(patient) for patient in patients]
+    for entry in entries:
+        node.registered(node.submission(entry.patient, entry))
+    found, service = client("iti51", node.endpoints["registry"])
+    request = {
+        "ResponseOption": {"returnType": "LeafClass", "returnComposedObjects": True},
+        "AdhocQuery": {
+            "id": f"urn:uuid:{peer.QUERIES['FindDocumentsForMultiplePatients']}",
+            "Slot": [
+                slot("$XDSDocumentEntryPatientId", quoted(*patients)),
+                slot("$XDSDocumentEntryStatus", quoted(APPROVED)),
+            ],
+        },
+    }
+    assert service.DocumentRegistry_MultiPatientStoredQuery(**request).status.endswith(":Success")
+    with found.settings(raw_response=True):
+        raw = etree.fromstring(service.DocumentRegistry_MultiPatientStoredQuery(**request).content)
+    assert {e.get("id") for e in raw.iter(f"{RIM}ExtrinsicObject")} == {e.id for e in entries}
+
+    request["AdhocQuery"]["Slot"] = [slot("$XDSDocumentEntryStatus", quoted(APPROVED))]
+    answer = service.DocumentRegistry_MultiPatientStoredQuery(**request)
+    assert answer.status.endswith(":Failure")
+    assert answer.RegistryErrorList.RegistryError[0].errorCode == "XDSStoredQueryMissingParam"
+
+
+def test_register_on_demand_document_entry(node: Node) -> None:
+    patient = node.patient()
+    for object_type, status in ((peer.ON_DEMAND, ":Success"), (peer.STABLE, ":Failure")):
+        entry = node.entry(patient, object_type=object_type, creation_time="", with_hash=False)
+        objects = Objects(node.submission(patient, entry).objects())
+        _, service = client("iti61", node.endpoints["register"], plugins=(objects,))
+        answer = service.DocumentRegistry_RegisterOnDemandDocumentEntry(RegistryObjectList={"Identifiable": []})
+        assert answer.status.endswith(status), answer
+    assert len(node.found(patient, Type=quoted(peer.ON_DEMAND)).ids) == 1
+
+
+def refused(service: Any, operation: str) -> Any:
+    """An empty request: it must be understood, and refused in the form that the WSDL has."""
+    answer = service[operation](RegistryObjectList={"Identifiable": []})
+    assert answer.status.endswith(":Failure")
+    return answer.RegistryErrorList.RegistryError[0].errorCode
+
+
+@pytest.mark.parametrize(("name", "key"), [("iti57", "update"), ("iti92", "restricted_update")])
+def test_update_document_set(node: Node, name: str, key: str) -> None:
+    patient = node.patient()
+    entry = node.entry(patient)
+    node.registered(node.submission(patient, entry))
+    own, more = peer.urn(), peer.slot("PreviousVersion", "1")
+    version = node.entry(patient, unique_id=entry.unique_id, logical_id=entry.id, title="Żółć & „gęśl”")
+    link = peer.association("HasMember", own, version.id, status="Original", more=more)
+    objects = node.submission(patient, version, associations=[link], id=own, member=False).objects()
+    found, _ = client(name, node.endpoints[key])
+    [operation] = [o for b in found.wsdl.bindings.values() if "Soap12" in type(b).__name__ for o in b._operations]
+    _, service = client(name, node.endpoints[key], plugins=(Objects(objects),))
+    answer = service[operation](RegistryObjectList={"Identifiable": []})
+    assert answer.status.endswith(":Success"), answer
+    assert node.found(patient).ids == {version.id}
+    _, service = client(name, node.endpoints[key])
+    assert refused(service, operation) == "XDSRegistryMetadataError"
+
+
+def test_remove_metadata(node: Node) -> None:
+    patient = node.patient()
+    entry = node.entry(patient)
+    submission = node.registered(node.submission(patient, entry))
+    found, service = client("iti62", node.endpoints["remove"])
+    [operation] = [o for b in found.wsdl.bindings.values() if "Soap12" in type(b).__name__ for o in b._operations]
+    answer = service[operation](ObjectRefList={"_value_1": [{"ObjectRef": {"id": entry.id}}]})
+    assert answer.status.endswith(":Failure")
+    assert answer.RegistryErrorList.RegistryError[0].errorCode == "ReferencesExistException"
+    inside = node.query("GetSubmissionSetAndContents", XDSSubmissionSetEntryUUID=quoted(submission.id)[1:-1])
+    answer = service[operation](ObjectRefList={"_value_1": [{"ObjectRef": {"id": i}} for i in inside.ids]})
+    assert answer.status.endswith(":Success"), answer
+    assert node.found(patient).ids == set()
+
+
+def test_remove_documents(node: Node) -> None:
+    patient = node.patient()
+    entry = node.entry(patient)
+    node.provided(node.submission(patient, entry))
+    _, service = client("iti86", node.endpoints["remove_documents"])
+    named = [
+        {"RepositoryUniqueId": node.repository, "DocumentUniqueId": u} for u in (entry.unique_id, "2.25.404")
+    ]  # fmt: skip
+    answer = service.DocumentRepository_RemoveDocuments(DocumentRequest=named)
+    assert answer.status.endswith(":PartialSuccess")
+    assert [e.errorCode for e in answer.RegistryErrorList.RegistryError] == ["XDSDocumentUniqueIdError"]
+    assert node.retrieve(entry.unique_id).status == "Failure"
 
 
 def test_retrieve_document_set(node: Node) -> None:

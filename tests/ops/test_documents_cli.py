@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -333,7 +334,9 @@ def test_ctrl_c_ends_after_what_is_under_way_and_the_next_run_does_the_rest(fres
     for number, document in enumerate(made):
         (tmp_path / f"{number:03}.xml").write_bytes(document.data)
     process = start("submit", ".", "--node", fresh_lab, cwd=tmp_path)
-    time.sleep(2.5)
+    segments = Path(json.loads(Path(fresh_lab).read_text())["settings"]).parent / "segments"
+    while process.poll() is None and sum(p.stat().st_size for p in segments.rglob("*") if p.is_file()) < 100_000:
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert done.returncode == 130, done.stdout.decode() + done.stderr

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -25,11 +26,6 @@ class _Sink:
         pass
 
 
-@dataclass
-class _Actors:
-    patient_index: object
-
-
 async def _nothing(*_: Any) -> None:
     return None
 
@@ -41,8 +37,8 @@ def codes_of_request(transaction: Transaction, data: bytes) -> set[str]:
     method, target, _ = first.split(" ")
     idle = replace(transaction, serve=_nothing, encode=lambda _result, _request: FhirReply())
     edge = FhirEdge(
-        transactions=[idle], actors=_Actors(object()), authenticator=_Anybody(), audit=_Sink(), limits=FhirLimits(),
-        refuse=fhir_outcome.refuse, metadata=lambda *_: {}, authorities=Authorities(), affinity_domain="1.2.616.1",
+        transactions=[idle], actors=SimpleNamespace(**{transaction.actor: object()}), authenticator=_Anybody(), audit=_Sink(), limits=FhirLimits(),
+        refuse=fhir_outcome.refuse, metadata=lambda *_: {}, openapi=lambda *_: {}, authorities=Authorities(), affinity_domain="1.2.616.1",
     )  # fmt: skip
 
     async def ask() -> httpx.Response:

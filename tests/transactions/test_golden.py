@@ -9,9 +9,9 @@ from fhir_file import codes_of_request
 
 from obieg.actors.document_repository import Provided
 from obieg.domain.content import MemoryContent
-from obieg.domain.documents import Submission
+from obieg.domain.documents import EntryType, Submission
 from obieg.domain.problems import Finding, Problem, RetryLater
-from obieg.domain.rules import check_submission
+from obieg.domain.rules import check_entry_types, check_submission, check_update
 from obieg.protocol import FhirBinding, MllpBinding, MllpRequest, SoapRequest, Transaction
 from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 from obieg.wire import hl7v2
@@ -31,9 +31,12 @@ class AnyCode:
 
 
 def transaction_of(path: Path) -> Transaction:
-    """ITI-8 of ``iti08``."""
-    number = int(path.parent.name.removeprefix("iti"))
-    return next(t for t in TRANSACTIONS if t.id == f"ITI-{number}")
+    """ITI-8 of ``iti08``, IPS of ``ips``."""
+    folder = path.parent.name
+    family = folder.rstrip("0123456789")
+    number = folder.removeprefix(family)
+    wanted = f"{family.upper()}-{int(number)}" if number else folder.upper()
+    return next(t for t in TRANSACTIONS if t.id == wanted)
 
 
 def answered(path: Path) -> set[str]:
@@ -41,9 +44,14 @@ def answered(path: Path) -> set[str]:
     number = int(path.parent.name.removeprefix("iti"))
     notification = next(n for n in NOTIFICATIONS if n.id == f"ITI-{number}")
     data = path.read_bytes()
-    over_mllp = isinstance(notification.binding, MllpBinding)
     try:
-        notification.read(hl7v2.parse(data) if over_mllp else SoapRequest(parse_message(data)))
+        match notification.binding:
+            case MllpBinding():
+                notification.read(hl7v2.parse(data))
+            case FhirBinding():
+                notification.read(int(data.split(b" ")[1]))
+            case _:
+                notification.read(SoapRequest(parse_message(data)))
     except Problem as problem:
         return {f.code for f in problem.findings}
     except RetryLater:
@@ -71,7 +79,11 @@ def codes_of(path: Path) -> set[str]:
     if isinstance(request, Provided):
         findings = [*request.found_on_reading, *check_submission(request.submission, AnyCode(), provide=True)]
     elif isinstance(request, tuple) and isinstance(request[0], Submission):
-        findings = [*request[1], *check_submission(request[0], AnyCode())]
+        update = transaction.actor == "document_lifecycle"
+        findings = [*request[1], *(check_update if update else check_submission)(request[0], AnyCode())]
+        if not update:
+            expected = EntryType.ON_DEMAND if transaction.id == "ITI-61" else EntryType.STABLE
+            findings += check_entry_types(request[0], expected)
     return {f.code for f in findings}
 
 

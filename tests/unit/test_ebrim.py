@@ -101,6 +101,7 @@ def test_renderings_are_read_again(submission: Submission, status: str) -> None:
         assert ebrim.read_rendering(kind, rendering, status, 7) == msgspec.structs.replace(value, **changes)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(some.entries, some.codes, some.texts)
 def test_no_value_contains_the_mark(entry: DocumentEntry, code: Any, text: str) -> None:
     """Renderings are cut at NUL: there are exactly as many as there are volatile values."""

@@ -19,6 +19,7 @@ from obieg.domain.requester import Requester
 from obieg.edges.fhir import FhirEdge, FhirLimits
 from obieg.mapping import fhir_outcome
 from obieg.mapping.fhir_capability import capability_statement
+from obieg.mapping.fhir_openapi import openapi
 from obieg.protocol import FhirBinding, FhirReply, FhirRequest, Transaction
 from obieg.wire import fhir_xml
 
@@ -95,6 +96,7 @@ def peer(transaction: Transaction = STORE, *, authenticator: Any = None, **limit
         transactions=[transaction], actors=Actors(object()), authenticator=authenticator or Anybody(), audit=records,
         limits=FhirLimits(**limits), refuse=fhir_outcome.refuse,
         metadata=lambda served, base: capability_statement(served, base, made_at="2026-01-02", version="1"),
+        openapi=lambda served, base: openapi(served, base, version="1"),
         authorities=Authorities(), affinity_domain="1.2.3",
     )  # fmt: skip
     transport = httpx.ASGITransport(app=edge)
@@ -292,6 +294,30 @@ async def test_versions() -> None:
     assert response.json()["name"][0]["text"].endswith("7")
     response = await client("DELETE", "/fhir/Patient?identifier=x", headers={"If-Match": "seven"})
     assert (response.status_code, codes(response)) == (400, ["DataTypeError"])
+
+
+async def test_if_none_exist() -> None:
+    """The search reaches the transaction as it was written; elsewhere than with a create it is refused."""
+    seen: list[FhirRequest] = []
+
+    def decode(request: FhirRequest) -> FhirRequest:
+        seen.append(request)
+        return request
+
+    client = peer(replace(STORE, decode=decode))
+    for header in ("identifier=http://a%7C1&_count=1", "?identifier=http://a|1&_count=1"):
+        response = await client("POST", "/fhir/Patient", json=PATIENT, headers={"If-None-Exist": header})
+        assert response.status_code == 200, response.text
+        assert seen.pop().if_none_exist == (("identifier", "http://a|1"), ("_count", "1"))
+    for path, header, code in [
+        ("/fhir/Patient/$match", "identifier=1", "RuleBroken"),
+        ("/fhir/Patient", "", "RequiredFieldMissing"),
+        ("/fhir/Patient", "identifier=", "RequiredFieldMissing"),
+        ("/fhir/Patient", "identifier=%FF", "MessageNotReadable"),
+    ]:
+        response = await client("POST", path, json=PATIENT, headers={"If-None-Exist": header})
+        assert codes(response) == [code], (path, header)
+    assert seen == []
 
 
 async def test_head_is_get_without_its_body() -> None:

@@ -229,10 +229,13 @@ def test_limited_metadata() -> None:
 def test_on_demand_entries() -> None:
     entry = changed(ENTRY, entry_type=EntryType.ON_DEMAND, creation_time=None, size=None, hash=None)
     assert found(entry) == []
-    assert found(changed(entry, hash="a" * 40, legal_authenticator="1")) == [
+    assert found(changed(entry, hash="a" * 40, size="1", creation_time="2024")) == [
+        "DocumentEntry d: creationTime",
         "DocumentEntry d: hash",
-        "DocumentEntry d: legalAuthenticator",
+        "DocumentEntry d: size",
     ]
+    # Only advised against (ITI TF-2:3.61.4.1.2).
+    assert found(changed(entry, legal_authenticator="1^Nowak")) == []
 
 
 UUID = "urn:uuid:0000000A-1111-4222-8333-44444444444B"

@@ -15,7 +15,7 @@ from obieg.domain.problems import Problem
 from obieg.domain.queries import StoredQuery
 from obieg.mapping.ebrim import RIM
 from obieg.mapping.ebrs import QUERY
-from obieg.mapping.stored_query import read_stored_query
+from obieg.mapping.stored_query import PATIENTS_MAX, read_stored_query
 from obieg.wire.xml import parse_message
 
 TABLE = toml("stored_queries.toml")
@@ -34,9 +34,9 @@ def asked(name: str, parameters: dict[str, Any], returns: str = "LeafClass", dol
             slots.append(f'<Slot name="{dollar}{parameter}"><ValueList>{inner}</ValueList></Slot>')
     xml = (
         f'<q:AdhocQueryRequest xmlns:q="{QUERY}" xmlns="{RIM}"><q:ResponseOption returnType="{returns}"/>'
-        f'<AdhocQuery id="{TABLE[name]["id"]}">{"".join(slots)}</AdhocQuery></q:AdhocQueryRequest>'
+        f'<AdhocQuery id="{TABLE[name].get("id", UUID)}">{"".join(slots)}</AdhocQuery></q:AdhocQueryRequest>'
     )
-    return read_stored_query(parse_message(xml.encode()))
+    return read_stored_query(parse_message(xml.encode()), TABLE[name].get("transaction", "ITI-18"))
 
 
 def refused(name: str, parameters: dict[str, Any], **more: Any) -> list[tuple[str, str]]:
@@ -146,7 +146,7 @@ def test_parameters_of_another_form(parameters: dict[str, Any], code: str, where
     assert refused("FindDocuments", {**FIND, **parameters}) == [(code, f"AdhocQuery: {where}")]
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if "id" in row])
 def test_every_query_without_parameters(name: str) -> None:
     assert {code for code, _ in refused(name, {})} == {"XDSStoredQueryMissingParam"}
 
@@ -170,4 +170,79 @@ def test_too_many_values() -> None:
     ids = "(" + ",".join(["'1.2'"] * 10_001) + ")"
     assert refused("GetDocuments", {"XDSDocumentEntryUniqueId": ids}) == [
         ("XDSStoredQueryParamNumber", "AdhocQuery: $XDSDocumentEntryUniqueId")
+    ]
+
+
+def test_each_transaction_has_its_own_queries() -> None:
+    several = TABLE["FindDocumentsForMultiplePatients"]["id"]
+    for identifier, transaction in ((several, "ITI-18"), (TABLE["FindDocuments"]["id"], "ITI-51")):
+        xml = (
+            f'<q:AdhocQueryRequest xmlns:q="{QUERY}" xmlns="{RIM}"><q:ResponseOption returnType="LeafClass"/>'
+            f'<AdhocQuery id="{identifier}"/></q:AdhocQueryRequest>'
+        )
+        with pytest.raises(Problem) as problem:
+            read_stored_query(parse_message(xml.encode()), transaction)
+        assert [f.code for f in problem.value.findings] == ["XDSUnknownStoredQuery"]
+
+
+STATUS = {"XDSDocumentEntryStatus": f"('{APPROVED}')"}
+
+
+def test_several_patients() -> None:
+    query = asked(
+        "FindDocumentsForMultiplePatients",
+        {**STATUS, "XDSDocumentEntryPatientId": ["('1^^^&1.2&ISO','2^^^&1.2&ISO')"]},
+    )
+    assert query.patient is None
+    assert [str(p) for p in query.patients] == ["1^^^&1.2&ISO", "2^^^&1.2&ISO"]
+    nobody = asked(
+        "FindFoldersForMultiplePatients", {"XDSFolderStatus": f"('{APPROVED}')", "XDSFolderCodeList": "'a^^b'"}
+    )
+    assert nobody.patients == ()
+    assert nobody.candidates == "patients_of_folders"
+    many = ",".join(f"'{n}^^^&1.2&ISO'" for n in range(PATIENTS_MAX + 1))
+    assert refused("FindDocumentsForMultiplePatients", {**STATUS, "XDSDocumentEntryPatientId": f"({many})"}) == [
+        ("XDSStoredQueryParamNumber", "AdhocQuery: $XDSDocumentEntryPatientId")
+    ]
+
+
+@pytest.mark.parametrize("name", ["FindDocumentsForMultiplePatients", "FindDocumentsByReferenceIdForMultiplePatients"])
+def test_a_query_for_everybody_must_be_narrow(name: str) -> None:
+    parameters = {**STATUS, "XDSDocumentEntryTypeCode": "'a^^b'"}
+    assert {code for code, _ in refused(name, parameters)} == {"XDSStoredQueryMissingParam"}
+    assert asked(name, {**parameters, "XDSDocumentEntryClassCode": "'a^^b'", "XDSDocumentEntryReferenceIdList": "'x'"})
+
+
+def test_a_title_is_needed_to_find_by_title() -> None:
+    assert refused("FindDocumentsByTitle", FIND) == [
+        ("XDSStoredQueryMissingParam", "AdhocQuery: $XDSDocumentEntryTitle")
+    ]
+    query = asked("FindDocumentsByTitle", {**FIND, "XDSDocumentEntryTitle": "('Karta%')"})
+    assert query.parameters["title"] == ["Karta%"]
+    assert not query.only_status_and_type
+
+
+def test_excluding() -> None:
+    query = asked(
+        "FindDocumentsExclude",
+        {
+            **FIND,
+            "XDSDocumentEntryClassCodeExclude": "('a^^b')",
+            "XDSDocumentEntryEventCodeListExclude": ["('c^^d','e^^f')", "('g^^h')"],
+            "XDSDocumentEntryTypeExclude": "('urn:uuid:34268e47-fdf5-41a6-ba33-82133c465248')",
+        },
+    )
+    assert query.name == "FindDocumentsExclude"
+    assert query.parameters["class_code_exclude"] == ["a^^b"]
+    assert query.parameters["event_code_list_exclude"] == ["c^^d\x1fe^^f", "g^^h"]
+    assert query.parameters["entry_type"] == ["S"]
+    both = {"XDSDocumentEntryClassCodeExclude": "('a^^b')", "XDSDocumentEntryClassCode": "('c^^d')"}
+    assert refused("FindDocumentsExclude", {**FIND, **both}) == [
+        ("XDSStoredQueryParamNumber", "AdhocQuery: $XDSDocumentEntryClassCodeExclude")
+    ]
+
+
+def test_excluding_is_not_known_by_other_parameters() -> None:
+    assert refused("FindDocumentsExclude", {**FIND, "XDSDocumentEntryReferenceIdList": "'x'"}) == [
+        ("XDSUnknownStoredQuery", "AdhocQuery/@id")
     ]

@@ -9,30 +9,47 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from obieg.domain.documents import Association, AssociationType, DocumentEntry, Submission
+from obieg.domain.audit import AuditEvent, AuditObject
+from obieg.domain.documents import Association, AssociationType, DocumentEntry, EntryType, Submission
 from obieg.domain.identifiers import PatientId, is_uuid_urn, patient_id
 from obieg.domain.problems import Finding, Problem, RetryLater
-from obieg.domain.queries import StoredQuery
+from obieg.domain.queries import DocumentSearch, FoundResources, StoredQuery, by_ids
 from obieg.domain.registry import (
     Facts,
     FoundObject,
+    FoundResource,
     KnownPatient,
     LostRace,
+    NewRendering,
     Registration,
     RegistryStore,
+    SearchRow,
+    Snapshot,
+    StandingFolder,
     StoredDocument,
 )
-from obieg.domain.rules import Codes, check_submission
+from obieg.domain.rules import Codes, check_entry_types, check_submission
+from obieg.mapping.ebrim import read_rendering
+from obieg.mapping.fhir_documents import Renderer
+from obieg.mapping.mhd_search import with_schemes
 from obieg.protocol import Context
 
 # How often a registration is decided anew when others change what it relies on.
 ATTEMPTS_MAX = 5
+# Resources that stand beside those found on one page (_include, _revinclude).
+INCLUDED_MAX = 1000
+# Renderings in FHIR that are made on the event loop; more are made in a thread.
+RENDERED_AT_ONCE = 20
+# Of a question for several patients: how many are asked about in one round trip, and how many it may be about that it
+# does not name.
+PATIENTS_AT_ONCE = 50
+CANDIDATES_MAX = 1_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -49,8 +66,10 @@ class DocumentRegistry:
         allow_limited_metadata: bool,
         results_max: int,
         new_uuid: Callable[[], str],
+        renderer: Renderer | None = None,
     ) -> None:
         self._store = store
+        self._renderer = renderer or Renderer()
         self._codes = codes
         self.assigning_authority = assigning_authority
         self.home_community_id = home_community_id
@@ -67,25 +86,44 @@ class DocumentRegistry:
         *,
         found_already: tuple[Finding, ...] = (),
         store_documents: Callable[[], Coroutine[Any, Any, tuple[StoredDocument, ...]]] | None = None,
+        fingerprint: bytes = b"",
+        allow_limited: bool = False,
+        absent: tuple[str, ...] = (),
+        entry_type: EntryType = EntryType.STABLE,
+        snapshot: Snapshot | None = None,
     ) -> tuple[Finding, ...]:
         """Stores a submission; what comes back are warnings. Raises Problem with all findings.
+
+        All its entries must be of ``entry_type``. With ``snapshot`` it is the registration, within another request, of
+        an on-demand document that has just been made: it has an audit record of its own, and raises LostRace when
+        another snapshot has become the latest one.
 
         ``found_already`` is what was wrong with the message itself: it refuses the submission, together with everything
         else that is wrong with it. ``store_documents`` puts the documents into the document store: while the registry
         is asked, when nothing speaks against the submission itself. They are recorded in the same commit (ITI-41 on one
         node); of what the registry's content refuses only encrypted bytes are left, which nothing names and compaction
-        takes back.
+        takes back. ``fingerprint``, where it is not that of the submission, ``allow_limited`` and ``absent`` are as in
+        :class:`obieg.actors.document_repository.Provided`.
         """
         # Documents that this node stores itself are for its own repository.
         unbound = [] if store_documents is not None else list(self._check_repositories(submission, context))
         if context.large:
-            wrong, fingerprint = await asyncio.to_thread(self._examine, submission)
+            wrong, own = await asyncio.to_thread(self._examine, submission, allow_limited)
         else:
-            wrong, fingerprint = self._examine(submission)
-        findings = [*found_already, *wrong, *unbound]
+            wrong, own = self._examine(submission, allow_limited)
+        findings = [*found_already, *wrong, *unbound, *check_entry_types(submission, entry_type)]
         storing = None if findings or store_documents is None else asyncio.ensure_future(store_documents())
         try:
-            return await self._decide(submission, context, findings, fingerprint, storing, repeatable=not unbound)
+            return await self._decide(
+                submission,
+                context,
+                findings,
+                fingerprint or own,
+                storing,
+                repeatable=not unbound,
+                absent=absent,
+                snapshot=snapshot,
+            )
         finally:
             if storing is not None and not storing.cancel() and not storing.cancelled():
                 storing.exception()  # a refusal says more than that the documents could not be stored either
@@ -99,6 +137,8 @@ class DocumentRegistry:
         storing: asyncio.Future[tuple[StoredDocument, ...]] | None,
         *,
         repeatable: bool,
+        absent: tuple[str, ...],
+        snapshot: Snapshot | None,
     ) -> tuple[Finding, ...]:
         """Reads what the registry knows, judges, stores; again when others were faster."""
         patient = patient_id(submission.submission_set.patient_id or "")
@@ -113,6 +153,8 @@ class DocumentRegistry:
             if repeatable and _is_repetition(submission, fingerprint, facts):
                 return ()
             problems = [*findings, *self._check_against(final, patient, facts)]
+            if problems and snapshot is not None and not findings:
+                raise LostRace("another snapshot of this on-demand entry was registered meanwhile")
             if problems and looked_up:
                 raise Problem(problems)
             if problems:
@@ -122,8 +164,11 @@ class DocumentRegistry:
             assert facts.patient is not None  # noqa: S101 - _check_against has seen to it
             documents = await storing if storing is not None else ()
             registration = _plan(final, facts, fingerprint, context.received_at, self._new_uuid, documents)
-            if context.large:
-                registration = registration._replace(large=True)
+            if context.large or absent:
+                registration = registration._replace(large=context.large, absent=absent)
+            if snapshot is not None:
+                await self._store.register(registration._replace(snapshot=snapshot), _audit_of_snapshot(final, context))
+                return ()
             try:
                 await self._store.register(registration, context.audit())
             except LostRace:
@@ -134,9 +179,9 @@ class DocumentRegistry:
             return ()
         raise RetryLater("others keep changing what this submission relies on")
 
-    def _examine(self, submission: Submission) -> tuple[list[Finding], bytes]:
+    def _examine(self, submission: Submission, allow_limited: bool) -> tuple[list[Finding], bytes]:  # noqa: FBT001 - for to_thread
         """What is wrong with it by itself, and its fingerprint."""
-        wrong = list(check_submission(submission, self._codes, allow_limited=self._allow_limited))
+        wrong = list(check_submission(submission, self._codes, allow_limited=allow_limited or self._allow_limited))
         return wrong, hashlib.sha256(_encode(submission)).digest()
 
     def _check_repositories(self, submission: Submission, context: Context) -> Iterator[Finding]:
@@ -165,6 +210,23 @@ class DocumentRegistry:
             yield Finding("XDSRegistryMetadataError", "an object with this entryUUID is registered already", uuid)
         for association in submission.associations:
             yield from _check_association(association, own, facts)
+        on_demand = {e.entry_uuid: e.entry_type is EntryType.ON_DEMAND for e in submission.entries}
+        on_demand |= {uuid: not known.stable for uuid, known in facts.objects.items() if known.kind == "D"}
+        for association in submission.associations:
+            if association.type is AssociationType.IS_SNAPSHOT_OF:
+                yield from _check_snapshot(association, on_demand)
+
+    async def known(self, *, uuids: Sequence[str] = (), unique_ids: Sequence[str] = ()) -> Facts:
+        """What stands under entryUUIDs (urn:uuid:) and uniqueIds."""
+        return await self._store.facts(None, references=uuids, unique_ids=unique_ids)
+
+    async def folder(self, entry_uuid: str) -> StandingFolder | None:
+        """A registered folder by its urn:uuid:."""
+        return await self._store.folder(entry_uuid)
+
+    def with_schemes(self, search: DocumentSearch) -> dict[str, Any]:
+        """The parameters of a search, with codes as this registry keeps them."""
+        return with_schemes(search, self._renderer.domain)
 
     # finding ----------------------------------------------------------------------------------------------------
 
@@ -173,16 +235,20 @@ class DocumentRegistry:
 
         A patient who is not known here is answered like one without documents.
         """
+        if query.candidates:
+            return await self._find_of_several(query, context)
         limit = self._results_max
         audit = context.audit()
         if query.patient is not None and query.patient.authority != self.assigning_authority:
             query = msgspec.structs.replace(query, parameters={**query.parameters, "value": "", "authority": ""})
         if query.only_status_and_type and not query.leaf:
-            ids = await self._store.find_ids(query.parameters, audit, limit)
+            ids = await self._store.find_ids(query.parameters, audit, limit, old_versions=query.old_versions)
             found_count = len(ids)
             result: list[FoundObject] | list[str] = ids
         else:
-            found = await self._store.find(query.question, query.parameters, audit, limit)
+            found = await self._store.find(
+                query.question, query.parameters, audit, limit, old_versions=query.old_versions
+            )
             found_count = len(found)
             if query.leaf and query.patient is None and len({f.patient_id for f in found if f.patient_id}) > 1:
                 raise Problem.of(
@@ -191,12 +257,153 @@ class DocumentRegistry:
                 )
             result = found if query.leaf else [f.entry_uuid for f in found]
         if found_count > limit:
-            raise Problem.of(
-                "XDSTooManyResults",
-                f"the answer has more than {limit} objects: narrow the query by status, type or time",
-            )
+            raise self._too_many()
         context.audited = True
         return result
+
+    async def newest(self, query: StoredQuery, count: int) -> tuple[list[FoundObject], bool]:
+        """The first objects of an answer and whether there are more; whoever asks records what came of it."""
+        found = await self._store.find(query.question, query.parameters, None, count)
+        return found[:count], len(found) > count
+
+    async def search(self, query: DocumentSearch, context: Context) -> FoundResources:
+        """One page of what fits search parameters, in FHIR. Renderings that are not stored are made and stored.
+
+        A patient who is not known here is answered like one without documents.
+        """
+        foreign = any(p.authority != self.assigning_authority for p in query.patients)
+        # Whom a question is about stands in its audit row: if it names them by their ids here, in the same round trip.
+        known = bool(query.patients) and not foreign
+        audit = context.audit() if known else None
+        version = self._renderer.version
+        parameters = {**with_schemes(query, self._renderer.domain), "count": query.count + 1}
+        [page] = await self._store.search([(query.question, parameters)], version, audit)
+        rows, more = page.rows[: query.count], len(page.rows) > query.count
+        found = await self._rendered(rows)
+        if not known:
+            patients = dict.fromkeys(f"{f.patient_id}^^^&{self.assigning_authority}&ISO" for f in found)
+            context.objects = (*(AuditObject("patient", p) for p in patients), *context.objects)
+            await self._store.record(context.audit())
+        context.audited = True
+        included, capped = await self._included(query, found) if query.include and found else ((), False)
+        after = (rows[-1].position, rows[-1].found.entry_uuid) if more and rows else None
+        return FoundResources(page.total, found, included, after, capped)
+
+    async def _included(
+        self, query: DocumentSearch, found: tuple[FoundResource, ...]
+    ) -> tuple[tuple[FoundResource, ...], bool]:
+        """What those found refer to, and what refers to them: one step, never further."""
+        wanted: dict[str, str] = {}  # entryUUID -> kind
+        for one in found:
+            for relation in one.relations:
+                kind, _, target = relation.partition(" ")
+                if "members" in query.include and kind in ("D", "F"):
+                    wanted.setdefault(target, kind)
+                elif "relations" in query.include and kind not in ("D", "F"):
+                    wanted.setdefault(target, "D")
+        lists, documents = "holders" in query.include, "relating" in query.include
+        if lists or documents:
+            uuids = [one.entry_uuid for one in found]
+            for kind, uuid in await self._store.referring(uuids, lists=lists, documents=documents):
+                wanted.setdefault(uuid, kind)
+        for one in found:
+            wanted.pop(one.entry_uuid, None)
+        taken = dict(list(wanted.items())[:INCLUDED_MAX])
+        return await self.resources(taken), len(wanted) > len(taken)
+
+    async def resources(self, kinds: Mapping[str, str]) -> tuple[FoundResource, ...]:
+        """What stands under entryUUIDs (without urn:uuid:), in FHIR; each with its kind: D, or S or F.
+
+        For whoever records by itself what it does with the answer.
+        """
+        questions = []
+        for question, some in (("search_documents", "D"), ("search_lists", "SF")):
+            if uuids := [uuid for uuid, kind in kinds.items() if kind in some]:
+                questions.append((question, {**by_ids(question, uuids), "count": len(uuids)}))
+        if not questions:
+            return ()
+        pages = await self._store.search(questions, self._renderer.version, None)
+        return await self._rendered([row for page in pages for row in page.rows])
+
+    async def _rendered(self, rows: list[SearchRow]) -> tuple[FoundResource, ...]:
+        missing = [row for row in rows if not row.found.rendering]
+        if not missing:
+            return tuple([row.found for row in rows])
+        if len(missing) > RENDERED_AT_ONCE:
+            made = await asyncio.to_thread(self._render, missing)
+        else:
+            made = self._render(missing)
+        await self._store.save_renderings(list(made.values()))
+        return tuple(
+            [
+                r.found if r.found.rendering else r.found._replace(rendering=made[r.found.entry_uuid].content)
+                for r in rows
+            ]
+        )
+
+    def _render(self, rows: list[SearchRow]) -> dict[str, NewRendering]:
+        made = {}
+        for row in rows:
+            found, ebrim = row.found, row.ebrim or b""
+            value: Any = read_rendering(found.kind, ebrim, found.status, row.version)
+            content = self._renderer.render(value, row.registered_at)
+            made[found.entry_uuid] = NewRendering(
+                row.patient_key, found.entry_uuid, self._renderer.version, content, ebrim
+            )
+        return made
+
+    async def _find_of_several(self, query: StoredQuery, context: Context) -> list[FoundObject] | list[str]:
+        """Asks for one patient after another (ITI-51), so that every question goes by a patient's keys.
+
+        Each patient's access log has a record of its own, which names nobody else: of those whom the query names, or,
+        when it names nobody, of those whose objects are answered.
+        """
+        own = [p for p in dict.fromkeys(query.patients) if p.authority == self.assigning_authority]
+        audits = {p: _audit_of(p, context) for p in dict.fromkeys(query.patients)}
+        if not query.patients:
+            values = await self._store.candidates(query.candidates, query.parameters, CANDIDATES_MAX)
+            if len(values) > CANDIDATES_MAX:
+                raise Problem.of(
+                    "XDSTooManyResults",
+                    f"more than {CANDIDATES_MAX} patients have such objects: name patients, or ask for rarer codes",
+                )
+            own = [PatientId(value, self.assigning_authority) for value in sorted(values)]
+        found: dict[str, FoundObject] = {}
+        for start in range(0, len(own), PATIENTS_AT_ONCE):
+            asked = own[start : start + PATIENTS_AT_ONCE]
+            records = [audits.pop(p) for p in asked if p in audits]
+            for each in await self._store.find_of_each(
+                query.question, query.parameters, asked, records, self._results_max
+            ):
+                found.setdefault(each.entry_uuid, each)
+            if len(found) > self._results_max:
+                raise self._too_many()
+        if not query.patients:
+            seen = dict.fromkeys(PatientId(f.patient_id, self.assigning_authority) for f in found.values())
+            audits = {p: _audit_of(p, context) for p in seen}
+        if remaining := [*audits.values()] or ([] if query.patients else [context.audit()]):
+            await self._store.record_each(remaining)
+        context.audited = True
+        return list(found.values()) if query.leaf else [*found]
+
+    def _too_many(self) -> Problem:
+        return Problem.of(
+            "XDSTooManyResults",
+            f"the answer has more than {self._results_max} objects: narrow the query by status, type or time",
+        )
+
+
+def _audit_of_snapshot(submission: Submission, context: Context) -> AuditEvent:
+    """The record of what a retrieval registers by the way: an ITI-42 of the same request."""
+    sset = submission.submission_set
+    objects = (AuditObject("patient", sset.patient_id or ""), AuditObject("submission_set", sset.unique_id or ""))
+    return msgspec.structs.replace(context.audit(), transaction="ITI-42", event="import", objects=objects)
+
+
+def _audit_of(patient: PatientId, context: Context) -> AuditEvent:
+    """The record of a request for several patients, for one of them."""
+    others = tuple(o for o in context.objects if o.kind != "patient")
+    return msgspec.structs.replace(context.audit(), objects=(AuditObject("patient", str(patient)), *others))
 
 
 def with_final_ids(submission: Submission, new_uuid: Callable[[], str]) -> Submission:
@@ -276,8 +483,15 @@ def _check_unique_ids(submission: Submission, facts: Facts) -> Iterator[Finding]
                     f"{kind} {value.entry_uuid}: uniqueId",
                 )
     for entry in submission.entries:
-        standing = facts.unique_ids.get(entry.unique_id or "", ())
-        if any(known.kind == "D" and known.hash != (entry.hash or "").lower() for known in standing):
+        standing = [known for known in facts.unique_ids.get(entry.unique_id or "", ()) if known.kind == "D"]
+        on_demand = entry.entry_type is EntryType.ON_DEMAND
+        if any(bool(known.hash) is on_demand for known in standing):  # only a document has a hash
+            yield Finding(
+                "XDSDuplicateUniqueIdInRegistry",
+                f"uniqueId {entry.unique_id} belongs to {'a stable document' if on_demand else 'an on-demand entry'}",
+                f"DocumentEntry {entry.entry_uuid}: uniqueId",
+            )
+        elif any(known.hash != (entry.hash or "").lower() for known in standing):
             yield Finding(
                 "XDSNonIdenticalHash",
                 f"document {entry.unique_id} is registered with another hash",
@@ -312,6 +526,15 @@ def _check_association(association: Association, own: set[str], facts: Facts) ->
                 )
             elif not known.approved:
                 yield Finding("XDSRegistryDeprecatedDocumentError", f"folder {uuid} is deprecated", where)
+
+
+def _check_snapshot(association: Association, on_demand: Mapping[str, bool]) -> Iterator[Finding]:
+    """IsSnapshotOf goes from a stable entry to an on-demand entry (ITI TF-3:4.2.2.2.5)."""
+    where = f"Association {association.entry_uuid}"
+    if on_demand.get(association.source, False):
+        yield Finding("XDSRegistryMetadataError", "the source of IsSnapshotOf must be a stable entry", where)
+    if not on_demand.get(association.target, True):
+        yield Finding("XDSRegistryMetadataError", "the target of IsSnapshotOf must be an on-demand entry", where)
 
 
 def _plan(

@@ -11,13 +11,19 @@ here, by a fingerprint of the submission as received: it answers Success when th
 message otherwise. Whoever sends has taken the submission first, which is counted. Two may still send at once (a
 message that takes longer than its lease): both are accepted, or both refused, and a refusal counts only when it is the
 answer to whoever took it last, so that no document goes whose registration may yet be accepted.
+
+On a node that is its own registry the repository is an On-Demand Document Source, too, with the Persistence of
+Retrieved Documents option (ITI TF-2:3.43.4.2.3): what an on-demand entry gives is stored and registered as a stable
+snapshot before it is answered. While it says nothing new (``content_key``) the snapshot that stands is answered; a
+newer one replaces it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -27,13 +33,31 @@ from obieg.actors.document_registry import DocumentRegistry, with_final_ids
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.content import MemoryContent
 from obieg.domain.document_store import PIECE_SIZE_BYTES, DocumentMissingError, DocumentStore
-from obieg.domain.documents import DocumentEntry, Submission
+from obieg.domain.documents import (
+    Association,
+    AssociationType,
+    AvailabilityStatus,
+    DocumentEntry,
+    EntryType,
+    Submission,
+    SubmissionSet,
+)
+from obieg.domain.identifiers import PatientId
+from obieg.domain.on_demand import FoundOnDemand
 from obieg.domain.problems import Finding, Problem, RetryLater
-from obieg.domain.registry import FoundDocument, LostRace, Pending, RepositoryStore, StoredDocument
-from obieg.domain.rules import Codes, check_submission
+from obieg.domain.registry import (
+    FoundDocument,
+    LocatedDocument,
+    LostRace,
+    Pending,
+    RepositoryStore,
+    Snapshot,
+    StoredDocument,
+)
+from obieg.domain.rules import Codes, check_entry_types, check_submission
 from obieg.mapping.ebrim import IdSource
 from obieg.mapping.ebrs import write_submit_objects
-from obieg.protocol import Content, Context, RegistryClient
+from obieg.protocol import Content, Context, OnDemandSource, RegistryClient
 
 # Whoever has taken a submission is left alone with it for so long. An answer that takes longer may be overtaken by
 # another attempt, which does no harm; after a crash the submission waits no longer than this.
@@ -42,6 +66,8 @@ LEASE_S = 10.0
 PAUSE_S_MAX = 60.0
 # A submission that was refused at the very moment of its repetition is a new one when tried again.
 HOLD_ATTEMPTS_MAX = 3
+# When several retrieve one on-demand entry at once, all but one find that a snapshot was registered meanwhile.
+SNAPSHOT_ATTEMPTS_MAX = 5
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,11 +75,14 @@ log = structlog.get_logger()
 
 
 class Provided(NamedTuple):
-    """An ITI-41 request: metadata and the documents by the id of their entry."""
+    """What ITI-41 or ITI-65 asks to have kept: metadata and the documents by the id of their entry."""
 
     submission: Submission
     documents: Mapping[str, Content]
     found_on_reading: tuple[Finding, ...] = ()
+    fingerprint: bytes = b""  # of the request as received, where the submission was completed; b"": of the submission
+    limited: bool = False  # the transaction allows limited metadata, whatever the node does
+    absent: tuple[str, ...] = ()  # uniqueIds that nobody may have registered meanwhile
 
 
 class DocumentRequest(NamedTuple):
@@ -64,11 +93,19 @@ class DocumentRequest(NamedTuple):
     home_community_id: str = ""
 
 
+class NewDocument(NamedTuple):
+    """What a document is called that an on-demand entry gave."""
+
+    unique_id: str
+    repository_unique_id: str
+
+
 class Retrieved(NamedTuple):
     """The documents found, in the order asked for, and what was not."""
 
     documents: tuple[tuple[DocumentRequest, Content], ...]
     findings: tuple[Finding, ...] = ()
+    new: Mapping[str, NewDocument] = {}  # by the uniqueId of the on-demand entry
 
 
 class _Prepared(NamedTuple):
@@ -96,6 +133,77 @@ class _StreamedContent:
         return self._store.read(self._found.location, self._found.wrapped_key)
 
 
+def complete(provided: Provided, repository_unique_id: str | None) -> tuple[Submission, list[Finding]]:
+    """The submission with what a repository adds: its uniqueId, size and hash (ITI TF-2:3.41.4.1.3.2).
+
+    A recipient is no repository: it leaves what the sender says of one.
+    """
+    findings: list[Finding] = []
+    entries: list[DocumentEntry] = []
+    for entry in provided.submission.entries:
+        content = provided.documents.get(entry.entry_uuid)
+        where = f"DocumentEntry {entry.entry_uuid}"
+        if content is None:
+            if not any(f.location == f"Document {entry.entry_uuid}" for f in provided.found_on_reading):
+                findings.append(Finding("XDSMissingDocument", "the message does not hold this document", where))
+            entries.append(entry)
+            continue
+        sha1 = content.sha1()
+        if entry.hash and entry.hash.lower() != sha1:
+            findings.append(Finding("XDSRepositoryMetadataError", f"the document has hash {sha1}", f"{where}: hash"))
+        if entry.size and entry.size.isdecimal() and int(entry.size) != content.size:
+            findings.append(
+                Finding("XDSRepositoryMetadataError", f"the document has {content.size} bytes", f"{where}: size")
+            )
+        entries.append(
+            msgspec.structs.replace(
+                entry,
+                hash=sha1,
+                size=str(content.size),
+                repository_unique_id=repository_unique_id or entry.repository_unique_id,
+            )
+        )
+    described = {e.entry_uuid for e in provided.submission.entries}
+    findings += [
+        Finding("XDSMissingDocumentMetadata", "no DocumentEntry describes this document", f"Document {name}")
+        for name in provided.documents
+        if name not in described
+    ]
+    return msgspec.structs.replace(provided.submission, entries=tuple(entries)), findings
+
+
+async def put_documents(
+    store: DocumentStore,
+    submission: Submission,
+    documents: Mapping[str, Content],
+    *,
+    repository_unique_id: str,
+    pending: bool = False,
+    content_key: bytes | None = None,
+) -> tuple[StoredDocument, ...]:
+    """Puts the documents of a submission into the store; what must be recorded of them."""
+    stored = []
+    for entry in submission.entries:
+        content = documents[entry.entry_uuid]
+        appended = await store.append(content.data if isinstance(content, MemoryContent) else content.chunks())
+        stored.append(
+            StoredDocument(
+                unique_id=entry.unique_id or "",
+                repository_unique_id=repository_unique_id,
+                patient_id=entry.patient_id or "",
+                mime_type=entry.mime_type,
+                size=appended.size,
+                sha1=entry.hash or "",
+                sha256=appended.sha256,
+                location=appended.location,
+                wrapped_key=appended.wrapped_key,
+                pending=pending,
+                content_key=content_key,
+            )
+        )
+    return tuple(stored)
+
+
 class DocumentRepository:
     """Stores documents, and sees to it that the registry knows them."""
 
@@ -112,8 +220,13 @@ class DocumentRepository:
         registry: DocumentRegistry | None = None,
         client: RegistryClient | None = None,
         registry_address: str = "",
+        assigning_authority: str = "",
+        on_demand: Sequence[OnDemandSource] = (),
     ) -> None:
-        """``registry`` on a node that is its own; else ``client`` and the registry's address."""
+        """``registry`` on a node that is its own; else ``client`` and the registry's address.
+
+        ``on_demand`` are asked in their order who makes the document of an on-demand entry.
+        """
         self._store = store
         self._documents = documents
         self.repository_unique_id = repository_unique_id
@@ -124,90 +237,59 @@ class DocumentRepository:
         self._registry = registry
         self._client = client
         self._registry_address = registry_address
+        self._assigning_authority = assigning_authority
+        self._sources = on_demand
 
     # providing --------------------------------------------------------------------------------------------------
 
     async def provide(self, provided: Provided, context: Context) -> tuple[Finding, ...]:
         """Stores the documents and registers them; what comes back are warnings. Raises Problem."""
-        submission, completing = self._complete(provided)
+        submission, completing = complete(provided, self.repository_unique_id)
         findings = (*provided.found_on_reading, *completing)
         if self._registry is not None:
             return await self._registry.register(
                 submission,
                 context,
                 found_already=findings,
-                store_documents=lambda: self._put(submission, provided.documents, pending=False),
+                store_documents=lambda: self._put(submission, provided.documents),
+                fingerprint=provided.fingerprint,
+                allow_limited=provided.limited,
+                absent=provided.absent,
             )
-        prepared = await asyncio.to_thread(self._prepare, submission) if context.large else self._prepare(submission)
+        if context.large:
+            prepared = await asyncio.to_thread(self._prepare, submission, provided)
+        else:
+            prepared = self._prepare(submission, provided)
         findings += tuple(prepared.wrong)
         if findings:
             raise Problem(findings)
         return await self._forward(submission, prepared, provided.documents, context)
 
-    def _prepare(self, submission: Submission) -> _Prepared:
-        wrong = list(check_submission(submission, self._codes, allow_limited=self._allow_limited))
+    def _prepare(self, submission: Submission, provided: Provided) -> _Prepared:
+        allow_limited = self._allow_limited or provided.limited
+        wrong = list(check_submission(submission, self._codes, allow_limited=allow_limited))
+        wrong += check_entry_types(submission, EntryType.STABLE)
         final = with_final_ids(submission, self._new_uuid)
         message = write_submit_objects(final, IdSource(final.submission_set.entry_uuid[-36:])) if not wrong else b""
-        return _Prepared(wrong, hashlib.sha256(_encode(submission)).digest(), final, message)
-
-    def _complete(self, provided: Provided) -> tuple[Submission, list[Finding]]:
-        """The submission with what a repository adds: its uniqueId, size and hash (ITI TF-2:3.41.4.1.3.2)."""
-        findings: list[Finding] = []
-        entries: list[DocumentEntry] = []
-        for entry in provided.submission.entries:
-            content = provided.documents.get(entry.entry_uuid)
-            where = f"DocumentEntry {entry.entry_uuid}"
-            if content is None:
-                if not any(f.location == f"Document {entry.entry_uuid}" for f in provided.found_on_reading):
-                    findings.append(Finding("XDSMissingDocument", "the message does not hold this document", where))
-                entries.append(entry)
-                continue
-            sha1 = content.sha1()
-            if entry.hash and entry.hash.lower() != sha1:
-                findings.append(
-                    Finding("XDSRepositoryMetadataError", f"the document has hash {sha1}", f"{where}: hash")
-                )
-            if entry.size and entry.size.isdecimal() and int(entry.size) != content.size:
-                findings.append(
-                    Finding("XDSRepositoryMetadataError", f"the document has {content.size} bytes", f"{where}: size")
-                )
-            entries.append(
-                msgspec.structs.replace(
-                    entry, hash=sha1, size=str(content.size), repository_unique_id=self.repository_unique_id
-                )
-            )
-        described = {e.entry_uuid for e in provided.submission.entries}
-        findings += [
-            Finding("XDSMissingDocumentMetadata", "no DocumentEntry describes this document", f"Document {name}")
-            for name in provided.documents
-            if name not in described
-        ]
-        return msgspec.structs.replace(provided.submission, entries=tuple(entries)), findings
+        fingerprint = provided.fingerprint or hashlib.sha256(_encode(submission)).digest()
+        return _Prepared(wrong, fingerprint, final, message)
 
     async def _put(
-        self, submission: Submission, documents: Mapping[str, Content], *, pending: bool
+        self,
+        submission: Submission,
+        documents: Mapping[str, Content],
+        *,
+        pending: bool = False,
+        content_key: bytes | None = None,
     ) -> tuple[StoredDocument, ...]:
-        stored = []
-        for entry in submission.entries:
-            content = documents[entry.entry_uuid]
-            appended = await self._documents.append(
-                content.data if isinstance(content, MemoryContent) else content.chunks()
-            )
-            stored.append(
-                StoredDocument(
-                    unique_id=entry.unique_id or "",
-                    repository_unique_id=self.repository_unique_id,
-                    patient_id=entry.patient_id or "",
-                    mime_type=entry.mime_type,
-                    size=appended.size,
-                    sha1=entry.hash or "",
-                    sha256=appended.sha256,
-                    location=appended.location,
-                    wrapped_key=appended.wrapped_key,
-                    pending=pending,
-                )
-            )
-        return tuple(stored)
+        return await put_documents(
+            self._documents,
+            submission,
+            documents,
+            repository_unique_id=self.repository_unique_id,
+            pending=pending,
+            content_key=content_key,
+        )
 
     async def _forward(
         self, submission: Submission, prepared: _Prepared, documents: Mapping[str, Content], context: Context
@@ -312,20 +394,172 @@ class DocumentRepository:
         audit = None if findings else context.audit()
         rows = await self._store.documents(unique_ids, self.repository_unique_id, audit)
         found = {row.unique_id: row for row in rows if not row.pending}
+        missing = [u for u in unique_ids if u not in found]
+        made, failed = await self._on_demand(missing, context) if missing else ({}, {})
         documents: list[tuple[DocumentRequest, Content]] = []
         for request in here:
             row = found.get(request.unique_id)
-            if row is None:
-                findings.append(
-                    Finding("XDSDocumentUniqueIdError", "this document is not available here", request.unique_id)
-                )
-            else:
+            if row is not None:
                 documents.append((request, await self._content(row)))
+            elif request.unique_id in made:
+                documents.append((request, made[request.unique_id][0]))
+            else:
+                missed = Finding("XDSDocumentUniqueIdError", "this document is not available here", request.unique_id)
+                findings += failed.get(request.unique_id, (missed,))
+        new = {unique_id: document for unique_id, (_, document) in made.items()}
+        context.objects += tuple(
+            AuditObject("document", n.unique_id, details=(("Repository Unique Id", n.repository_unique_id),))
+            for n in new.values()
+        )
         if findings:
             codes = " ".join(sorted({f.code for f in findings}))
             await self._store.record(context.audit(Outcome.MINOR_FAILURE, codes))
+        elif new:
+            await self._store.record(context.audit())
         context.audited = True
-        return Retrieved(tuple(documents), tuple(findings))
+        return Retrieved(tuple(documents), tuple(findings), new)
+
+    async def _on_demand(
+        self, unique_ids: Sequence[str], context: Context
+    ) -> tuple[dict[str, tuple[Content, NewDocument]], dict[str, tuple[Finding, ...]]]:
+        """The documents that on-demand entries give now, and why others do not, by the uniqueId of the entry."""
+        made: dict[str, tuple[Content, NewDocument]] = {}
+        failed: dict[str, tuple[Finding, ...]] = {}
+        if self._registry is None:
+            return made, failed
+        for found in await self._store.on_demand(unique_ids, self.repository_unique_id):
+            unique_id = found.entry.unique_id or ""
+            source = next((s for s in self._sources if s.makes(found.entry)), None)
+            if source is None:
+                code = found.entry.type_code
+                detail = (
+                    "nothing on this node makes the document of this on-demand entry "
+                    f"(typeCode {code.code if code else 'none'}): ask whoever registered it to deprecate it"
+                )
+                failed[unique_id] = (Finding("XDSRepositoryError", detail, unique_id),)
+                continue
+            try:
+                made[unique_id] = await self._snapshot(self._registry, source, found, context)
+            except Problem as problem:
+                failed[unique_id] = tuple(f._replace(location=unique_id) for f in problem.findings)
+        return made, failed
+
+    async def _snapshot(
+        self, registry: DocumentRegistry, source: OnDemandSource, found: FoundOnDemand, context: Context
+    ) -> tuple[Content, NewDocument]:
+        """The document of an on-demand entry, as the snapshot that is registered for it. Raises Problem."""
+        made = await source.make(found, context)
+        content = MemoryContent(made.data, made.mime_type)
+        for _ in range(SNAPSHOT_ATTEMPTS_MAX):
+            latest = found.latest
+            if latest is not None and latest.content_key == made.key:
+                rows = await self._store.documents([latest.unique_id], self.repository_unique_id, None)
+                if rows:
+                    return await self._content(rows[0]), NewDocument(latest.unique_id, self.repository_unique_id)
+            submission = self._describe(registry, found, content, context)
+            [entry] = submission.entries
+            try:
+                await registry.register(
+                    submission,
+                    context,
+                    store_documents=partial(self._put, submission, {entry.entry_uuid: content}, content_key=made.key),
+                    snapshot=Snapshot(found.entry.entry_uuid, latest.entry_uuid if latest else ""),
+                )
+            except LostRace:
+                again = await self._store.on_demand([found.entry.unique_id or ""], self.repository_unique_id)
+                if not again:
+                    raise Problem.of("XDSDocumentUniqueIdError", "this entry is gone") from None
+                [found] = again
+                continue
+            return content, NewDocument(entry.unique_id or "", self.repository_unique_id)
+        raise RetryLater("others keep making snapshots of this on-demand entry")
+
+    def _describe(
+        self, registry: DocumentRegistry, found: FoundOnDemand, content: MemoryContent, context: Context
+    ) -> Submission:
+        """The submission of a new snapshot (ITI TF-2:3.43.4.2.3)."""
+        entry, now = found.entry, context.received_at.strftime("%Y%m%d%H%M%S")
+        patient = str(PatientId(entry.patient_id or "", registry.assigning_authority))
+        snapshot = msgspec.structs.replace(
+            entry,
+            entry_uuid="snapshot",
+            unique_id=self._new_oid(),
+            patient_id=patient,
+            mime_type=content.content_type,
+            entry_type=EntryType.STABLE,
+            creation_time=now,
+            repository_unique_id=self.repository_unique_id,
+            size=str(content.size),
+            hash=content.sha1(),
+            uri=None,
+            logical_id=None,
+            version=1,
+            availability_status=AvailabilityStatus.APPROVED,
+            home_community_id=None,
+        )
+        sset = SubmissionSet(
+            entry_uuid="set",
+            unique_id=self._new_oid(),
+            source_id=self.repository_unique_id,
+            patient_id=patient,
+            submission_time=now,
+            content_type_code=found.content_type_code,
+            author=entry.author,
+            limited_metadata=found.content_type_code is None,
+        )
+        associations = [
+            Association("member", AssociationType.HAS_MEMBER, "set", "snapshot", submission_set_status="Original"),
+            Association("of", AssociationType.IS_SNAPSHOT_OF, "snapshot", entry.entry_uuid),
+        ]
+        if found.latest is not None:
+            associations.append(Association("newer", AssociationType.RPLC, "snapshot", found.latest.entry_uuid))
+        return Submission(sset, (snapshot,), (), tuple(associations))
+
+    def _new_oid(self) -> str:
+        """A fresh UUID as an OID (ISO/IEC 9834-8)."""
+        return f"2.25.{int(self._new_uuid().replace('-', ''), 16)}"
+
+    async def locate(self, entry_uuid: str, context: Context) -> LocatedDocument:
+        """The document of an entry of this region's registry; Problem where no entry has this entryUUID.
+
+        The audit says from now on which document it is, and whose.
+        """
+        found = await self._store.located(entry_uuid)
+        if found is None:
+            raise Problem.of("AddressNotFound", "no document has this id, or none that this caller may know of")
+        details = (("Repository Unique Id", found.repository_unique_id),)
+        document = AuditObject("document", found.unique_id, details=details)
+        patient = f"{found.patient_id}^^^&{self._assigning_authority}&ISO"
+        context.objects = (AuditObject("patient", patient), document)
+        return found
+
+    async def retrieve_located(self, found: LocatedDocument, context: Context) -> Content:
+        """The content of a document; Problem where it is not here, or not here any more."""
+        request = DocumentRequest(found.unique_id, found.repository_unique_id)
+        try:
+            retrieved = await self.retrieve((request,), context)
+        except Problem as problem:
+            if any(f.code == "XDSUnknownRepositoryId" for f in problem.findings):
+                said = (
+                    f"the document is in the repository {found.repository_unique_id}: retrieve it there by its uniqueId"
+                )
+                raise Problem.of("XDSUnknownRepositoryId", said, found.unique_id) from None
+            raise
+        if retrieved.documents:
+            return retrieved.documents[0][1]
+        if all(f.code == "XDSDocumentUniqueIdError" for f in retrieved.findings):
+            raise Problem.of("ResourceGone", "the document is described here and is not kept any more", found.unique_id)
+        raise Problem(retrieved.findings)
+
+    async def held(self, unique_ids: Sequence[str]) -> dict[str, FoundDocument]:
+        """Which of these documents lie here and can be read; whoever asks records what it reads."""
+        rows = await self._store.documents(unique_ids, self.repository_unique_id, None)
+        return {row.unique_id: row for row in rows if not row.pending}
+
+    async def read(self, row: FoundDocument) -> bytes:
+        """A document that is held here, whole. Raises DocumentUnreadableError."""
+        content = await self._content(row)
+        return b"".join([chunk async for chunk in content.chunks()])
 
     async def _content(self, row: FoundDocument) -> Content:
         if row.size > PIECE_SIZE_BYTES:

@@ -18,12 +18,14 @@ import structlog
 from obieg.domain.audit import Outcome
 from obieg.domain.outbox import Letter, OutboxStore
 from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.subscriptions import DESTINATION
 from obieg.protocol import Receiver
 
 SEND_TIME_S = 60.0  # for one attempt, from connecting to the answer
 LEASE_S = 120.0  # longer than an attempt and its marking can take
 IDLE_S = 1.0  # between two looks for what is due
 WIDTH = 8  # messages on their way to one receiver
+SUBSCRIBED_WIDTH = 16  # messages on their way to subscriptions
 PAUSE_S = (2.0, 900.0)  # before the second attempt; the longest
 DEADLINE_S = 7 * 24 * 3600.0  # what has waited longer becomes a dead letter
 EXPIRY_S = 60.0  # between two looks for what has waited too long
@@ -49,13 +51,18 @@ class Notifier:
         lease_s: float = LEASE_S,
         send_time_s: float = SEND_TIME_S,
         observe: Callable[[str, str], None] = lambda _receiver, _outcome: None,
+        subscribed: Receiver | None = None,
     ) -> None:
-        """``observe`` is told of every attempt: receiver; delivered, postponed, refused, expired or unmarked."""
+        """``subscribed`` takes what goes to subscriptions.
+
+        ``observe`` is told of every attempt: receiver; delivered, postponed, refused, expired or unmarked.
+        """
         self._outbox = outbox
         self._receivers = receivers
         self._lease_s = lease_s
         self._send_time_s = send_time_s
         self._observe = observe
+        self._subscribed = subscribed
 
     async def serve(self, destination: str) -> None:
         """Sends to one receiver, for ever."""
@@ -80,8 +87,36 @@ class Notifier:
         reached = await asyncio.gather(*map(self._send, letters))
         return len(letters), all(reached)
 
+    async def serve_subscriptions(self) -> None:
+        """Sends to all subscriptions, for ever; whoever is slow holds up one of the ways, not the others."""
+        running: set[asyncio.Task[bool]] = set()
+        try:
+            while True:
+                try:
+                    free = SUBSCRIBED_WIDTH - len(running)
+                    letters = await self._outbox.take_subscribed(free, self._lease_s) if free else ()
+                except RetryLater as error:
+                    log.warning("the outbox cannot be read now", error=str(error))
+                    letters = ()
+                running |= {asyncio.create_task(self._send(letter)) for letter in letters}
+                if running:
+                    done, running = await asyncio.wait(running, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        # Our own fault with one letter is no reason to send nothing to all the others; its lease ends.
+                        if (failure := task.exception()) is not None:
+                            log.error("a message could not be sent", exc_info=failure)
+                else:
+                    await asyncio.sleep(IDLE_S)
+        finally:
+            for task in running:
+                task.cancel()
+
+    def _receiver(self, destination: str) -> Receiver | None:
+        return self._subscribed if destination.startswith(DESTINATION) else self._receivers.get(destination)
+
     async def _send(self, letter: Letter) -> bool:
-        receiver = self._receivers[letter.destination]
+        receiver = self._receiver(letter.destination)
+        assert receiver is not None  # noqa: S101 - only what is for a receiver is taken
         try:
             async with asyncio.timeout(self._send_time_s):
                 await receiver.deliver(letter)
@@ -102,7 +137,7 @@ class Notifier:
             try:
                 for letter in await self._outbox.expired(DEADLINE_S, EXPIRED_MAX):
                     why = f"not delivered within {DEADLINE_S / 86400:.0f} days; the last attempt: {letter.last_error}"
-                    await self._bury(letter, "expired", why, self._receivers.get(letter.destination))
+                    await self._bury(letter, "expired", why, self._receiver(letter.destination))
             except RetryLater as error:
                 log.warning("the outbox cannot be read now", error=str(error))
             await asyncio.sleep(EXPIRY_S)
@@ -117,7 +152,7 @@ class Notifier:
         except RetryLater as error:  # the lease ends, and it is sent once more
             outcome = "unmarked"
             log.warning("a message could not be marked", outbox_id=letter.outbox_id, error=str(error))
-        self._observe(letter.destination, outcome)
+        self._observe(receiver_name(letter.destination), outcome)
         log.info(
             "a message of the outbox",
             outbox_id=letter.outbox_id,
@@ -126,3 +161,8 @@ class Notifier:
             attempt=letter.attempts,
             outcome=outcome,
         )
+
+
+def receiver_name(destination: str) -> str:
+    """What metrics call a receiver: its name in the settings, one name for all subscriptions."""
+    return DESTINATION.rstrip(":") if destination.startswith(DESTINATION) else destination

@@ -384,6 +384,7 @@ class PatientCuration:
             renamed=replaced,
             patient=PatientId(target.affinity_domain_id, self._authority),
             patient_key=target.patient_key if target.patient_key != source.patient_key else None,
+            former=PatientId(source.affinity_domain_id, self._authority),
             now=now.strftime("%Y%m%d%H%M%S"),
             new_uuid=self._new_uuid,
         )

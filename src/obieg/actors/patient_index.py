@@ -127,6 +127,19 @@ class PatientIndex:
         context.audited = True
         return self._ordered(found)
 
+    async def described(self, patient: PatientId) -> Candidate | None:
+        """As :meth:`read`, for whoever records by itself what it does with the answer."""
+        standing = (await self._store.standing((patient,))).get(patient)
+        if standing is None or patient.authority != self._authority:
+            return None
+        found = (await self._store.patients((standing.patient_key,))).get(standing.patient_key)
+        if found is None:
+            return None
+        survivor = self._candidate(found, (), 100, "certain")
+        if not standing.retired:
+            return survivor
+        return msgspec.structs.replace(survivor, patient=patient, active=False, replaced_by=survivor.patient)
+
     async def read(self, patient: PatientId, context: Context) -> Candidate | None:
         """The patient with this affinity-domain id; one who was merged is inactive. None where there is none."""
         standing = (await self._store.standing((patient,))).get(patient)
@@ -345,9 +358,10 @@ class PatientIndex:
 
     # feeds ------------------------------------------------------------------------------------------------------
 
-    async def feed(self, feed: PatientFeed, context: Context) -> PatientId:
+    async def feed(self, feed: PatientFeed, context: Context, *, if_match: str = "") -> PatientId:
         """Takes in one feed message, audited in the same commit; the affinity-domain id of the patient it is about.
 
+        ``if_match`` is the version that the patient whom the feed names first must have in that commit; "*": any.
         Raises Problem with everything that is wrong with it, RetryLater where others keep changing the same patient.
         """
         fed = context.objects
@@ -356,6 +370,7 @@ class PatientIndex:
         for attempt in range(ATTEMPTS_MAX):
             await pause(attempt)
             context.objects = fed
+            expected = await self._expected((*feed.merged, *feed.identifiers)[0], if_match) if if_match else None
             facts = await self._store.facts(identifiers, blocks)
             change, patient, look = self._feeding.decide(feed, facts, blocks)
             if look:
@@ -364,6 +379,8 @@ class PatientIndex:
             if look:
                 continue  # the record was changed just now
             context.objects = about([patient], context.objects)
+            if change is not None and expected is not None:
+                change = change._replace(versions=tuple(sorted({*change.versions, expected})))
             try:
                 if change is None:
                     await self._store.record(context.audit())
@@ -374,6 +391,16 @@ class PatientIndex:
             context.audited = True
             return patient
         raise RetryLater(f"the patient was changed by others {ATTEMPTS_MAX} times while this feed was taken in")
+
+    async def _expected(self, identifier: PatientId, version: str) -> tuple[int, int]:
+        """The patient whom the identifier names and its version; raises Problem where that is another one."""
+        standing = (await self._store.standing((identifier,))).get(identifier)
+        there = None
+        if standing is not None and not standing.retired:
+            there = (await self._store.patients((standing.patient_key,))).get(standing.patient_key)
+        if there is None or version not in ("*", str(there.version)):
+            raise Problem.of("VersionConflict", "the Patient is not of the version in If-Match", "http.If-Match")
+        return there.patient_key, there.version
 
 
 async def pause(attempt: int) -> None:

@@ -55,6 +55,9 @@ class AffinityDomain:
     mime_types: frozenset[str]
     _codes: Mapping[tuple[str, str, str], Agreed] = field(repr=False)
     _open: Mapping[tuple[str, str], re.Pattern[str]] = field(repr=False, default_factory=dict)
+    # (attribute, codingScheme) -> system; (attribute, code or "", system) -> codingScheme.
+    _systems: Mapping[tuple[str, str], str] = field(repr=False, default_factory=dict)
+    _schemes: Mapping[tuple[str, str, str], str] = field(repr=False, default_factory=dict)
 
     def accepts(self, attribute: str, code: str, scheme: str) -> bool:
         """Whether ``attribute`` may hold this code of this codingScheme."""
@@ -69,9 +72,19 @@ class AffinityDomain:
         return agreed.display if agreed else ""
 
     def system(self, attribute: str, code: str, scheme: str) -> str:
-        """The FHIR code system of a listed code; "" if it is not listed."""
+        """The FHIR code system of a listed code, or of others of its scheme; "" where none is listed."""
         agreed = self._codes.get((attribute, code, scheme))
-        return agreed.system if agreed else ""
+        return agreed.system if agreed else self._systems.get((attribute, scheme), "")
+
+    def scheme(self, attribute: str, code: str, system: str) -> str:
+        """The codingScheme of a code that FHIR names by its system; "" where nothing listed has this system."""
+        found = self._schemes.get((attribute, code, system))
+        return found or self._schemes.get((attribute, "", system), "")
+
+    @property
+    def schemes(self) -> Mapping[tuple[str, str, str], str]:
+        """The codingScheme by attribute, code (or "" for any) and FHIR code system."""
+        return self._schemes
 
     def codes(self, attribute: str) -> tuple[AgreedCode, ...]:
         """All listed codes of ``attribute``, in the order of the agreement."""
@@ -134,18 +147,25 @@ class _File(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 def _agreement(file: _File) -> AffinityDomain:
     codes: dict[tuple[str, str, str], Agreed] = {}
     patterns: dict[tuple[str, str], re.Pattern[str]] = {}
-    for key, attribute in ATTRIBUTES.items():
+    for key, name in ATTRIBUTES.items():
         member: _Attribute = getattr(file, _snake(key))
         for row in member.codes:
             if not row.code or not row.coding_scheme:
                 raise ValueError(f"{key}: a code needs both code and codingScheme, found {row.code!r}")
-            codes.setdefault((attribute, row.code, row.coding_scheme), Agreed(row.display, row.system))
+            codes.setdefault((name, row.code, row.coding_scheme), Agreed(row.display, row.system))
         for opened in member.any:
             try:
-                patterns[attribute, opened.coding_scheme] = re.compile(opened.pattern)
+                patterns[name, opened.coding_scheme] = re.compile(opened.pattern)
             except re.error as error:
                 raise ValueError(f"{key}: pattern {opened.pattern!r} is not a regular expression: {error}") from None
-    return AffinityDomain(frozenset(file.mime_type), codes, patterns)
+    systems: dict[tuple[str, str], str] = {}
+    schemes: dict[tuple[str, str, str], str] = {}
+    for (attribute, code, scheme), agreed in codes.items():
+        if agreed.system:
+            systems.setdefault((attribute, scheme), agreed.system)
+            schemes.setdefault((attribute, code, agreed.system), scheme)
+            schemes.setdefault((attribute, "", agreed.system), scheme)
+    return AffinityDomain(frozenset(file.mime_type), codes, patterns, systems, schemes)
 
 
 def _snake(key: str) -> str:

@@ -25,8 +25,10 @@ class Attribute(msgspec.Struct, frozen=True, rename={"carrier": "in"}):
     display: str = ""
     provide_min: int | None = None
     limited_min: int | None = None
+    recipient_limited_min: int | None = None
     on_demand_min: int | None = None
     on_demand_max: int | None = None
+    fixed: bool = False
     fhir: str = ""
     cda: str = ""
 
@@ -34,6 +36,11 @@ class Attribute(msgspec.Struct, frozen=True, rename={"carrier": "in"}):
     def many(self) -> bool:
         """Whether the field holds a tuple of values."""
         return self.max == 0
+
+
+def lacks_full_metadata(value: object, table: tuple[Attribute, ...]) -> bool:
+    """Whether a value is missing that only limited metadata may leave out (ITI TF-3 Table 4.3.1-3)."""
+    return any(row.min and row.limited_min == 0 and not getattr(value, row.field) for row in table)
 
 
 def _table(name: str) -> tuple[Attribute, ...]:

@@ -171,6 +171,15 @@ class Folder(Value, frozen=True):
     extra: tuple[Slot, ...] = ()
 
 
+class Annotation(Value, frozen=True):
+    """What an association of an update says of what is to be done (ITI TF-2:3.57.4.1.3.1.3)."""
+
+    previous_version: int | None = None
+    propagate: bool = True  # AssociationPropagation: the new version takes the associations of the one before
+    original_status: AvailabilityStatus | None = None
+    new_status: AvailabilityStatus | None = None
+
+
 class Association(Value, frozen=True):
     """XDS Association (ITI TF-3:4.2.2). ``source`` and ``target`` are entryUUIDs or symbols of the submission."""
 
@@ -180,6 +189,7 @@ class Association(Value, frozen=True):
     target: str
     submission_set_status: str | None = None  # Original or Reference, on HasMember of a set and a document
     documentation: Code | None = None  # ITI TF-3:4.2.2.2.6
+    annotation: Annotation | None = None  # only in an update
     availability_status: AvailabilityStatus = AvailabilityStatus.APPROVED
     home_community_id: str | None = None
     extra: tuple[Slot, ...] = ()

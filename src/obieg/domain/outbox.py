@@ -22,7 +22,7 @@ class Outgoing(Value, frozen=True):
     """
 
     transaction: str  # "ITI-10"
-    destination: str  # a receiver's name in the settings
+    destination: str  # a receiver's name in the settings, or subscription: and its id
     key: str
     body: bytes  # what the transaction needs to write the message, in msgpack
     patient_key: int = 0  # messages about one patient to one receiver go out in order; so do all those with 0
@@ -70,6 +70,9 @@ class OutboxStore(Outbox, Protocol):
 
     async def take(self, destination: str, count: int, lease_s: float) -> Sequence[Letter]:
         """Messages that are due, at most one of a patient, for this sender alone until the lease ends."""
+
+    async def take_subscribed(self, count: int, lease_s: float) -> Sequence[Letter]:
+        """As ``take``, of all subscriptions that are not over, at most one of each."""
 
     async def delivered(self, letter: Letter, event: AuditEvent) -> None:
         """Ends the message, audited in the same commit."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from obieg.domain.audit import AuditEvent
-from obieg.domain.documents import Submission
+from obieg.domain.documents import Folder, Submission
 from obieg.domain.identifiers import PatientId
+from obieg.domain.on_demand import FoundOnDemand
 
 
 class LostRace(Exception):  # noqa: N818
@@ -53,6 +54,13 @@ class Facts(NamedTuple):
     folders_of: Mapping[str, Sequence[str]]  # replaced document -> folders that hold it
 
 
+class StandingFolder(NamedTuple):
+    """A registered folder and the entryUUIDs of what it holds."""
+
+    folder: Folder
+    members: tuple[str, ...]
+
+
 class StoredDocument(NamedTuple):
     """A document that lies in the document store."""
 
@@ -66,6 +74,7 @@ class StoredDocument(NamedTuple):
     location: str
     wrapped_key: bytes
     pending: bool = False
+    content_key: bytes | None = None  # of a snapshot: equal for equal content, see obieg.domain.on_demand
 
 
 class FoundDocument(NamedTuple):
@@ -81,6 +90,23 @@ class FoundDocument(NamedTuple):
     wrapped_key: bytes
 
 
+class LocatedDocument(NamedTuple):
+    """Where the document of a DocumentEntry is, and whose it is."""
+
+    unique_id: str
+    repository_unique_id: str
+    patient_id: str  # affinity-domain id, without authority
+    hash: str  # SHA-1, hexadecimal; "" for an on-demand entry
+    mime_type: str
+
+
+class Snapshot(NamedTuple):
+    """What the registration of a snapshot relies on: which one was the latest when it was made."""
+
+    on_demand: str  # entryUUID of the on-demand entry
+    latest: str = ""  # entryUUID of its latest approved snapshot that this repository made; "" when there is none
+
+
 class Registration(NamedTuple):
     """Everything that one commit stores for a submission whose ids are final."""
 
@@ -93,6 +119,8 @@ class Registration(NamedTuple):
     last_update_time: str = ""
     documents: tuple[StoredDocument, ...] = ()
     large: bool = False  # rendered in a thread
+    absent: tuple[str, ...] = ()  # uniqueIds under which no document may stand by now
+    snapshot: Snapshot | None = None  # the one entry is a new snapshot of an on-demand entry
 
 
 class FoundObject(NamedTuple):
@@ -105,6 +133,48 @@ class FoundObject(NamedTuple):
     version: int
     patient_id: str  # affinity-domain id, without authority; of its survivor after a merge; "" for associations
     last_update_time: str = ""
+
+
+class FoundResource(NamedTuple):
+    """A registry object as FHIR gives it: its rendering in FHIR and the values that are spliced into it."""
+
+    kind: str  # D, S, F
+    entry_uuid: str  # without urn:uuid:
+    rendering: bytes
+    status: str
+    revision: int  # counts every change of what is stored: the version in FHIR
+    updated_at: str  # instant
+    patient_id: str  # affinity-domain id, without authority; of its survivor after a merge
+    relations: tuple[str, ...]  # "RPLC uuid" of a document, "D uuid" and "F uuid" of what holds members
+    last_update_time: str = ""
+
+
+class SearchRow(NamedTuple):
+    """An object that a search found, as it is stored."""
+
+    found: FoundResource  # with an empty rendering where none is stored
+    position: str  # what the search is sorted by
+    patient_key: int
+    registered_at: str  # instant
+    version: int
+    ebrim: bytes | None  # where no rendering in FHIR is stored
+
+
+class SearchRows(NamedTuple):
+    """One page, and how many objects fit altogether."""
+
+    total: int
+    rows: list[SearchRow]
+
+
+class NewRendering(NamedTuple):
+    """A rendering in FHIR that was made of what was read."""
+
+    patient_key: int
+    entry_uuid: str
+    rendering_version: int
+    content: bytes
+    ebrim: bytes  # what it was made of: it is stored if this still stands there
 
 
 class RegistryStore(Protocol):
@@ -120,19 +190,65 @@ class RegistryStore(Protocol):
     ) -> Facts:
         """One round trip."""
 
+    async def folder(self, entry_uuid: str) -> StandingFolder | None:
+        """A folder by its urn:uuid:, with its members."""
+
     async def register(self, registration: Registration, audit: AuditEvent) -> None:
         """One round trip, one commit. Raises :class:`LostRace`, then nothing is stored."""
 
     async def find(
-        self, question: str, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int
+        self,
+        question: str,
+        parameters: Mapping[str, Any],
+        audit: AuditEvent | None,
+        results_max: int,
+        *,
+        old_versions: bool = False,
     ) -> list[FoundObject]:
         """Answers a stored query by its name in ``storage/sql/registry.sql``, with its audit row, in one round trip.
 
+        Without ``audit`` whoever asks records it.
+        Versions that have newer ones, and deprecated associations, only with ``old_versions``.
         At most ``results_max`` + 1 objects come back: one more than the limit says that there are too many.
         """
 
-    async def find_ids(self, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int) -> list[str]:
+    async def find_of_each(
+        self,
+        question: str,
+        parameters: Mapping[str, Any],
+        patients: Sequence[PatientId],
+        audits: Sequence[AuditEvent],
+        results_max: int,
+    ) -> list[FoundObject]:
+        """The same question for several patients, each with at most ``results_max`` + 1 objects, in one round trip.
+
+        An object that several of them lead to (they are linked) comes once.
+        """
+
+    async def candidates(self, statement: str, parameters: Mapping[str, Any], patients_max: int) -> list[str]:
+        """Affinity-domain ids of whom a question may be about; one more than the limit says that there are more."""
+
+    async def record_each(self, audits: Sequence[AuditEvent]) -> None:
+        """Stores several audit rows in one commit."""
+
+    async def find_ids(
+        self, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int, *, old_versions: bool = False
+    ) -> list[str]:
         """FindDocuments by status and type only, for ObjectRef: entryUUIDs."""
+
+    async def search(
+        self, questions: Sequence[tuple[str, Mapping[str, Any]]], rendering_version: int, audit: AuditEvent | None
+    ) -> list[SearchRows]:
+        """Answers searches by their names in ``storage/sql/documents_search.sql``, in one round trip."""
+
+    async def referring(self, uuids: Sequence[str], *, lists: bool, documents: bool) -> list[tuple[str, str]]:
+        """Kind and entryUUID of the lists that hold these objects, and of documents that relate to them."""
+
+    async def save_renderings(self, renderings: Sequence[NewRendering]) -> None:
+        """Stores them; one whose object has changed since is not stored."""
+
+    async def record(self, audit: AuditEvent) -> None:
+        """Stores an audit row by itself."""
 
 
 class Pending(NamedTuple):
@@ -162,8 +278,14 @@ class RepositoryStore(Protocol):
         ``audit`` is stored in the same round trip if all of them are there and none is pending.
         """
 
+    async def on_demand(self, unique_ids: Sequence[str], repository_unique_id: str) -> list[FoundOnDemand]:
+        """The on-demand entries of this repository, one for each uniqueId: the newest approved one."""
+
     async def record(self, audit: AuditEvent) -> None:
-        """Stores the audit row of a retrieval that found not all."""
+        """Stores the audit row of a retrieval that found not all, or made something."""
+
+    async def located(self, entry_uuid: str) -> LocatedDocument | None:
+        """The document of an entry by its entryUUID without ``urn:uuid:``; None where no entry has it."""
 
     async def hold(self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float) -> None:
         """Stores documents and their submission as pending, in one commit; it is due in ``lease_s`` seconds.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from calendar import isleap
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any, Protocol, TypedDict
 
 from obieg.domain.attributes import DOCUMENT_ENTRY, FOLDER, SUBMISSION_SET, Attribute
 from obieg.domain.documents import (
@@ -39,11 +39,16 @@ class Codes(Protocol):
     """The codes that an affinity domain uses."""
 
     @property
-    def mime_types(self) -> frozenset[str]:
+    def mime_types(self) -> Container[str]:
         """Media types of documents."""
 
     def accepts(self, attribute: str, code: str, scheme: str) -> bool:
         """Whether a code may stand in ``attribute`` (a field name of the domain objects)."""
+
+
+class _Allowed(TypedDict):
+    allow_limited: bool
+    recipient: bool
 
 
 def is_dtm(value: str) -> bool:
@@ -90,29 +95,58 @@ _FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
 
 
 def check_submission(
-    submission: Submission, codes: Codes, *, provide: bool = False, allow_limited: bool = False
+    submission: Submission,
+    codes: Codes,
+    *,
+    provide: bool = False,
+    allow_limited: bool = False,
+    recipient: bool = False,
 ) -> list[Finding]:
-    """All findings. ``provide``: as sent to a repository (ITI-41), where size, hash and repository are not needed."""
-    findings: list[Finding] = []
-    for entry in submission.entries:
-        findings += check_entry(entry, codes, provide=provide, allow_limited=allow_limited)
-    findings += _check_object(
-        submission.submission_set, "SubmissionSet", SUBMISSION_SET, codes, allow_limited=allow_limited
-    )
-    for folder in submission.folders:
-        findings += _check_object(folder, "Folder", FOLDER, codes, allow_limited=allow_limited)
-    findings += _check_identities(submission)
-    findings += _check_patients(submission)
+    """All findings. ``provide``: as sent to a repository (ITI-41), where size, hash and repository are not needed.
+
+    ``recipient``: as sent to a Document Recipient (XDR), where limited metadata need not name a patient.
+    """
+    allowed: _Allowed = {"allow_limited": allow_limited, "recipient": recipient}
+    findings = _check_objects(submission, codes, provide=provide, allowed=allowed)
     findings += _check_associations(submission)
     return findings
 
 
+def check_update(submission: Submission, codes: Codes, *, allow_limited: bool = False) -> list[Finding]:
+    """All findings of the objects of an update; what its associations ask for is for :mod:`obieg.domain.updating`."""
+    allowed: _Allowed = {"allow_limited": allow_limited, "recipient": False}
+    return _check_objects(submission, codes, provide=False, allowed=allowed)
+
+
+def _check_objects(submission: Submission, codes: Codes, *, provide: bool, allowed: _Allowed) -> list[Finding]:
+    findings: list[Finding] = []
+    for entry in submission.entries:
+        findings += check_entry(entry, codes, provide=provide, **allowed)
+    findings += _check_object(submission.submission_set, "SubmissionSet", SUBMISSION_SET, codes, **allowed)
+    for folder in submission.folders:
+        findings += _check_object(folder, "Folder", FOLDER, codes, **allowed)
+    findings += _check_identities(submission)
+    findings += _check_patients(submission)
+    return findings
+
+
 def check_entry(
-    entry: DocumentEntry, codes: Codes, *, provide: bool = False, allow_limited: bool = False
+    entry: DocumentEntry,
+    codes: Codes,
+    *,
+    provide: bool = False,
+    allow_limited: bool = False,
+    recipient: bool = False,
 ) -> list[Finding]:
     """The rules of one DocumentEntry."""
     findings = _check_object(
-        entry, "DocumentEntry", DOCUMENT_ENTRY, codes, provide=provide, allow_limited=allow_limited
+        entry,
+        "DocumentEntry",
+        DOCUMENT_ENTRY,
+        codes,
+        provide=provide,
+        allow_limited=allow_limited,
+        recipient=recipient,
     )
     if entry.mime_type and entry.mime_type.partition(";")[0].strip() not in codes.mime_types:
         findings.append(
@@ -136,6 +170,19 @@ def check_entry(
     return findings
 
 
+def check_entry_types(submission: Submission, entry_type: EntryType) -> Iterator[Finding]:
+    """Whether all entries are of the type that the transaction registers (ITI TF-2:3.42.4.1.2, 3.61.4.1.2)."""
+    if entry_type is EntryType.STABLE:
+        wrong, detail = EntryType.ON_DEMAND, "an on-demand entry is registered by ITI-61, not with stable documents"
+    else:
+        wrong, detail = EntryType.STABLE, "ITI-61 registers on-demand entries only: use ITI-42 for a stable document"
+        if not submission.entries:
+            yield Finding("XDSRegistryMetadataError", "there is no on-demand entry", "RegistryObjectList")
+    for entry in submission.entries:
+        if entry.entry_type is wrong:
+            yield Finding("XDSRegistryMetadataError", detail, f"DocumentEntry {entry.entry_uuid}: objectType")
+
+
 def _check_object(
     value: DocumentEntry | SubmissionSet | Folder,
     kind: str,
@@ -144,6 +191,7 @@ def _check_object(
     *,
     provide: bool = False,
     allow_limited: bool = False,
+    recipient: bool = False,
 ) -> list[Finding]:
     findings: list[Finding] = []
     limited = value.limited_metadata
@@ -160,7 +208,9 @@ def _check_object(
         found = getattr(value, row.field)
         if not found:
             least = row.min
-            if limited and row.limited_min is not None:
+            if limited and recipient and row.recipient_limited_min is not None:
+                least = row.recipient_limited_min
+            elif limited and row.limited_min is not None:
                 least = row.limited_min
             elif on_demand and row.on_demand_min is not None:
                 least = row.on_demand_min

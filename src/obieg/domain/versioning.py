@@ -24,6 +24,7 @@ from obieg.domain.documents import (
     Submission,
     SubmissionSet,
 )
+from obieg.domain.history import Act, RecordedChange
 from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.registry import KnownPatient, Registration
 
@@ -49,6 +50,7 @@ class Versions(NamedTuple):
     registrations: tuple[Registration, ...] = ()  # one for each copy of a submission set
     replaced: tuple[Replaced, ...] = ()
     associations: int = 0  # how many have an end among these
+    changes: tuple[RecordedChange, ...] = ()  # for the history
     doubtful: tuple[str, ...] = ()  # entryUUIDs of documents that stay for a relation to one that stays
 
 
@@ -59,21 +61,24 @@ def new_versions(
     renamed: Mapping[PatientId, PatientId],
     patient: PatientId,
     patient_key: int | None,
+    former: PatientId,
     now: str,
     new_uuid: Callable[[], str],
 ) -> Versions:
     """New versions of the approved documents whose sourcePatientId is one of ``numbers``.
 
     ``found`` are these documents, the folders and sets that hold them, all associations of documents and folders, and
-    what is at their other ends. ``patient`` is whose the new versions are; without ``patient_key`` that is whose they
-    were, and only documents of a renamed number change. What relates a document to an approved one that stays (APND,
-    signs and the like) is of one patient, so that document stays too and is doubtful.
+    what is at their other ends. ``patient`` is whose the new versions are, ``former`` whose those before were; without
+    ``patient_key`` that is the same, and only documents of a renamed number change. What relates a document to an
+    approved one that stays (APND, signs and the like) is of one patient, so that document stays too and is doubtful.
     """
     change = _Change(found, None if patient_key is None else numbers, renamed, new_uuid)
+    registrations = tuple(change.registrations(patient, patient_key, now))
     return Versions(
-        tuple(change.registrations(patient, patient_key, now)),
+        registrations,
         tuple(Replaced(change.filed[uuid].patient_key, uuid[9:], new[9:]) for uuid, new in change.names.items()),
         sum(1 for a in change.associations if a.source in change.names or a.target in change.names),
+        tuple(change.changes(registrations, former)),
         change.doubtful,
     )
 
@@ -93,7 +98,8 @@ class _Change:
         values = [f.value for f in self.filed.values()]
         self.entries = {v.entry_uuid: v for v in values if isinstance(v, DocumentEntry)}
         self.associations = [v for v in values if isinstance(v, Association)]
-        self._members = [a for a in self.associations if a.type is AssociationType.HAS_MEMBER]
+        self._standing = [a for a in self.associations if a.availability_status is AvailabilityStatus.APPROVED]
+        self._members = [a for a in self._standing if a.type is AssociationType.HAS_MEMBER]
         self._sets = {v.entry_uuid for v in values if isinstance(v, SubmissionSet)}
         self._stays_with_patient = numbers is None
         self._numbers = renamed.keys() if numbers is None else numbers
@@ -112,7 +118,7 @@ class _Change:
 
     def _bound(self, named: set[str]) -> set[str]:
         """The documents of the number that are related to an approved one that stays."""
-        relations = [a for a in self.associations if a.type.relates_documents]
+        relations = [a for a in self._standing if a.type.relates_documents]
         ends = [(a.source, a.target) for a in relations if {a.source, a.target} <= self.entries.keys()]
         ends += [(target, source) for source, target in ends]
         bound: set[str] = set()
@@ -134,7 +140,7 @@ class _Change:
     def registrations(self, patient: PatientId, patient_key: int | None, now: str) -> Iterator[Registration]:
         """The new versions, the associations among them, and copies of the sets that hold any of it."""
         names = dict(self.names)
-        copied = [a for a in self.associations if a.source not in self._sets and self._is_copied(a)]
+        copied = [a for a in self._standing if a.source not in self._sets and self._is_copied(a)]
         names |= {a.entry_uuid: self._fresh() for a in copied}
         held = [a for a in self._members if a.source in self._sets and a.target in names]
         held.sort(key=lambda a: a.submission_set_status != "Original")
@@ -161,6 +167,18 @@ class _Change:
             )
             key = self.filed[sset].patient_key if patient_key is None else patient_key
             yield Registration(submission, KnownPatient(key, ()), b"", last_update_time=now)
+
+    def changes(self, registrations: Sequence[Registration], former: PatientId) -> Iterator[RecordedChange]:
+        """What the history says of the new versions."""
+        before = {new: uuid for uuid, new in self.names.items()}
+        act = Act.CHANGED if self._stays_with_patient else Act.MOVED
+        for registration in registrations:
+            submission = registration.submission
+            versions: list[DocumentEntry | Folder] = [*submission.entries, *submission.folders]
+            for value in versions:
+                was: Any = self.filed[before[value.entry_uuid]].value
+                was = msgspec.structs.replace(was, patient_id=str(former))
+                yield RecordedChange(act, registration.patient.patient_key, was, value)
 
     def _is_copied(self, association: Association) -> bool:
         """Whether both ends are there for the new versions; with the patient, what does not change is, too."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from obieg.domain.authorities import Authorities
 from obieg.domain.content import MemoryContent
 from obieg.domain.outbox import Letter
 from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.domain.subscriptions import address_fault, endpoint_fault
 from obieg.edges.content import PartSink, SpooledContent
 from obieg.edges.mtom import Package
 from obieg.protocol import Content, Notification, Sending, SoapOperation, SoapQuestion, SoapRequest, Transaction
@@ -27,6 +29,7 @@ from obieg.wire.xml import XmlRefused, parse_message
 
 # Silence of the other side; for a registration, the whole exchange: what is not answered by then is repeated later.
 TIMEOUT_S = 30.0
+HOOK_TIMEOUT_S = 15.0  # for one notification, from looking up the name to the answer
 ANSWER_BYTES_MAX = 32 << 20
 PARTS_MAX = 1001  # of one answer: the documents of one ITI-43 and the root
 
@@ -303,6 +306,68 @@ class NotifiedReceiver:
             destination_address=self._host,
             objects=objects,
         )
+
+
+class SubscriberHooks:
+    """Implements :class:`obieg.protocol.HookClient`.
+
+    Whoever may subscribe names the address, so nothing is sent into the node's own surroundings: what a name stands for
+    is looked up once, every address it has must be public, and that very address is connected to. Redirections are
+    answers like others.
+    """
+
+    def __init__(
+        self,
+        *,
+        anywhere: bool,
+        timeout_s: float = HOOK_TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """``anywhere`` (the laboratory): addresses are connected to whatever they are. ``tls``: whom to trust."""
+        self._anywhere = anywhere
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(
+            timeout=timeout_s,
+            verify=tls or True,
+            trust_env=False,
+            follow_redirects=False,
+            # A connection is kept by its network address, which several names may share: none is kept.
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    async def post(self, address: str, headers: Sequence[tuple[str, str]], body: bytes) -> int:
+        """See the port."""
+        if fault := endpoint_fault(address, anywhere=self._anywhere):
+            raise Problem.of("NotificationRefused", f"{address}: {fault}")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                url = httpx.URL(address)
+                host = url.host
+                extensions = {}
+                named = [*headers]
+                if not self._anywhere:
+                    named.append(("Host", url.netloc.decode("ascii")))
+                    extensions["sni_hostname"] = host
+                    url = url.copy_with(host=await self._public(host, url.port or 443))
+                request = self._http.build_request("POST", url, headers=named, content=body, extensions=extensions)
+                answer = await self._http.send(request, stream=True)
+                await answer.aclose()  # what it says is of no interest
+                return answer.status_code
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
+            raise RetryLater(f"{address} does not answer ({type(error).__name__}: {error})") from error
+
+    async def _public(self, host: str, port: int) -> str:
+        """One of the network addresses of a name."""
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(sockaddr[0]) for *_, sockaddr in found]
+        faults = list(filter(None, map(address_fault, addresses)))
+        if faults:
+            raise RetryLater(f"nothing is sent to {host}: {faults[0]}")
+        return addresses[0]
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        await self._http.aclose()
 
 
 def over_mllp(client: MllpClient) -> Callable[[Notification, Any], Awaitable[Any]]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+import orjson
 import structlog
 
 from obieg.codes.load import toml
@@ -34,7 +35,7 @@ from obieg.edges.asgi import (
     record_refusal,
     send_whole,
 )
-from obieg.protocol import AuditSink, Authenticator, Context, FhirBinding, FhirReply, FhirRequest, Transaction
+from obieg.protocol import AuditSink, Authenticator, Content, Context, FhirBinding, FhirReply, FhirRequest, Transaction
 from obieg.wire import fhir_json, fhir_xml, mime
 from obieg.wire.fhir_elements import check, is_text
 from obieg.wire.fhir_json import JsonRefused
@@ -42,9 +43,15 @@ from obieg.wire.xml import XmlLimits, XmlRefused
 
 PREFIX = "/fhir"
 METADATA = "metadata"
+OPENAPI = "openapi.json"
 _TABLE = toml("fhir.toml")
 _FORMATS: dict[str, str] = _TABLE["formats"]
-_TYPES = {"json": b"application/fhir+json; charset=UTF-8", "xml": b"application/fhir+xml; charset=UTF-8"}
+_TYPES = {
+    "json": b"application/fhir+json; charset=UTF-8",
+    "xml": b"application/fhir+xml; charset=UTF-8",
+    OPENAPI: b"application/json",
+}
+_FHIR_ONLY = {name: found for name, found in _FORMATS.items() if name.startswith("application/fhir+")}
 _FORM = "application/x-www-form-urlencoded"
 _RULES = {"unknown": "ElementUnknown", "required": "RequiredFieldMissing", "type": "DataTypeError"}
 # By method: what it does with a type, with one resource.
@@ -78,6 +85,7 @@ class _Route(NamedTuple):
     resource: str
     interaction: str
     id: str = ""
+    version: str = ""
     form: bool = False  # a search by POST
 
 
@@ -93,6 +101,7 @@ class _Exchange:
     format: str = "json"
     pretty: bool = False
     asked_format: bool = False  # by _format or Accept, more than anything will do
+    raw: bool = False  # the answer may be of a media type that is not FHIR's
     transaction: Transaction | None = None
     context: Context | None = None
     request: FhirRequest | None = None
@@ -112,6 +121,7 @@ class FhirEdge:
         limits: FhirLimits,
         refuse: Callable[[Sequence[Finding], Any], FhirReply],
         metadata: Callable[[Sequence[Transaction], str], dict[str, Any]],
+        openapi: Callable[[Sequence[Transaction], str], dict[str, Any]],
         authorities: Authorities,
         affinity_domain: str,
         public_url: str = "",
@@ -119,14 +129,19 @@ class FhirEdge:
         new_request_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         observe: Callable[[str, str, float], None] = lambda _transaction, _outcome, _seconds: None,
     ) -> None:
-        """``refuse`` writes findings of no transaction, ``metadata`` the CapabilityStatement of the node at a base."""
+        """``refuse`` writes findings of no transaction; ``metadata`` and ``openapi`` describe the node at a base."""
         self._routes: dict[tuple[str, str], Transaction] = {}
+        self._by_profile: dict[str, Transaction] = {}  # of Bundles sent to the base address
         served = []
         for transaction in transactions:
             binding = transaction.binding
             if isinstance(binding, FhirBinding) and getattr(actors, transaction.actor, None) is not None:
                 served.append(transaction)
-                self._routes |= {(r, i): transaction for r in binding.resources for i in binding.interactions}
+                routes = {(r, i): transaction for r in binding.resources for i in binding.interactions}
+                if binding.bundle_profile:
+                    self._by_profile[binding.bundle_profile] = transaction
+                    routes |= self._routes
+                self._routes |= routes
         self._types = {resource for resource, _ in self._routes}
         self._served = tuple(served)
         self._actors = actors
@@ -136,6 +151,7 @@ class FhirEdge:
         self._xml_limits = XmlLimits(limits.body_bytes_max, limits.depth_max, limits.attributes_max)
         self._refuse = refuse
         self._metadata = metadata
+        self._openapi = openapi
         self._authorities = authorities
         self._affinity_domain = affinity_domain
         self._public_url = public_url
@@ -156,8 +172,10 @@ class FhirEdge:
             base=base_address(scope, self._public_url) + PREFIX,
         )
         outcome, reply = await self._answer(exchange, receive)
-        body = await _write(reply.body, exchange)
-        await _send(send, exchange, reply, body)
+        if reply.content is not None:
+            await _send_content(send, exchange, reply, reply.content)
+        else:
+            await _send(send, exchange, reply, await _write(reply, exchange))
         name = exchange.transaction.id if exchange.transaction else "unknown"
         self._observe(name, outcome, loop.time() - started)
 
@@ -193,10 +211,14 @@ class FhirEdge:
 
     async def _serve(self, exchange: _Exchange, receive: Receive) -> FhirReply:
         parameters = self._parameters(exchange.scope["query_string"], "the address")
+        exchange.raw = self._may_be_raw(exchange)
         self._negotiate(exchange, parameters)
         route = self._route(exchange)
         if route.interaction == METADATA:
             return FhirReply(body=self._metadata(self._served, exchange.base))
+        if route.interaction == OPENAPI:
+            exchange.format = OPENAPI
+            return FhirReply(body=self._openapi(self._served, exchange.base))
         transaction = exchange.transaction = self._routes[route.resource, route.interaction]
         requester = self._authenticator.authenticate(address=exchange.address, security_header=None)
         context = exchange.context = Context(
@@ -213,20 +235,35 @@ class FhirEdge:
             self._negotiate(exchange, form)
             parameters += form
         elif exchange.scope["method"] in ("POST", "PUT"):
-            body = await self._resource(exchange, receive, context, required=route.interaction in _WITH_RESOURCE)
-            if body is not None and route.interaction[0] == "$":
+            operation = _TABLE["operations"].get(route.interaction, {})
+            body = await self._resource(
+                exchange,
+                receive,
+                context,
+                required=route.interaction in _WITH_RESOURCE,
+                as_sent="as_sent" in operation,
+            )
+            if body is not None and route.interaction == "transaction":
+                transaction = exchange.transaction = context.transaction = self._of_bundle(body, transaction)
+            if body is not None and operation and "as_sent" not in operation:
                 self._negotiate(exchange, _operation_format(body))
         prefer = _preferences(exchange.headers.get("prefer", ""))
         request = exchange.request = FhirRequest(
             interaction=route.interaction,
             resource=route.resource,
             id=route.id,
+            version=route.version,
             parameters=tuple((name, value) for name, value in parameters if name not in ("_format", "_pretty")),
             body=body,
             base=exchange.base,
             strict=prefer.get("handling") == "strict",
+            format=exchange.format if exchange.asked_format else "",
+            accept=exchange.headers.get("accept", ""),
+            lenient=prefer.get("handling") == "lenient",
+            gzip="gzip" in _codings(exchange.headers.get("accept-encoding", "")),
             prefer=prefer.get("return", ""),
             if_match=_if_match(exchange.headers.get("if-match", "")),
+            if_none_exist=self._if_none_exist(exchange, route),
             request_id=exchange.request_id,
             authorities=self._authorities,
             affinity_domain=self._affinity_domain,
@@ -260,9 +297,16 @@ class FhirEdge:
             raise Problem.of("MessageNotReadable", f"{where} has a character that no FHIR text may have", "http")
         return found
 
+    def _may_be_raw(self, exchange: _Exchange) -> bool:
+        """Whether this reads something that has a media type of its own."""
+        method = "GET" if exchange.scope["method"] == "HEAD" else exchange.scope["method"]
+        route = dict(self._meanings(_segments(exchange))).get(method)
+        transaction = self._routes.get((route.resource, route.interaction)) if route else None
+        return transaction is not None and getattr(transaction.binding, "raw", False) is True
+
     def _route(self, exchange: _Exchange) -> _Route:
         method = exchange.scope["method"]
-        segments = exchange.scope["path"].removeprefix(PREFIX).strip("/").split("/")
+        segments = _segments(exchange)
         known = dict(self._meanings(segments))
         if not known:
             said = "no resource type or operation that this node serves stands at this address"
@@ -279,8 +323,12 @@ class FhirEdge:
         match segments:
             case ["metadata"]:
                 yield "GET", _Route("", METADATA)
+            case ["openapi.json"]:
+                yield "GET", _Route("", OPENAPI)
             case [""]:
                 yield from self._served_by({"POST": "transaction"}, "")
+            case ["_history"]:
+                yield from self._served_by({"GET": "history-system"}, "")
             case [name] if name.startswith("$"):
                 yield from self._operation("", name)
             case [resource]:
@@ -290,15 +338,23 @@ class FhirEdge:
                     yield "POST", _Route(resource, "search-type", form=True)
             case [resource, name] if name.startswith("$"):
                 yield from self._operation(resource, name)
+            case [resource, "_history"]:
+                yield from self._served_by({"GET": "history-type"}, resource)
+            case [resource, logical, "_history"]:
+                yield from self._served_by({"GET": "history-instance"}, resource, logical)
+            case [resource, logical, "_history", version]:
+                yield from self._served_by({"GET": "vread"}, resource, logical, version)
             case [resource, logical]:
                 yield from self._served_by(_RESOURCE_LEVEL, resource, logical)
             case [resource, logical, name] if name.startswith("$"):
                 yield from self._operation(resource, name, logical)
 
-    def _served_by(self, methods: dict[str, str], resource: str, logical: str = "") -> Iterable[tuple[str, _Route]]:
+    def _served_by(
+        self, methods: dict[str, str], resource: str, logical: str = "", version: str = ""
+    ) -> Iterable[tuple[str, _Route]]:
         for method, interaction in methods.items():
             if (resource, interaction) in self._routes:
-                yield method, _Route(resource, interaction, logical)
+                yield method, _Route(resource, interaction, logical, version)
 
     def _operation(self, resource: str, name: str, logical: str = "") -> Iterable[tuple[str, _Route]]:
         interaction = f"[id]/{name}" if logical else name
@@ -306,6 +362,26 @@ class FhirEdge:
             yield "POST", _Route(resource, interaction, logical)
             if _TABLE["operations"][interaction]["get"]:
                 yield "GET", _Route(resource, interaction, logical)
+        if (resource, f"delete {interaction}") in self._routes:
+            yield "DELETE", _Route(resource, f"delete {interaction}", logical)
+
+    def _of_bundle(self, body: Mapping[str, Any], otherwise: Transaction) -> Transaction:
+        """Whose a Bundle is that was sent to the base address: its profile says so."""
+        named = (profile.partition("|")[0] for profile in body.get("meta", {}).get("profile", ()))
+        return next((self._by_profile[p] for p in named if p in self._by_profile), otherwise)
+
+    def _if_none_exist(self, exchange: _Exchange, route: _Route) -> tuple[tuple[str, str], ...]:
+        """The search that must find nothing (http://hl7.org/fhir/R4/http.html#ccreate)."""
+        header = exchange.headers.get("if-none-exist")
+        if header is None:
+            return ()
+        if route.interaction != "create":
+            said = "If-None-Exist belongs to a create: POST [type]"
+            raise Problem.of("RuleBroken", said, "http.If-None-Exist")
+        found = self._parameters(header.strip().removeprefix("?").encode("latin-1"), "If-None-Exist")
+        if not any(value for _, value in found):
+            raise Problem.of("RequiredFieldMissing", "If-None-Exist says what to search by", "http.If-None-Exist")
+        return tuple(found)
 
     # formats ----------------------------------------------------------------------------------------------------
 
@@ -321,8 +397,8 @@ class FhirEdge:
             exchange.format, exchange.asked_format = found, True
         elif not exchange.asked_format:
             accept = exchange.headers.get("accept", "")
-            best = _accepted(accept)
-            if best is None:
+            best = _accepted(accept, _FHIR_ONLY if exchange.raw else _FORMATS)
+            if best is None and not exchange.raw:
                 said = f"none of {accept[:80]!r} is a format of this node"
                 raise Problem.of("NotAcceptable", said, "http.Accept")
             exchange.asked_format = bool(best)
@@ -353,8 +429,9 @@ class FhirEdge:
         return self._parameters(data, "the form")
 
     async def _resource(
-        self, exchange: _Exchange, receive: Receive, context: Context, *, required: bool
+        self, exchange: _Exchange, receive: Receive, context: Context, *, required: bool, as_sent: bool
     ) -> dict[str, Any] | None:
+        """``as_sent``: whether it is built as its type demands is for the operation to say."""
         media, charset = _media(exchange)
         data = await self._whole(receive)
         if not data and not required:
@@ -367,17 +444,20 @@ class FhirEdge:
             exchange.format = written
         context.large = len(data) > LARGE_BYTES
         read = self._json if written == "json" else self._xml
-        return await asyncio.to_thread(read, data) if context.large else read(data)
+        found = await asyncio.to_thread(read, data) if context.large else read(data)
+        if as_sent:
+            return found
+        return await asyncio.to_thread(_checked, found) if context.large else _checked(found)
 
     def _json(self, data: bytes) -> dict[str, Any]:
         try:
-            return _checked(fhir_json.read(data, depth_max=self._limits.depth_max))
+            return fhir_json.read(data, depth_max=self._limits.depth_max)
         except JsonRefused as error:
             raise Problem.of("MessageNotReadable", str(error)) from None
 
     def _xml(self, data: bytes) -> dict[str, Any]:
         try:
-            return _checked(fhir_xml.read(data, self._xml_limits))
+            return fhir_xml.read(data, self._xml_limits)
         except XmlRefused as error:
             raise Problem.of("MessageNotReadable", str(error)) from None
 
@@ -389,6 +469,10 @@ def _checked(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 # headers ---------------------------------------------------------------------------------------------------------
+
+
+def _segments(exchange: _Exchange) -> list[str]:
+    return str(exchange.scope["path"]).removeprefix(PREFIX).strip("/").split("/")
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -412,13 +496,13 @@ def _is_r4(version: str) -> bool:
     return version in ("", "4.0", "4.0.1")
 
 
-def _format(media: str) -> str:
+def _format(media: str, formats: Mapping[str, str] = _FORMATS) -> str:
     """json, xml or nothing; a plus sign may have become a space on its way through an address."""
     name, parameters = mime.content_type(media)
-    return _FORMATS.get(name.replace(" ", "+"), "") if _is_r4(parameters.get("fhirversion", "")) else ""
+    return formats.get(name.replace(" ", "+"), "") if _is_r4(parameters.get("fhirversion", "")) else ""
 
 
-def _accepted(accept: str) -> str | None:
+def _accepted(accept: str, formats: Mapping[str, str] = _FORMATS) -> str | None:
     """The best format of an Accept header; "" where anything will do, None where nothing does (RFC 9110, 12.5.1)."""
     best, best_quality = None, 0.0
     for item in accept.split(",") if accept.strip() else ["*/*"]:
@@ -427,7 +511,7 @@ def _accepted(accept: str) -> str | None:
             quality = float(parameters.get("q", "1"))
         except ValueError:
             quality = 1.0
-        found = "" if name in ("*/*", "application/*") else _format(item.strip())
+        found = "" if name in ("*/*", "application/*") else _format(item.strip(), formats)
         if (found or name in ("*/*", "application/*")) and quality > best_quality:
             best, best_quality = found, quality
     return best
@@ -439,6 +523,12 @@ def _operation_format(body: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     values = (p.get("valueString", p.get("valueCode")) for p in body.get("parameter", ()) if p["name"] == "_format")
     return [("_format", value) for value in values if isinstance(value, str)]
+
+
+def _codings(header: str) -> set[str]:
+    """The content codings that the caller takes (RFC 9110, 12.5.3)."""
+    found = (mime.content_type(item.strip()) for item in header.split(","))
+    return {name for name, parameters in found if parameters.get("q", "1").strip("0.") or "q" not in parameters}
 
 
 def _preferences(prefer: str) -> dict[str, str]:
@@ -477,7 +567,12 @@ def _is_known(exchange: _Exchange, reply: FhirReply) -> bool:
 # answering -------------------------------------------------------------------------------------------------------
 
 
-async def _write(body: dict[str, Any] | None, exchange: _Exchange) -> bytes:
+async def _write(reply: FhirReply, exchange: _Exchange) -> bytes:
+    if reply.json is not None:
+        if exchange.format == "json" and not exchange.pretty:
+            return reply.json
+        return await asyncio.to_thread(_written, orjson.loads(reply.json), exchange.format, exchange.pretty)
+    body = reply.body
     if body is None:
         return b""
     if len(body.get("entry", ())) > _ENTRIES_AT_ONCE:
@@ -489,10 +584,9 @@ def _written(body: dict[str, Any], written_as: str, pretty: bool) -> bytes:  # n
     return fhir_xml.write(body) if written_as == "xml" else fhir_json.write(body, pretty=pretty)
 
 
-async def _send(send: Send, exchange: _Exchange, reply: FhirReply, body: bytes) -> None:
+def _reply_headers(exchange: _Exchange, reply: FhirReply) -> list[tuple[bytes, bytes]]:
     headers = [(b"x-request-id", exchange.request_id.encode())]
-    if reply.body is not None:
-        headers.append((b"content-type", _TYPES[exchange.format]))
+    headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers]
     if reply.version:
         headers.append((b"etag", f'W/"{reply.version}"'.encode()))
     if reply.updated_at is not None:
@@ -503,6 +597,29 @@ async def _send(send: Send, exchange: _Exchange, reply: FhirReply, body: bytes) 
         headers.append((b"allow", exchange.allow.encode()))
     if reply.status == 503:
         headers.append((b"retry-after", _RETRY_AFTER_S))
+    return headers
+
+
+async def _send_content(send: Send, exchange: _Exchange, reply: FhirReply, content: Content) -> None:
+    """Bytes as they are, in pieces; a browser takes them for what they are and runs nothing in them."""
+    headers = [
+        *_reply_headers(exchange, reply),
+        (b"content-type", content.content_type.encode("latin-1", "replace") or b"application/octet-stream"),
+        (b"content-length", b"%d" % content.size),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", b"sandbox"),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    if exchange.scope["method"] != "HEAD":
+        async for piece in content.chunks():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _send(send: Send, exchange: _Exchange, reply: FhirReply, body: bytes) -> None:
+    headers = _reply_headers(exchange, reply)
+    if reply.body is not None or reply.json is not None:
+        headers.append((b"content-type", _TYPES[exchange.format]))
     if reply.status in (408, 413):  # what is left of the request is not read: the connection ends with the answer
         headers.append((b"connection", b"close"))
     if exchange.scope["method"] == "HEAD":

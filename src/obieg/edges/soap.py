@@ -55,6 +55,7 @@ from obieg.wire.xml import XmlLimits, XmlRefused, parse_message
 Actions = dict[str, tuple[Transaction, SoapOperation]]
 
 PATH_PREFIX = "/services/"
+_KEEPERS = ("Document Repository", "Document Recipient")
 _SOAP_HEADERS = [(b"content-type", b"application/soap+xml; charset=UTF-8")]
 
 log = structlog.get_logger()
@@ -226,14 +227,14 @@ class SoapEdge:
             return "refused", await self._refuse(transaction, context, problem.findings, message, address)
         except RetryLater as error:
             log.warning("a request could not be served now", request_id=request_id, error=str(error))
-            busy = "XDSRepositoryBusy" if transaction.actor == "document_repository" else "XDSRegistryBusy"
+            busy = "XDSRepositoryBusy" if transaction.responder in _KEEPERS else "XDSRegistryBusy"
             finding = Finding(busy, f"not possible now, repeat the identical request later (request {request_id})")
             return "busy", transaction.refuse((finding,), message)
         except (SoapFault, _Refused):
             raise
         except Exception:
             log.exception("a request failed", request_id=request_id, transaction=transaction.id)
-            code = "XDSRepositoryError" if transaction.actor == "document_repository" else "XDSRegistryError"
+            code = "XDSRepositoryError" if transaction.responder in _KEEPERS else "XDSRegistryError"
             finding = Finding(code, f"the node failed; tell its operator the request id {request_id}")
             return "failed", await self._refuse(transaction, context, (finding,), message, address)
 

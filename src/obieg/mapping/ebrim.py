@@ -7,6 +7,7 @@ answer is made by splicing the current values between the pieces; see :func:`spl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from obieg.codes.load import toml
 from obieg.domain.attributes import DOCUMENT_ENTRY, FOLDER, SUBMISSION_SET, Attribute
 from obieg.domain.documents import (
+    Annotation,
     Association,
     AssociationType,
     Author,
@@ -29,7 +31,10 @@ from obieg.domain.documents import (
     SubmissionSet,
 )
 from obieg.domain.problems import Finding
-from obieg.wire.xml import attribute, parse_message, text
+from obieg.wire.xml import XmlRefused, attribute, parse_message, text
+
+# Raise it when what the functions ``render_…`` write changes: ``obieg db rerender`` then writes stored renderings anew.
+RENDERING_VERSION = 1
 
 RIM = "urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"
 _R = f"{{{RIM}}}"
@@ -46,6 +51,7 @@ ASSOCIATION_TYPE_OF = {urn: AssociationType(name) for name, urn in ASSOCIATION_T
 _NODES: dict[str, str] = _CODES["classification_node"]
 _DOCUMENTATION_SCHEME: str = _CODES["association"]["documentation_scheme"]
 _SET_STATUS_SLOT: str = _CODES["association"]["submission_set_status_slot"]
+_ANNOTATIONS: dict[str, str] = _CODES["annotation"]
 STATUS_PREFIX: str = _CODES["status"]["prefix"]
 _AUTHOR_SLOTS: dict[str, str] = _CODES["author"]
 _AUTHOR_FIELD_OF = {slot: field for field, slot in _AUTHOR_SLOTS.items()}
@@ -221,7 +227,31 @@ def _versioned(element: Any) -> dict[str, Any]:
     return fields
 
 
-def _association(element: Any, where: str, findings: list[Finding]) -> Association | None:
+_PROPAGATE = {"yes": True, "no": False}
+
+
+def _annotation(slots: dict[str, tuple[str, ...]], where: str, findings: list[Finding]) -> Annotation | None:
+    """What an update says of the object at the other end (ITI TF-2:3.57.4.1.3.1.3); its slots are taken out."""
+    given = {field: slots.pop(slot) for field, slot in _ANNOTATIONS.items() if slot in slots}
+    if not given:
+        return None
+    fields: dict[str, Any] = {}
+    for field, values in given.items():
+        value = values[0] if len(values) == 1 else ""
+        if field == "previous_version":
+            fields[field] = int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else None
+        elif field == "propagate":
+            fields[field] = _PROPAGATE.get(value)
+        else:
+            fields[field] = availability_status(value)
+        if fields[field] is None:
+            detail = f"{_ANNOTATIONS[field]} {values[0][:80] if values else ''!r} is not what this slot can say"
+            findings.append(Finding("XDSMetadataAnnotationError", detail, where))
+            fields.pop(field)
+    return Annotation(**fields)
+
+
+def _association(element: Any, where: str, findings: list[Finding], *, annotated: bool = False) -> Association | None:
     urn = element.get("associationType", "")
     kind = ASSOCIATION_TYPE_OF.get(urn)
     if kind is None:
@@ -230,6 +260,7 @@ def _association(element: Any, where: str, findings: list[Finding]) -> Associati
     raw = _Raw(element, where, findings)
     status = raw.slots.pop(_SET_STATUS_SLOT, ())
     documentation = raw.classified.get(_DOCUMENTATION_SCHEME)
+    annotation = _annotation(raw.slots, where, findings) if annotated and raw.slots else None
     return Association(
         entry_uuid=element.get("id", ""),
         type=kind,
@@ -237,6 +268,7 @@ def _association(element: Any, where: str, findings: list[Finding]) -> Associati
         target=element.get("targetObject", ""),
         submission_set_status=status[0] if status else None,
         documentation=_code(documentation[0], where, "association documentation", findings) if documentation else None,
+        annotation=annotation,
         home_community_id=element.get("home") or None,
         extra=_extra(raw.slots, where, findings) if raw.slots else (),
     )
@@ -264,12 +296,13 @@ def read_entries(answer: Any) -> list[DocumentEntry]:
     return entries
 
 
-def read_submission(object_list: Any, findings: list[Finding]) -> Submission | None:
+def read_submission(object_list: Any, findings: list[Finding], *, annotated: bool = False) -> Submission | None:
     """The submission in a ``rim:RegistryObjectList``; what is wrong with it is added to ``findings``.
 
-    None when there is not exactly one submission set.
+    ``annotated``: an update, whose associations say what is to be done. None when there is not exactly one submission
+    set.
     """
-    sets, entries, folders, associations = _objects(object_list, findings)
+    sets, entries, folders, associations = _objects(object_list, findings, annotated=annotated)
     if len(sets) != 1:
         findings.append(_bad("RegistryObjectList", f"needs exactly one submission set, has {len(sets)}"))
         return None
@@ -290,13 +323,13 @@ def read_rendering(
         xml = splice_association(rendering, status, b"")
     root = parse_message(b'<rim:RegistryObjectList xmlns:rim="%b">%b</rim:RegistryObjectList>' % (RIM.encode(), xml))
     found = AvailabilityStatus(_STATUS_BYTES[status].decode())
-    sets, entries, folders, associations = _objects(root, [])
+    sets, entries, folders, associations = _objects(root, [], annotated=True)
     [value] = chain[DocumentEntry | SubmissionSet | Folder | Association](sets, entries, folders, associations)
     return _replace(value, availability_status=found)
 
 
 def _objects(
-    object_list: Any, findings: list[Finding]
+    object_list: Any, findings: list[Finding], *, annotated: bool
 ) -> tuple[list[SubmissionSet], list[DocumentEntry], list[Folder], list[Association]]:
     packages: list[_Raw] = []
     entries: list[DocumentEntry] = []
@@ -310,7 +343,7 @@ def _objects(
         elif tag == _R + "RegistryPackage":
             packages.append(_Raw(element, f"RegistryPackage {identifier}", findings))
         elif tag == _R + "Association":
-            association = _association(element, f"Association {identifier}", findings)
+            association = _association(element, f"Association {identifier}", findings, annotated=annotated)
             if association is not None:
                 associations.append(association)
         elif tag == _CLASSIFICATION:
@@ -497,12 +530,24 @@ def render_folder(folder: Folder, new_id: IdSource) -> bytes:
     ).encode()
 
 
+def _annotation_slots(annotation: Annotation) -> Iterator[str]:
+    if annotation.previous_version is not None:
+        yield _slot(_ANNOTATIONS["previous_version"], (str(annotation.previous_version),))
+        yield _slot(_ANNOTATIONS["propagate"], ("yes" if annotation.propagate else "no",))
+    for field in ("original_status", "new_status"):
+        status = getattr(annotation, field)
+        if status is not None:
+            yield _slot(_ANNOTATIONS[field], (STATUS_PREFIX + status.value,))
+
+
 def render_association(association: Association, new_id: IdSource) -> bytes:
     """Volatile, in order: status, home."""
     owner = attribute(association.entry_uuid)
     slots = []
     if association.submission_set_status:
         slots.append(_slot(_SET_STATUS_SLOT, (association.submission_set_status,)))
+    if association.annotation is not None:
+        slots += _annotation_slots(association.annotation)
     slots += _extra_slots(association.extra)
     if association.documentation is not None:
         slots.append(_code_xml(owner, _DOCUMENTATION_SCHEME, association.documentation, new_id))
@@ -513,6 +558,32 @@ def render_association(association: Association, new_id: IdSource) -> bytes:
         f"{''.join(slots)}</rim:Association>"
     ).encode()
 
+
+_INNER_ID = re.compile(rb' id="(urn:uuid:[^"]+)"')
+
+
+def renew_rendering(kind: str, rendering: bytes) -> bytes:
+    """A stored rendering of any version as this version writes it, with the ids of its parts; ``kind`` is D, S, F or A.
+
+    Raises ValueError where it cannot be read, or would be read as something else afterwards.
+    """
+    try:
+        value = read_rendering(kind, rendering, "A", 1)
+        owner = value.entry_uuid
+        kept = sorted({found.decode() for found in _INNER_ID.findall(rendering)} - {owner})
+        new_ids: Any = chain(kept, iter(IdSource(owner[9:]), None))
+        renewed = _RENDER[kind](value, new_ids.__next__)
+        again = read_rendering(kind, renewed, "A", 1)
+    except (XmlRefused, LookupError, ValueError) as error:
+        raise ValueError(f"cannot be read: {error}") from error
+    if again != value:
+        raise ValueError("would change its meaning")
+    return renewed
+
+
+_RENDER: dict[str, Callable[[Any, Any], bytes]] = {
+    "D": render_entry, "S": render_submission_set, "F": render_folder, "A": render_association
+}  # fmt: skip
 
 _STATUS_BYTES = {"A": b"Approved", "D": b"Deprecated", "Approved": b"Approved", "Deprecated": b"Deprecated"}
 

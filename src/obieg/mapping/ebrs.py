@@ -7,6 +7,7 @@ from typing import Any
 
 from obieg.codes.load import toml
 from obieg.domain.documents import Submission
+from obieg.domain.identifiers import is_uuid_urn
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.registry import FoundObject
 from obieg.mapping import ebrim
@@ -17,6 +18,10 @@ RS = "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0"
 LCM = "urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0"
 QUERY = "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0"
 XDSB = "urn:ihe:iti:xds-b:2007"
+RMD = "urn:ihe:iti:rmd:2017"
+RIM = ebrim.RIM
+
+REMOVED_MAX = 10_000  # objects of one request
 
 _EBRIM = toml("ebrim.toml")
 _STATUS: dict[str, str] = _EBRIM["response_status"]
@@ -25,11 +30,11 @@ _SEVERITY: dict[str, str] = _EBRIM["severity"]
 _PROBLEMS = toml("problems.toml")
 
 
-def read_submit_objects(request: Any, findings: list[Finding]) -> Submission | None:
-    """The submission of a ``lcm:SubmitObjectsRequest``; problems are added to ``findings``."""
+def read_submit_objects(request: Any, findings: list[Finding], *, annotated: bool = False) -> Submission | None:
+    """The submission of a ``lcm:SubmitObjectsRequest`` (``annotated``: an update); problems go to ``findings``."""
     for child in request:
         if child.tag == f"{{{ebrim.RIM}}}RegistryObjectList":
-            return ebrim.read_submission(child, findings)
+            return ebrim.read_submission(child, findings, annotated=annotated)
     findings.append(Finding("XDSRegistryMetadataError", "there is no RegistryObjectList", "SubmitObjectsRequest"))
     return None
 
@@ -43,6 +48,29 @@ def write_submit_objects(submission: Submission, new_id: IdSource) -> bytes:
             b"</lcm:SubmitObjectsRequest>",
         )
     )
+
+
+def read_remove_objects(request: Any) -> tuple[str, ...]:
+    """The ids in a ``lcm:RemoveObjectsRequest`` (ITI TF-2:3.62.4.1.2). Raises Problem."""
+    findings: list[Finding] = []
+    if request.find(f"{{{RIM}}}AdhocQuery") is not None:
+        findings.append(Finding("XDSRegistryMetadataError", "objects are named, not asked for", "AdhocQuery"))
+    scope = request.get("deletionScope", _EBRIM["deletion_scope"]["all"])
+    if scope != _EBRIM["deletion_scope"]["all"]:
+        findings.append(Finding("XDSRegistryMetadataError", f"deletionScope {scope!r}: only DeleteAll is done"))
+    ids = [e.get("id", "") for e in request.iterfind(f"{{{RIM}}}ObjectRefList/{{{RIM}}}ObjectRef")]
+    if not ids:
+        findings.append(Finding("XDSRegistryMetadataError", "nothing is named to be removed", "ObjectRefList"))
+    if len(ids) > REMOVED_MAX:
+        findings.append(Finding("LimitExceeded", f"more than {REMOVED_MAX} objects are named at once", "ObjectRefList"))
+    findings += [
+        Finding("UnresolvedReferenceException", f"{i[:80]!r} is no UUID as urn:uuid:", "ObjectRef")
+        for i in ids
+        if not is_uuid_urn(i)
+    ]
+    if findings:
+        raise Problem(findings)
+    return tuple(dict.fromkeys(i.lower() for i in ids))
 
 
 def _error_code(code: str) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 from obieg.codes.load import toml
 from obieg.protocol import FhirBinding, Transaction
+from obieg.wire.fhir_elements import RESOURCE_TYPES
 
 FHIR_VERSION = "4.0.1"
 _TABLE = toml("fhir.toml")
+_OF_SYSTEM = ("transaction", "batch", "history-system")
 _CONDITIONAL = {"conditional-update": "conditionalUpdate", "conditional-create": "conditionalCreate"}
 
 
@@ -18,12 +20,15 @@ def capability_statement(
 ) -> dict[str, Any]:
     """The statement about the service at ``base``; ``made_at`` is a dateTime, ``version`` obieg's."""
     bindings = [(t, t.binding) for t in transactions if isinstance(t.binding, FhirBinding)]
-    types = sorted({resource for _, binding in bindings for resource in binding.resources if resource})
+    # An operation on every type makes none of them a type that this node serves.
+    special = [(t, binding) for t, binding in bindings if not set(RESOURCE_TYPES) <= set(binding.resources)]
+    types = sorted({resource for _, binding in special for resource in binding.resources if resource})
     rest: dict[str, Any] = {
         "mode": "server",
         "documentation": "; ".join(f"{t.id} {t.name}" for t, _ in bindings),
-        "resource": [_resource(kind, bindings) for kind in types],
     }
+    if types:
+        rest["resource"] = [_resource(kind, bindings) for kind in types]
     statement: dict[str, Any] = {
         "resourceType": "CapabilityStatement",
         "url": f"{base}/metadata",
@@ -32,24 +37,41 @@ def capability_statement(
         "status": "active",
         "date": made_at,
         "kind": "instance",
-        "instantiates": list(dict.fromkeys(binding.conforms_to for _, binding in bindings)),
+        "instantiates": list(dict.fromkeys(b.conforms_to for _, b in bindings if b.conforms_to)),
         "software": {"name": "obieg", "version": version},
         "implementation": {"description": "An obieg node", "url": base},
         "fhirVersion": FHIR_VERSION,
         "format": ["application/fhir+json", "application/fhir+xml"],
     }
-    if types:
+    if operations := _operations("", bindings):
+        rest["operation"] = operations
+    if system := _system_interactions(bindings):
+        rest["interaction"] = system
+    if bindings:
         statement["rest"] = [rest]
     return statement
+
+
+def _system_interactions(bindings: Sequence[tuple[Transaction, FhirBinding]]) -> list[dict[str, str]]:
+    """What is served at the base address."""
+    said: dict[str, list[str]] = {}
+    for transaction, binding in bindings:
+        for interaction in binding.interactions if "" in binding.resources else ():
+            if interaction in _OF_SYSTEM:
+                of = f" (Bundles of {binding.bundle_profile})" if binding.bundle_profile else ""
+                said.setdefault(interaction, []).append(f"{interaction} for {transaction.id}{of}")
+    return [{"code": interaction, "documentation": ", ".join(parts)} for interaction, parts in said.items()]
 
 
 def _resource(kind: str, bindings: Sequence[tuple[Transaction, FhirBinding]]) -> dict[str, Any]:
     own = [(t, binding) for t, binding in bindings if kind in binding.resources]
     done = {interaction: t for t, binding in own for interaction in binding.interactions}
-    plain = {name: t for name, t in done.items() if "$" not in name}
-    operations = [_TABLE["operations"][name] for name in done if "$" in name]
+    plain = {name: t for name, t in done.items() if "$" not in name and name not in _OF_SYSTEM}
+    answer = _TABLE["answer"].get(kind, {})
     resource: dict[str, Any] = {"type": kind}
-    if profiles := list(dict.fromkeys(p for _, binding in own for p in binding.profiles)):
+    if profiles := list(
+        dict.fromkeys([*(p for _, binding in own for p in binding.profiles), *answer.get("profiles", ())])
+    ):
         resource["supportedProfile"] = profiles
     interactions: dict[str, list[str]] = {}
     for name, transaction in plain.items():
@@ -62,11 +84,27 @@ def _resource(kind: str, bindings: Sequence[tuple[Transaction, FhirBinding]]) ->
             resource[element] = True
     if "conditional-delete" in plain:
         resource["conditionalDelete"] = "single"
+    if "search-type" in plain and answer:
+        resource["searchInclude"] = answer["include"]
+        if answer["revinclude"]:
+            resource["searchRevInclude"] = answer["revinclude"]
     if "search-type" in plain:
         resource["searchParam"] = [_parameter(n, row) for n, row in _served(kind)]
-    if operations:
-        resource["operation"] = [{"name": o["name"], "definition": o["definition"]} for o in operations]
+        page = _TABLE["page"].get(kind, {})
+        for element, name in (("searchInclude", "include"), ("searchRevInclude", "revinclude")):
+            if page:
+                resource[element] = list(page[name])
+    if operations := _operations(kind, bindings):
+        resource["operation"] = operations
     return resource
+
+
+def _operations(kind: str, bindings: Sequence[tuple[Transaction, FhirBinding]]) -> list[dict[str, str]]:
+    """Those on a type and its resources, or at the base address, that have a definition; each once."""
+    names = [name for _, binding in bindings if kind in binding.resources for name in binding.interactions]
+    rows = [_TABLE["operations"][name] for name in names if name.startswith("$") or (kind and "$" in name)]
+    defined = [(row["name"], row.get("definitions", {}).get(kind, row["definition"])) for row in rows]
+    return [{"name": name, "definition": address} for name, address in dict.fromkeys(defined) if address]
 
 
 def _served(kind: str) -> list[tuple[str, dict[str, str]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from obieg.codes.load import toml
@@ -24,6 +25,13 @@ CURSOR = "_cursor"  # our own parameter, in links to further pages
 _TABLE = toml("fhir.toml")
 # Parameters that shape the answer; those that are only obeyed where they ask for what happens anyway.
 _SHAPES = frozenset({"_count", "_summary", "_total", CURSOR})
+_TOTALS = frozenset({"none", "estimate", "accurate"})
+_MODIFIERS_OF = {
+    "string": {"exact", "contains", "missing"},
+    "token": {"not", "missing"},
+    "reference": {"identifier", "above", "below", "missing"},
+    "date": {"missing"},
+}
 _PIECE = re.compile(r"(?:\\.|[^\\,])*", re.DOTALL)
 _BAR = re.compile(r"(?<!\\)\|")
 _ESCAPE = re.compile(r"\\([\\,|$])")
@@ -33,8 +41,9 @@ class Criterion(Value, frozen=True):
     """One search parameter; one of the alternatives must fit (OR), and every criterion (AND)."""
 
     name: str
-    modifier: str  # exact, or ""
+    modifier: str  # exact, or another of those that the type's answers obey, or ""
     alternatives: tuple[str, ...]  # still escaped
+    chain: Criterion | None = None  # what is wanted of the resource that this parameter refers to
 
     @property
     def location(self) -> str:
@@ -49,24 +58,32 @@ class Search(Value, frozen=True):
     used: tuple[tuple[str, str], ...]  # what is obeyed: the self link
     warnings: tuple[Finding, ...] = ()
     count: int = 0  # of one page; 0: nobody said
+    capped: bool = False  # more on one page was asked for than is given
     cursor: str = ""
     count_only: bool = False  # _summary=count, _count=0
+    sort: str = ""  # with a minus sign before it for the greatest first
+    inclusions: tuple[tuple[str, str], ...] = ()  # _include or _revinclude with its modifier, and Type:parameter
+    total: bool = True  # not with _total=none
 
 
 # searches --------------------------------------------------------------------------------------------------------
 
 
-def search(request: FhirRequest) -> Search:
-    """The search; raises Problem with everything that is wrong with its parameters."""
+def search(request: FhirRequest, *, tell: bool = False) -> Search:
+    """The search; raises Problem with everything that is wrong with its parameters.
+
+    ``tell``: what is unknown and therefore left out is a warning.
+    """
     table = _TABLE["search"][request.resource]
     findings: list[Finding] = []
     warnings: list[Finding] = []
     criteria: list[Criterion] = []
     used: list[tuple[str, str]] = []
     shape: dict[str, str] = {}
+    inclusions: list[tuple[str, str]] = []
     left = PARAMETERS_MAX
     for key, value in request.parameters:
-        name, _, modifier = key.partition(":")
+        name = key.partition(":")[0]
         where = f"http.{name[:64]}"
         left -= 1 + value.count(",")
         if not value:
@@ -74,23 +91,33 @@ def search(request: FhirRequest) -> Search:
         if name in _SHAPES and not (name == "_summary" and value not in ("count", "false")):
             if shape.setdefault(name, value) != value:
                 findings.append(Finding("DataTypeError", f"{name} is given twice", where))
+            if name == "_total" and value not in _TOTALS:
+                findings.append(
+                    Finding("DataTypeError", f"{value[:64]!r} is none of {', '.join(sorted(_TOTALS))}", where)
+                )
             used += [(key, value)] if name != CURSOR else []
             continue
-        row = table.get(name)
+        answer = _TABLE["answer"].get(request.resource)
+        if answer and name in ("_sort", "_include", "_revinclude"):
+            if _shaped(key, value, answer, inclusions, shape, findings):
+                used.append((key, value))
+            continue
+        row = table.get(name) or table.get(name.partition(".")[0])
         if row is None or "unserved" in row:
             said = row["unserved"] if row else f"{request.resource} has no search parameter {name[:64]!r} here"
             if request.strict:
                 findings.append(Finding("UnsupportedQueryField", said, where))
-            elif row:
+            elif row or tell:
                 warnings.append(Finding("UnsupportedQueryField", f"{said}; it was left out", where, warning=True))
-        elif modifier and not (modifier == "exact" and row["type"] == "string"):
-            said = f"the modifier :{modifier[:32]} cannot be obeyed for {name}"
-            findings.append(Finding("UnsupportedQueryField", said, where))
         elif len(value) > VALUE_LENGTH_MAX:
             findings.append(Finding("DataTypeError", f"the value has more than {VALUE_LENGTH_MAX} characters", where))
         elif alternatives := tuple(piece.strip() for piece in _split(value) if piece.strip()):
-            criteria.append(Criterion(name, modifier, alternatives))
-            used.append((key, value))
+            criterion = _criterion(request.resource, key, alternatives)
+            if isinstance(criterion, str):
+                findings.append(Finding("UnsupportedQueryField", criterion, where))
+            else:
+                criteria.append(criterion)
+                used.append((key, value))
     if left < 0:
         findings = [Finding("LimitExceeded", f"more than {PARAMETERS_MAX} parameters and alternatives", "http")]
     count = _count(shape.get("_count", ""), findings)
@@ -101,9 +128,79 @@ def search(request: FhirRequest) -> Search:
         used=tuple(used),
         warnings=tuple(warnings),
         count=min(count or 0, COUNT_MAX),
+        capped=(count or 0) > COUNT_MAX,
         cursor=shape.get(CURSOR, ""),
         count_only=count == 0 or shape.get("_summary") == "count",
+        sort=shape.get("_sort", ""),
+        inclusions=tuple(inclusions),
+        total=shape.get("_total") != "none",
     )
+
+
+def _shaped(
+    key: str,
+    value: str,
+    answer: dict[str, list[str]],
+    inclusions: list[tuple[str, str]],
+    shape: dict[str, str],
+    findings: list[Finding],
+) -> bool:
+    """Takes in ``_sort`` and inclusions; whether they are among those that the table lists."""
+    name, _, modifier = key.partition(":")
+    where = f"http.{name}"
+    said = ""
+    if name == "_sort":
+        if modifier or value.removeprefix("-") not in answer["sort"] or shape.setdefault(name, value) != value:
+            said = (
+                f"{value[:64]!r} is not served: sort by one of {', '.join(answer['sort'])}, - before it turns it round"
+            )
+    elif modifier not in ("", "iterate"):
+        said = f"the modifier :{modifier[:32]} cannot be obeyed for {name}"
+    else:
+        parameter = ":".join(value.split(":")[:2])
+        listed = _inclusions() if modifier else frozenset(answer[name.removeprefix("_")])
+        target = value.split(":")[2:]
+        if parameter not in listed or target not in ([], [_target(parameter)]):
+            said = f"{value[:64]!r} is not served; {', '.join(sorted(listed)) or 'nothing'} is"
+        else:
+            inclusions.append((key, parameter))
+    if said:
+        findings.append(Finding("UnsupportedQueryField", said, where))
+    return not said
+
+
+@cache
+def _inclusions() -> frozenset[str]:
+    return frozenset(i for row in _TABLE["answer"].values() for i in (*row["include"], *row["revinclude"]))
+
+
+def _target(parameter: str) -> str:
+    kind, _, name = parameter.partition(":")
+    target: str = _TABLE["search"][kind][name]["target"]
+    return target
+
+
+def _criterion(resource: str, key: str, alternatives: tuple[str, ...], *, chained: bool = False) -> Criterion | str:
+    """The criterion, or why there is none. ``organization.name:exact`` and ``organization:Organization.name`` chain."""
+    head, dot, rest = key.partition(".")
+    if key.partition(":")[0] in _TABLE["search"][resource]:  # some profiles list a chain as a parameter
+        head, dot = key, ""
+    name, _, modifier = head.partition(":")
+    row = _TABLE["search"][resource].get(name)
+    if row is None or "unserved" in row:
+        return f"{resource} has no search parameter {name[:64]!r} here"
+    target = row.get("target", "")
+    if dot:
+        if not target or chained or modifier not in ("", target):
+            return f"{key[:64]!r} cannot be followed: one reference of this type and one parameter of what it refers to"
+        inner = _criterion(target, rest, alternatives, chained=True)
+        return inner if isinstance(inner, str) else Criterion(name, "", alternatives, inner)
+    if modifier and modifier == target:
+        return Criterion(name, "", alternatives)
+    served = _TABLE["answer"].get(resource, {}).get("modifiers", ["exact"])
+    if modifier and not (modifier in served and modifier in _MODIFIERS_OF.get(row["type"], ())):
+        return f"the modifier :{modifier[:32]} cannot be obeyed for {name}"
+    return Criterion(name, modifier, alternatives)
 
 
 def _count(text: str, findings: list[Finding]) -> int | None:
@@ -177,7 +274,7 @@ def _given(request: FhirRequest, table: dict[str, str], findings: list[Finding])
             value = next((v for key, v in item.items() if key.startswith("value")), item.get("resource"))
             yield item["name"], value
     else:
-        whole = [name for name, kind in table.items() if kind == f"{body['resourceType']}!"]
+        whole = [name for name, kind in table.items() if kind in (f"{body['resourceType']}!", "Resource!")]
         if not whole:
             said = f"a {body['resourceType']} is not what {request.interaction} takes: send Parameters"
             findings.append(Finding("RuleBroken", said, body["resourceType"]))
@@ -196,7 +293,7 @@ def _argument(value: Any, kind: str, where: str, findings: list[Finding]) -> Any
     elif kind == "integer":
         fits = isinstance(value, int) and not isinstance(value, bool)
     else:
-        fits = isinstance(value, dict) and value.get("resourceType") == kind
+        fits = isinstance(value, dict) and "resourceType" in value and kind in (value["resourceType"], "Resource")
     if not fits:
         findings.append(Finding("DataTypeError", f"the parameter must be of type {kind}", where))
     return value

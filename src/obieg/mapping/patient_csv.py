@@ -51,11 +51,21 @@ class Row(Value, frozen=True):
 
 
 def read_header(line: str) -> Layout:
-    """The layout that the first line tells; raises Problem with everything that is wrong with it.
+    """The layout that the first line tells; raises Problem with everything that is wrong with it."""
+    layout, findings = header(line, _names())
+    if not {"id", "pesel", "document"} & set(layout.columns):
+        said = "no column has an identifier: one of id, pesel and document is needed"
+        findings.append(Finding("RequiredFieldMissing", said, "header"))
+    if findings:
+        raise Problem(findings)
+    return layout
+
+
+def header(line: str, names: Mapping[str, str]) -> tuple[Layout, list[Finding]]:
+    """The layout by ``names`` (folded name to column), and what is wrong with it.
 
     The delimiter is the one by which most of the line's parts are columns.
     """
-    names = _names()
     cut = {d: [fold(part.strip().strip('"')) for part in line.rstrip("\r\n").split(d)] for d in DELIMITERS}
     delimiter = max(DELIMITERS, key=lambda d: (sum(part in names for part in cut[d]), len(cut[d])))
     parts = cut[delimiter]
@@ -69,12 +79,7 @@ def read_header(line: str) -> Layout:
         elif column in columns:
             findings.append(Finding("RuleBroken", f"there are two columns {column}", f"column {number}"))
         columns.append(column)
-    if not {"id", "pesel", "document"} & set(columns):
-        said = "no column has an identifier: one of id, pesel and document is needed"
-        findings.append(Finding("RequiredFieldMissing", said, "header"))
-    if findings:
-        raise Problem(findings)
-    return Layout(delimiter, tuple(columns))
+    return Layout(delimiter, tuple(columns)), findings
 
 
 @cache

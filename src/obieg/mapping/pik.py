@@ -28,7 +28,7 @@ from obieg.domain.documents import (
     SubmissionSet,
     Value,
 )
-from obieg.domain.identifiers import PatientId
+from obieg.domain.identifiers import PatientId, is_oid
 from obieg.domain.persons import Demographics
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping.pik_values import (
@@ -52,15 +52,17 @@ _DEFAULTS: dict[str, str] = _PIK["defaults"]
 _REFERENCES: dict[str, str] = _PIK["reference_types"]
 
 CDA_MEDIA_TYPE = "text/xml"  # of CDA in XDS (IHE PCC TF-2:4.1.1)
+CDA_MEDIA_TYPES = frozenset({CDA_MEDIA_TYPE, "application/xml", "application/hl7-cda+xml"})  # that senders use
 _FACILITY = re.compile("[0-9]{4}")  # a code of VIII część
 
 
 class Described(NamedTuple):
-    """Metadata of one document, and the uniqueIds of the versions that it replaces."""
+    """Metadata of one document, the uniqueIds of the versions that it replaces, and whom it says it is about."""
 
     entry: DocumentEntry
     submission_set: SubmissionSet
     replaces: tuple[str, ...]
+    patient_ids: tuple[PatientId, ...] = ()
 
 
 class DocumentOptions(Value, frozen=True):
@@ -136,7 +138,12 @@ def describe_cda(
     replaces = tuple(
         id_.oid_form for related in header.related_documents if related.type == "RPLC" for id_ in related.ids
     )
-    return Described(entry, _submission_set(entry, source_id=source_id, now=now, new_uuid=new_uuid), replaces)
+    return Described(
+        entry,
+        _submission_set(entry, source_id=source_id, now=now, new_uuid=new_uuid),
+        replaces,
+        tuple(PatientId(i.extension, i.root) for i in header.patient.ids if i.extension and is_oid(i.root)),
+    )
 
 
 def describe_file(

@@ -147,16 +147,17 @@ def xcn(ids: Sequence[cda.Id], names: Sequence[cda.Name]) -> str:
 
 def xon(name: str, ids: Sequence[cda.Id]) -> str:
     """``name^^^^^&oid&ISO^^^^id``; "" if nothing is known."""
-    id_ = min((id_ for id_ in ids if id_.extension), key=_organisation_rank, default=None)
+    id_ = min((id_ for id_ in ids if id_.extension), key=lambda i: organisation_rank(i.root), default=None)
     if id_ is None:
         return escape(name)
     return f"{escape(name)}^^^^^{_authority(id_)}^^^^{escape(id_.extension)}"
 
 
-def _organisation_rank(id_: cda.Id) -> int:
+def organisation_rank(authority: str) -> int:
+    """The place of an authority among those that number organisations, the one that P1 goes by first."""
     for rank, key in enumerate(_ORGANISATION_ROOTS):
         root = _ROOTS[key]
-        if id_.root == root or id_.root.startswith(f"{root}."):
+        if authority == root or authority.startswith(f"{root}."):
             return rank
     return len(_ORGANISATION_ROOTS)
 

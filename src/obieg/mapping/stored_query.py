@@ -1,4 +1,7 @@
-"""ITI-18 AdhocQuery to the question that storage answers (ITI TF-2:3.18.4.1.2.3, ``codes/stored_queries.toml``)."""
+"""AdhocQuery of ITI-18 and ITI-51 to the question that storage answers (ITI TF-2:3.18.4.1.2.3, 3.51.4.1.2).
+
+The queries, their parameters and rules stand in ``codes/stored_queries.toml``.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,18 @@ from typing import Any, NamedTuple
 from lxml import etree
 
 from obieg.codes.load import toml
-from obieg.domain.documents import AssociationType, EntryType
-from obieg.domain.identifiers import is_uuid_urn, patient_id
+from obieg.domain.documents import AssociationType, AvailabilityStatus, EntryType
+from obieg.domain.identifiers import PatientId, is_uuid_urn, patient_id
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.queries import StoredQuery
 from obieg.domain.rules import is_dtm
-from obieg.mapping.ebrim import ASSOCIATION_TYPE_OF, ENTRY_TYPES, RIM, availability_status
+from obieg.mapping.ebrim import ASSOCIATION_TYPE_OF, ENTRY_TYPES, RIM, STATUS_PREFIX, availability_status
 from obieg.mapping.ebrs import QUERY
 from obieg.wire.xml import text
 
 _TABLE = toml("stored_queries.toml")
-_NAME_OF = {row["id"]: name for name, row in _TABLE.items()}
+_NAME_OF = {row["id"]: name for name, row in _TABLE.items() if "id" in row}
+_NAME_BY_PARAMETER = {p: name for name, row in _TABLE.items() if "id" not in row for p in row["parameters"]}
 _ENTRY_TYPE_LETTER = {ENTRY_TYPES[EntryType.STABLE]: "S", ENTRY_TYPES[EntryType.ON_DEMAND]: "O"}
 _SLOT, _VALUE = f"{{{RIM}}}Slot", f"{{{RIM}}}Value"
 _FILL = "00000101000000"
@@ -27,6 +31,7 @@ _FILL = "00000101000000"
 _TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|(-?\d+))\s*(,|\Z)", re.ASCII)
 _GROUP_SEPARATOR = "\x1f"
 VALUES_MAX = 10_000  # of one parameter
+PATIENTS_MAX = 1_000  # of one query for several
 
 Groups = list[list[str]]  # OR within a group, AND between groups
 
@@ -34,14 +39,15 @@ Groups = list[list[str]]  # OR within a group, AND between groups
 def _parameters_of(name: str) -> dict[str, dict[str, Any]]:
     row = _TABLE[name]
     inherited = _parameters_of(row["inherits"]) if "inherits" in row else {}
-    return {**inherited, **row["parameters"]}
+    return {**inherited, **row.get("optional", {}), **row["parameters"]}
 
 
 _PARAMETERS = {name: _parameters_of(name) for name in _TABLE}
+_OF_ALL = {"MetadataLevel": {"kind": "level"}}
 
 
-def read_stored_query(request: Any) -> StoredQuery:
-    """The question in a ``query:AdhocQueryRequest``. Raises Problem with all findings."""
+def read_stored_query(request: Any, transaction: str = "ITI-18") -> StoredQuery:
+    """The question in a ``query:AdhocQueryRequest`` of ``transaction``. Raises Problem with all findings."""
     query = request.find(f"{{{RIM}}}AdhocQuery")
     option = request.find(f"{{{QUERY}}}ResponseOption")
     if query is None or option is None:
@@ -53,31 +59,51 @@ def read_stored_query(request: Any) -> StoredQuery:
         raise Problem.of(
             "XDSRegistryError", f"returnType {return_type!r}: use LeafClass or ObjectRef", "ResponseOption"
         )
-    name = _NAME_OF.get(query.get("id", ""))
-    if name is None:
-        raise Problem.of("XDSUnknownStoredQuery", f"there is no stored query {query.get('id')!r}", "AdhocQuery/@id")
+    name = _name_of(query, transaction)
     findings: list[Finding] = []
     given = _read_slots(query, name, findings)
+    level = given.pop(_LEVEL, [])
     _check_required(name, given, findings)
     if findings:
         raise Problem(findings)
     shape = _SHAPES[name]
+    patients = tuple(filter(None, map(patient_id, _flat(given, shape.patient) or ()))) if shape.patient else ()
     return StoredQuery(
         name=name,
         question=shape.question,
         parameters=shape.parameters(given),
-        patient=patient_id(given[shape.patient][0][0]) if shape.patient else None,
+        patient=patients[0] if shape.patient and not shape.candidates else None,
+        patients=patients if shape.candidates else (),
+        candidates=shape.candidates,
         leaf=return_type == "LeafClass",
+        old_versions=["2"] in level,
         only_status_and_type=name == "FindDocuments" and given.keys() <= _STATUS_AND_TYPE,
         text=etree.tostring(query),
     )
+
+
+_LEVEL = "MetadataLevel"  # ITI TF-2:3.18.4.1.2.3.5.1; of every query
+
+
+def _name_of(query: Any, transaction: str) -> str:
+    """The query that is asked for."""
+    identifier = query.get("id", "")
+    name = _NAME_OF.get(identifier)
+    if name is None:
+        slots = (slot.get("name", "").removeprefix("$") for slot in query.iterfind(_SLOT))
+        name = next((_NAME_BY_PARAMETER[s] for s in slots if s in _NAME_BY_PARAMETER), None)
+    if name is None:
+        raise Problem.of("XDSUnknownStoredQuery", f"there is no stored query {identifier!r}", "AdhocQuery/@id")
+    if (whose := _TABLE[name].get("transaction", "ITI-18")) != transaction:
+        raise Problem.of("XDSUnknownStoredQuery", f"{name} is asked by {whose}, not by {transaction}", "AdhocQuery/@id")
+    return name
 
 
 _STATUS_AND_TYPE = {"XDSDocumentEntryPatientId", "XDSDocumentEntryStatus", "XDSDocumentEntryType"}
 
 
 def _read_slots(query: Any, name: str, findings: list[Finding]) -> dict[str, Groups]:
-    known = _PARAMETERS[name]
+    known = _PARAMETERS[name] | _OF_ALL
     given: dict[str, Groups] = {}
     for slot in query.iterfind(_SLOT):
         parameter = slot.get("name", "").removeprefix("$")
@@ -139,6 +165,7 @@ _KINDS: dict[str, tuple[Callable[[str], bool], str]] = {
     "status": (lambda v: availability_status(v) is not None, "an availability status URN"),
     "uuid": (is_uuid_urn, "a UUID as urn:uuid:"),
     "type": (_ENTRY_TYPE_LETTER.__contains__, "the objectType of stable or of on-demand entries"),
+    "level": (("1", "2").__contains__, "1 or 2"),
     "assoc_type": (ASSOCIATION_TYPE_OF.__contains__, "an association type URN"),
 }
 
@@ -157,6 +184,19 @@ def _check_required(name: str, given: Mapping[str, Groups], findings: list[Findi
         where = f"AdhocQuery: ${parameter}"
         if row.get("required") and parameter not in given and where not in reported:
             findings.append(Finding("XDSStoredQueryMissingParam", f"{name} needs ${parameter}", where))
+    for parameter in given:
+        other = _PARAMETERS[name][parameter].get("without")
+        if other in given:
+            detail = f"{name} takes ${other} or ${parameter}, not both"
+            findings.append(Finding("XDSStoredQueryParamNumber", detail, f"AdhocQuery: ${parameter}"))
+    patients = _flat(given, _SHAPES[name].patient) or ()
+    if len(patients) > PATIENTS_MAX:
+        detail = f"${_SHAPES[name].patient} names more than {PATIENTS_MAX} patients: ask in several queries"
+        findings.append(Finding("XDSStoredQueryParamNumber", detail, f"AdhocQuery: ${_SHAPES[name].patient}"))
+    needed = _TABLE[name].get("any_of")
+    if needed and not reported and not any(p in given for p in needed):
+        names = ", ".join(f"${p}" for p in needed)
+        findings.append(Finding("XDSStoredQueryMissingParam", f"{name} needs at least one of {names}", "AdhocQuery"))
     choice = _TABLE[name].get("one_of")
     if choice:
         count = sum(p in given for p in choice)
@@ -169,6 +209,16 @@ def _check_required(name: str, given: Mapping[str, Groups], findings: list[Findi
 
 
 # Asking --------------------------------------------------------------------------------------------------------------
+
+
+def approved_documents(patient: PatientId) -> StoredQuery:
+    """FindDocuments: every approved document of the patient that exists, from the newest to the oldest."""
+    given = {
+        "XDSDocumentEntryPatientId": [[str(patient)]],
+        "XDSDocumentEntryStatus": [[STATUS_PREFIX + AvailabilityStatus.APPROVED]],
+    }
+    shape = _SHAPES["FindDocuments"]
+    return StoredQuery("FindDocuments", shape.question, shape.parameters(given), patient)
 
 
 def write_stored_query(name: str, parameters: Mapping[str, Sequence[str]], *, leaf: bool = True) -> bytes:
@@ -187,7 +237,7 @@ def write_stored_query(name: str, parameters: Mapping[str, Sequence[str]], *, le
 
 
 def _write_value(name: str, parameter: str, values: Sequence[str]) -> str:
-    row = _PARAMETERS[name][parameter]
+    row = _PARAMETERS[name].get(parameter) or _OF_ALL[parameter]
     quoted = ["'" + value.replace("'", "''") + "'" for value in values]
     if row.get("many"):
         return f"({','.join(quoted)})"
@@ -227,6 +277,9 @@ def _statuses(given: Mapping[str, Groups], name: str) -> list[str]:
 
 def _entry_types(given: Mapping[str, Groups]) -> list[str]:
     types = _flat(given, "XDSDocumentEntryType")
+    excluded = _flat(given, "XDSDocumentEntryTypeExclude")
+    if excluded is not None:
+        return sorted({*_ENTRY_TYPE_LETTER.values()} - {_ENTRY_TYPE_LETTER[t] for t in excluded})
     # Without the parameter only stable entries are asked for (ITI TF-2:3.18.4.1.2.3.7.1).
     return ["S"] if types is None else [_ENTRY_TYPE_LETTER[t] for t in types]
 
@@ -237,6 +290,8 @@ def _any_entry_type(given: Mapping[str, Groups]) -> list[str]:
 
 
 def _patient(given: Mapping[str, Groups], name: str) -> dict[str, str]:
+    if name not in given:  # a query for several patients that names none
+        return {"authority": "", "value": ""}
     found = patient_id(given[name][0][0])
     assert found is not None  # noqa: S101 - the kind "cx" was checked
     return {"authority": found.authority, "value": found.value}
@@ -271,6 +326,17 @@ def _find_documents(given: Mapping[str, Groups]) -> dict[str, Any]:
         "confidentiality_code": _all_of(given, "XDSDocumentEntryConfidentialityCode"),
         "event_code_list": _all_of(given, "XDSDocumentEntryEventCodeList"),
         "reference_id_list": _all_of(given, "XDSDocumentEntryReferenceIdList"),
+        "title": _patterns(given, "XDSDocumentEntryTitle"),
+        "author_institution": _patterns(given, "XDSDocumentEntryAuthorInstitution"),
+        "class_code_exclude": _flat(given, "XDSDocumentEntryClassCodeExclude"),
+        "type_code_exclude": _flat(given, "XDSDocumentEntryTypeCodeExclude"),
+        "format_code_exclude": _flat(given, "XDSDocumentEntryFormatCodeExclude"),
+        "practice_setting_code_exclude": _flat(given, "XDSDocumentEntryPracticeSettingCodeExclude"),
+        "healthcare_facility_type_code_exclude": _flat(given, "XDSDocumentEntryHealthcareFacilityTypeCodeExclude"),
+        "author_person_exclude": _patterns(given, "XDSDocumentEntryAuthorPersonExclude"),
+        "confidentiality_code_exclude": _all_of(given, "XDSDocumentEntryConfidentialityCodeExclude"),
+        "event_code_list_exclude": _all_of(given, "XDSDocumentEntryEventCodeListExclude"),
+        "reference_id_list_exclude": _all_of(given, "XDSDocumentEntryReferenceIdListExclude"),
     }
 
 
@@ -291,6 +357,17 @@ _NO_FILTERS: dict[str, None] = dict.fromkeys(
         "confidentiality_code",
         "event_code_list",
         "reference_id_list",
+        "title",
+        "author_institution",
+        "class_code_exclude",
+        "type_code_exclude",
+        "format_code_exclude",
+        "practice_setting_code_exclude",
+        "healthcare_facility_type_code_exclude",
+        "author_person_exclude",
+        "confidentiality_code_exclude",
+        "event_code_list_exclude",
+        "reference_id_list_exclude",
     )
 )
 
@@ -387,11 +464,24 @@ class _Shape(NamedTuple):
     question: str  # statement in storage/sql/registry.sql
     parameters: Callable[[Mapping[str, Groups]], dict[str, Any]]
     patient: str = ""  # the parameter that names the patient
+    # Of a query for several patients: the statement that finds whom it may be about when it names nobody.
+    candidates: str = ""
 
 
 _SHAPES = {
     "FindDocuments": _Shape("find_documents", _find_documents, "XDSDocumentEntryPatientId"),
     "FindDocumentsByReferenceId": _Shape("find_documents", _find_documents, "XDSDocumentEntryPatientId"),
+    "FindDocumentsByTitle": _Shape("find_documents", _find_documents, "XDSDocumentEntryPatientId"),
+    "FindDocumentsExclude": _Shape("find_documents", _find_documents, "XDSDocumentEntryPatientId"),
+    "FindDocumentsForMultiplePatients": _Shape(
+        "find_documents", _find_documents, "XDSDocumentEntryPatientId", "patients_of_documents"
+    ),
+    "FindDocumentsByReferenceIdForMultiplePatients": _Shape(
+        "find_documents", _find_documents, "XDSDocumentEntryPatientId", "patients_of_documents"
+    ),
+    "FindFoldersForMultiplePatients": _Shape(
+        "find_folders", _find_folders, "XDSFolderPatientId", "patients_of_folders"
+    ),
     "FindSubmissionSets": _Shape("find_submission_sets", _find_submission_sets, "XDSSubmissionSetPatientId"),
     "FindFolders": _Shape("find_folders", _find_folders, "XDSFolderPatientId"),
     "GetAll": _Shape("get_all", _get_all, "patientId"),

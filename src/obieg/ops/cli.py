@@ -16,11 +16,14 @@ from obieg.ops import (
     backup,
     commands_audit,
     commands_database,
+    commands_directory,
     commands_documents,
+    commands_inbox,
     commands_node,
     commands_outbox,
     commands_patients,
     commands_transactions,
+    commands_xdm,
     demo,
     documents,
 )
@@ -67,10 +70,13 @@ def show(failure: Failure) -> None:
 commands_node.register(app)
 demo.register(app)
 commands_documents.register(app)
+commands_xdm.register(app)
 commands_database.register(app)
 commands_transactions.register(app)
 commands_audit.register(app)
+commands_inbox.register(app)
 commands_outbox.register(app)
 commands_patients.register(app)
+commands_directory.register(app)
 backup.register(app)
 documents.register(app)

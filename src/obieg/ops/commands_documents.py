@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _asking(node: Path, connections: int = 1) -> AsyncIterator[Exchange]:
+async def asking(node: Path, connections: int = 1) -> AsyncIterator[Exchange]:
     """An exchange with the node; what goes wrong with it is told to people."""
     endpoints = ready.read(node)
     with tempfile.TemporaryDirectory(prefix="obieg-") as spool:
@@ -148,7 +148,7 @@ def submit(
 
 async def _submit(found: Sequence[Path], told: describing.Told, node: Path, jobs: int) -> list[Result]:
     columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    async with _asking(node, jobs) as exchange:
+    async with asking(node, jobs) as exchange:
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             reading = progress.add_task("Reading", total=len(found))
@@ -287,7 +287,7 @@ def find(
 
 
 async def _find(patient: str, node: Path, parameters: dict[str, Sequence[str]]) -> list[DocumentEntry]:
-    async with _asking(node) as exchange:
+    async with asking(node) as exchange:
         found = await exchange.affinity_domain_id(patient)
         if found is None:
             raise Failure(
@@ -424,7 +424,7 @@ def get(
 
 
 async def _get(unique_id: str, output: Path, node: Path) -> int:
-    async with _asking(node) as exchange:
+    async with asking(node) as exchange:
         entries = await exchange.registered(unique_id)
         if not entries:
             raise Failure(
@@ -436,7 +436,7 @@ async def _get(unique_id: str, output: Path, node: Path) -> int:
             if (address := exchange.repository(entry.repository_unique_id or "")) is not None:
                 content = await exchange.retrieve(entry, address)
                 try:
-                    _check(entry, content)
+                    check_content(entry, content)
                     await _write(content, output)
                 finally:
                     discard((content,))
@@ -448,7 +448,8 @@ async def _get(unique_id: str, output: Path, node: Path) -> int:
     )
 
 
-def _check(entry: DocumentEntry, content: Content) -> None:
+def check_content(entry: DocumentEntry, content: Content) -> None:
+    """Raises Failure for a document that is not what its entry says."""
     said = (entry.size or str(content.size), (entry.hash or content.sha1()).lower())
     if (str(content.size), content.sha1()) != said:
         raise Failure(

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from obieg.domain.subscriptions import DESTINATION
 from obieg.ops import settings as node_settings
 from obieg.ops.commands_audit import settings_of
 from obieg.ops.failure import Failure
@@ -175,7 +176,8 @@ def _ask(connection: psycopg.Connection[Any], name: str, **values: Any) -> list[
 def _print_backlog(console: Console, backlog: Sequence[tuple[Any, ...]], known: set[str]) -> None:
     table = Table("Receiver", "Waiting", "Oldest", "Dead", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, waiting, dead, oldest_s in backlog:
-        note = "" if name in known else "not in the settings any more: name it there again, or drop --all --receiver"
+        listed = name in known or name.startswith(DESTINATION)
+        note = "" if listed else "not in the settings any more: name it there again, or drop --all --receiver"
         table.add_row(Text(name), str(waiting), _age(oldest_s) if waiting else "", str(dead), Text(note))
     console.print(table)
 

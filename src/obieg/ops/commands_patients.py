@@ -133,7 +133,8 @@ def _authority(access: Access, named: str) -> str:
     return oid
 
 
-def _progress(unit: str) -> Progress:
+def progress_bar(unit: str) -> Progress:
+    """How far a file is read, shown while it takes longer."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -146,7 +147,7 @@ def _progress(unit: str) -> Progress:
 
 
 def _examined(path: Path, format_: str, charset: str) -> Source:
-    with _progress("") as progress:
+    with progress_bar("") as progress:
         size = path.stat().st_size if path.exists() else 0
         shown = progress.add_task(f"looking at {path.name}", total=size or None)
         return examine(path, format_, charset, lambda count: progress.advance(shown, count))
@@ -155,7 +156,7 @@ def _examined(path: Path, format_: str, charset: str) -> Source:
 def _imported(
     access: Access, source: Source, oid: str, speaker: str, by: str, rejects: Path, *, again: bool
 ) -> Imported:
-    with _progress("{task.fields[records]} records, {task.fields[rate]}/s") as progress:
+    with progress_bar("{task.fields[records]} records, {task.fields[rate]}/s") as progress:
         shown = progress.add_task(f"importing {source.path.name}", total=source.size, records=0, rate=0)
         first: dict[str, int] = {}
 
@@ -644,7 +645,7 @@ def rematch(
     """
     with (
         opened(settings or settings_of(node)) as access,
-        _progress("{task.fields[linked]} linked, {task.fields[worklist]} for the worklist") as progress,
+        progress_bar("{task.fields[linked]} linked, {task.fields[worklist]} for the worklist") as progress,
     ):
         shown = progress.add_task("looking again", total=None, linked=0, worklist=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rich.table import Table
 from obieg.ops.failure import Failure
 from obieg.protocol import Binding, FhirBinding, MllpBinding, Notification, SoapBinding, SoapOperation, Transaction
 from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
+from obieg.wire.fhir_elements import RESOURCE_TYPES
 
 
 def register(app: typer.Typer) -> None:
@@ -23,12 +25,12 @@ def explain(
     transaction: Annotated[str, typer.Argument(help="For example ITI-43; without it, all are listed.")] = "",
 ) -> None:
     """Print a transaction's actors, bindings, specification and fixtures."""
-    known: dict[str, Transaction | Notification] = {n.id.casefold(): n for n in NOTIFICATIONS}
-    known |= {candidate.id.casefold(): candidate for candidate in TRANSACTIONS}
+    known: dict[str, list[Transaction | Notification]] = {n.id.casefold(): [n] for n in NOTIFICATIONS}
+    known |= {t.id.casefold(): [each for each in TRANSACTIONS if each.id == t.id] for t in TRANSACTIONS}
     console = Console(highlight=False, soft_wrap=True)
     if not transaction:
         table = Table("transaction", "name", "from", "to", box=None)
-        for each in sorted(known.values(), key=lambda one: int(one.id.partition("-")[2])):
+        for each in sorted(chain.from_iterable(known.values()), key=lambda one: _place(one.id)):
             table.add_row(each.id, each.name, each.initiator, each.responder)
         console.print(table)
         return
@@ -38,18 +40,28 @@ def explain(
         raise Failure(
             f"This release has no transaction {transaction}.",
             "It answers and sends only those that stand in obieg.transactions.",
-            f"Did you mean {', '.join(known[name].id for name in near)}?"
+            f"Did you mean {', '.join(known[name][0].id for name in near)}?"
             if near
             else "obieg explain lists all of them.",
         )
-    console.print(f"[bold]{found.id}[/] {found.name}")
-    for name, value in _facts(found):
-        console.print(f"  {name:14} {value}", markup=False)
+    console.print(f"[bold]{found[0].id}[/] {found[0].name}")
+    for number, each in enumerate(found):
+        if number:
+            console.print()
+        for name, value in _facts(each):
+            console.print(f"  {name:14} {value}", markup=False)
+
+
+def _place(transaction: str) -> tuple[str, int]:
+    """Transactions of a profile by their number; a guide that numbers none has one."""
+    profile, _, number = transaction.partition("-")
+    return profile, int(number or 0)
 
 
 def _facts(transaction: Transaction | Notification) -> list[tuple[str, str]]:
     if isinstance(transaction, Notification):
-        said, permission = [("sent", "by this node, from its outbox, to [[subscribers]]")], []
+        to = "to subscriptions (ITI-110)" if isinstance(transaction.binding, FhirBinding) else "to [[subscribers]]"
+        said, permission = [("sent", f"by this node, from its outbox, {to}")], []
     else:
         sent = any(n.id == transaction.id for n in NOTIFICATIONS)
         said = [("sent", "also by this node, from its outbox, to [[subscribers]]")] if sent else []
@@ -81,7 +93,10 @@ def _binding(binding: Binding | SoapOperation) -> list[str]:
         case SoapOperation():
             return [f"SOAP 1.2 ({binding.port_type})", f"action   {binding.action}"]
         case FhirBinding():
-            types = ", ".join(f"/fhir/{resource}" for resource in binding.resources)
+            every = set(RESOURCE_TYPES) <= set(binding.resources)
+            types = (
+                "/fhir and every type" if every else ", ".join(f"/fhir/{resource}" for resource in binding.resources)
+            )
             return [f"FHIR R4 at {types}: {', '.join(binding.interactions)}"]
         case MllpBinding():
             return [f"HL7 v2 over MLLP: {binding.message_type}^{', '.join(binding.events)}"]

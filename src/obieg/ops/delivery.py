@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,17 +12,20 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import Counter, Gauge
 
-from obieg.actors.notifier import Notifier
+from obieg.actors.notification_broker import ResourceNotificationBroker
+from obieg.actors.notifier import Notifier, receiver_name
 from obieg.domain.authorities import Authorities
 from obieg.domain.notices import ChangeKind, Subscribers, Subscription
-from obieg.domain.outbox import OutboxStore
+from obieg.domain.outbox import Backlog, OutboxStore
 from obieg.domain.problems import RetryLater
-from obieg.edges.clients import MllpClient, NotifiedReceiver, SoapAsker, over_mllp, over_soap
+from obieg.domain.registry import LostRace
+from obieg.edges.clients import MllpClient, NotifiedReceiver, SoapAsker, SubscriberHooks, over_mllp, over_soap
 from obieg.ops.failure import Failure
 from obieg.ops.settings import Settings, SubscriberSettings
 from obieg.transactions import NOTIFICATIONS
 
 MEASURE_S = 15.0
+END_PAUSE_S = 5.0  # between two looks for subscriptions whose end has come
 CONNECTIONS_MAX = 8  # to one receiver over MLLP
 
 _WAITING = Gauge(
@@ -69,18 +72,34 @@ def subscribers(settings: Settings) -> Subscribers:
 class Delivery:
     """The receivers of one worker and the loops that deliver to them, which only the leading worker runs."""
 
-    def __init__(self, settings: Settings, outbox: OutboxStore, *, authorities: Authorities, spool: Path) -> None:
-        """Opens no connection. Raises Failure where a certificate cannot be used."""
+    def __init__(
+        self,
+        settings: Settings,
+        outbox: OutboxStore,
+        *,
+        authorities: Authorities,
+        spool: Path,
+        broker: ResourceNotificationBroker,
+        hooks: SubscriberHooks,
+    ) -> None:
+        """Opens no connection; ``hooks`` are the broker's. Raises Failure where a certificate cannot be used."""
         self._outbox = outbox
+        self._broker = broker
+        self._hooks = hooks
         self._clients: list[MllpClient | SoapAsker] = []
         receivers = {s.name: self._receiver(s, settings, authorities, spool) for s in settings.subscribers}
         notifier = Notifier(
-            outbox, receivers, observe=lambda receiver, outcome: _ATTEMPTS.labels(receiver, outcome).inc()
+            outbox,
+            receivers,
+            observe=lambda receiver, outcome: _ATTEMPTS.labels(receiver, outcome).inc(),
+            subscribed=broker,
         )
         self._measured = set(receivers)
         self.background: tuple[Callable[[], Awaitable[None]], ...] = (
             *(partial(notifier.serve, name) for name in receivers),
+            notifier.serve_subscriptions,
             notifier.expire,
+            self._end_subscriptions,
             self._measure,
         )
 
@@ -108,11 +127,20 @@ class Delivery:
             authorities=authorities,
         )
 
+    async def _end_subscriptions(self) -> None:
+        """Switches off subscriptions whose end has come, for ever."""
+        while True:
+            try:
+                await self._broker.end_all()
+            except (RetryLater, LostRace) as error:
+                log.warning("subscriptions cannot be ended now", error=str(error))
+            await asyncio.sleep(END_PAUSE_S)
+
     async def _measure(self) -> None:
         """Tells the metrics what waits, for ever."""
         while True:
             try:
-                found = {b.destination: b for b in await self._outbox.backlog()}
+                found = _by_receiver(await self._outbox.backlog())
             except RetryLater as error:
                 log.warning("the outbox cannot be read now", error=str(error))
             else:
@@ -128,6 +156,22 @@ class Delivery:
         """Ends all connections."""
         for client in self._clients:
             await client.close()
+        await self._hooks.close()
+
+
+def _by_receiver(backlogs: Sequence[Backlog]) -> dict[str, Backlog]:
+    """By name; all subscriptions are one receiver to the metrics."""
+    found: dict[str, Backlog] = {}
+    for one in backlogs:
+        name = receiver_name(one.destination)
+        known = found.get(name, Backlog(destination=name, waiting=0, dead=0, oldest_s=0))
+        found[name] = Backlog(
+            destination=name,
+            waiting=known.waiting + one.waiting,
+            dead=known.dead + one.dead,
+            oldest_s=max(known.oldest_s, one.oldest_s),
+        )
+    return found
 
 
 def _tls(subscriber: SubscriberSettings) -> ssl.SSLContext | None:

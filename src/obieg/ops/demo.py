@@ -36,6 +36,7 @@ from obieg.mapping.pik import describe_cda
 from obieg.mapping.pik_values import demographics_info
 from obieg.ops import settings as node_settings
 from obieg.ops.commands_node import MLLP_PORT, SETTINGS_NAME
+from obieg.ops.demo_directory import fill_directory
 from obieg.ops.exchange import Exchange
 from obieg.ops.failure import Failure
 from obieg.ops.folder_lock import FolderLock
@@ -164,6 +165,7 @@ class _Demo:
             seen = {document.person.number for documents in by_facility.values() for document in documents}
             await parts[-1].announce([person for person in persons if person.number not in seen])
         _check(results)
+        await asyncio.to_thread(fill_directory, self._data / REGION / SETTINGS_NAME, self._data / "directory.csv", seed)
         self._example = _example(by_facility)
         write_atomically(mark, json.dumps(loaded | {"example": self._example}) + "\n")
         counts = Counter(result.outcome for result in results)
@@ -190,6 +192,7 @@ class _Demo:
         for example in (
             f"find --patient {self._example} --node {node_file}",
             f"get 'UNIQUE_ID' -o document.xml --node {node_file}",
+            f"directory search Rzeczyce --node {node_file}",
             f"audit tail --follow --node {node_file}",
             "explain",
         ):

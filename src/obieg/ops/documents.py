@@ -19,6 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from obieg.domain.document_store import DocumentStore, DocumentUnreadableError
 from obieg.domain.problems import RetryLater
 from obieg.ops.compaction import Compacted, compact_objects, compact_segments
+from obieg.ops.document_history import history
 from obieg.ops.failure import Failure
 from obieg.ops.postgres import reach
 from obieg.ops.settings import Settings
@@ -302,7 +303,8 @@ def _rotate_key(settings: SettingsFile) -> None:
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     app.command("verify")(_verify)
-    documents = typer.Typer(no_args_is_help=True, help="The document store.")
+    documents = typer.Typer(no_args_is_help=True, help="The document store, and what happened to documents.")
     documents.command("compact")(_compact)
     documents.command("rotate-key")(_rotate_key)
+    documents.command("history")(history)
     app.add_typer(documents, name="documents")

@@ -96,7 +96,11 @@ class Exchange:
 
     async def registered(self, unique_id: str) -> list[DocumentEntry]:
         """The entries of a uniqueId (ITI-18 GetDocuments)."""
-        return await self._query("GetDocuments", {"XDSDocumentEntryUniqueId": [unique_id]})
+        return await self.documents({"XDSDocumentEntryUniqueId": [unique_id]})
+
+    async def documents(self, parameters: Mapping[str, Sequence[str]]) -> list[DocumentEntry]:
+        """ITI-18 GetDocuments."""
+        return await self._query("GetDocuments", parameters)
 
     async def any_registered(self, unique_ids: Sequence[str]) -> bool:
         """Whether any of at most :data:`UNIQUE_IDS_MAX` is. Whole entries of several patients may not be asked for."""

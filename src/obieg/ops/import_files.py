@@ -10,7 +10,7 @@ import codecs
 import csv
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,18 @@ _BATCH_SEGMENT = re.compile(rb"(?:\A|(?<=[\r\n]))\x0b?(FHS|BHS|BTS|FTS)[^\r\n]*"
 REASON = re.compile(rb"# line \d+: [^\r\n]*(?:\r\n|\n|\Z)")  # how rejects are written down; not read again
 
 csv.field_size_limit(RECORD_BYTES_MAX)
+
+
+class Header(NamedTuple):
+    """What the first line of a CSV file is expected to be."""
+
+    name: str  # of what the rows are about
+    command: str  # whose columns they are
+    columns: Collection[str]
+    read: Callable[[str], Layout]  # raises Problem
+
+
+PATIENTS = Header("patient", "patients", COLUMNS, read_header)
 
 
 class Source(NamedTuple):
@@ -65,9 +77,14 @@ class Chunk(NamedTuple):
 
 
 def examine(
-    path: Path, format_: str = "", charset: str = "", advance: Callable[[int], None] = lambda _: None
+    path: Path,
+    format_: str = "",
+    charset: str = "",
+    advance: Callable[[int], None] = lambda _: None,
+    header: Header | None = None,
 ) -> Source:
     """Looks at the whole file; raises Failure where it cannot be read, or could be read in two ways."""
+    header = header or PATIENTS
     digest = hashlib.sha256()
     counted = dict.fromkeys(_ONLY_1250 + _ONLY_8859_2 + _BOTH + _UNDEFINED_1250, 0)
     high, utf8, wrong_at = 0, codecs.getincrementaldecoder("utf-8")(), -1
@@ -103,8 +120,8 @@ def examine(
         raise Failure(
             f"{path} is not UTF-8 (byte {wrong_at}).", "FHIR is always UTF-8 (RFC 8259).", "Have it written again."
         )
-    layout, header = _layout(path, head, codec) if found == "csv" else (None, b"")
-    return Source(path, size, found, codec, digest.hexdigest(), layout, header)
+    layout, line = _layout(path, head, codec, header) if found == "csv" else (None, b"")
+    return Source(path, size, found, codec, digest.hexdigest(), layout, line)
 
 
 def _format(path: Path, head: bytes) -> str:
@@ -154,17 +171,17 @@ def _charset(path: Path, asked: str, wrong_at: int, high: int, counted: dict[int
     )
 
 
-def _layout(path: Path, head: bytes, codec: str) -> tuple[Layout, bytes]:
+def _layout(path: Path, head: bytes, codec: str, expected: Header) -> tuple[Layout, bytes]:
     end = head.find(b"\n") + 1 or len(head)
     header = head[:end]
     try:
-        return read_header(header.removeprefix(_BOM).decode(codec)), header
+        return expected.read(header.removeprefix(_BOM).decode(codec)), header
     except (Problem, UnicodeDecodeError) as error:
         told = [f.detail for f in error.findings] if isinstance(error, Problem) else [str(error)]
         raise Failure(
-            f"The first line of {path} is not the header of a patient file: {'; '.join(told[:5])}.",
+            f"The first line of {path} is not the header of a {expected.name} file: {'; '.join(told[:5])}.",
             "It must name the columns; nothing was imported from it.",
-            f"Use these names: {', '.join(COLUMNS)}. What each means: obieg patients columns.",
+            f"Use these names: {', '.join(expected.columns)}. What each means: obieg {expected.command} columns.",
         ) from None
 
 

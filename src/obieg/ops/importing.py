@@ -22,7 +22,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -85,6 +85,22 @@ class Done(NamedTuple):
     counts: Counter[str]
 
 
+class Rejected(Protocol):
+    """A record that is not taken: where it stands in its chunk, and the line in the file."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes before it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def line(self) -> int:
+        """From 1."""
+
+
 class Rejects:
     """The file of rejects: each record as it was, below the line of it and the reason. For its owner alone."""
 
@@ -96,13 +112,13 @@ class Rejects:
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
         self._file.truncate(length)
 
-    def text(self, entries: Sequence[tuple[Fed, str]], chunk: Chunk) -> bytes:
+    def text(self, entries: Sequence[tuple[Rejected, str]], chunk: Chunk) -> bytes:
         """What is written for rejected records."""
         pieces = []
-        for fed, why in entries:
-            raw = chunk.data[fed.offset : fed.offset + fed.size]
+        for record, why in entries:
+            raw = chunk.data[record.offset : record.offset + record.size]
             ended = raw if raw.endswith((b"\n", b"\r")) else raw + b"\n"
-            pieces.append(f"# line {fed.line}: {why}\n".encode() + ended)
+            pieces.append(f"# line {record.line}: {why}\n".encode() + ended)
         return b"".join(pieces)
 
     def after(self, text: bytes) -> int:

@@ -104,7 +104,7 @@ def opened(path: Path) -> Iterator[Access]:
 def access(settings: Settings, dsn: str, weights: Weights | None = None) -> Access:
     """Builds the actors; opens no connection."""
     database = Database(dsn, links=1)
-    names = {t.id: t.name for t in TRANSACTIONS} | {OPERATOR: "Patient index at the command line"}
+    names = {t.id: t.name for t in TRANSACTIONS} | {OPERATOR: "Operator at the command line"}
     audit = AuditStore(database, source_id=settings.name, names=names, now=utc_now)
     outbox = PostgresOutbox(database, audit)
     matcher = RememberingMatcher(weights)

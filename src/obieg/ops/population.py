@@ -175,7 +175,7 @@ class _Writer:
             service_events=events,
             encounter=cda.Encounter(
                 ids=(self._id("encounter", f"{self._number + 300_000}"),),
-                code=cda.Coded(code, _SYSTEMS["cell_specialty"], _cell_name(code)),
+                code=cda.Coded(code, _SYSTEMS["cell_specialty"], cell_name(code)),
                 time=period or cda.Period(point, point),
                 disposition=_disposition(rng) if template == "18" else None,
             ),
@@ -256,10 +256,10 @@ class _Writer:
         ward = episode.case["ward"]
         end = episode.start + timedelta(days=episode.days)
         if self.rng.randrange(3) or episode.days < 3:
-            return (Stay(ward, _cell_name(ward), cda.Period(_day(episode.start), _day(end))),)
+            return (Stay(ward, cell_name(ward), cda.Period(_day(episode.start), _day(end))),)
         moved = episode.start + timedelta(days=1)
-        first = Stay("4902", _cell_name("4902"), cda.Period(_day(episode.start), _day(moved)))
-        return (first, Stay(ward, _cell_name(ward), cda.Period(_day(moved), _day(end))))
+        first = Stay("4902", cell_name("4902"), cda.Period(_day(episode.start), _day(moved)))
+        return (first, Stay(ward, cell_name(ward), cda.Period(_day(moved), _day(end))))
 
     def _recommendations(self, episode: _Episode) -> tuple[str, ...]:
         own = episode.case["recommendations"]
@@ -366,10 +366,10 @@ def _organisation(facility: Facility, cell: str) -> cda.Organisation:
     unit = cda.Organisation(ids=(cda.Id(_ROOTS["regon14"], facility.regon14),), name=facility.unit, whole=entity)
     return cda.Organisation(
         ids=(cda.Id(_ROOTS["cell"], f"{facility.book}-{int(cell) % 1000:03}"),),
-        name=_cell_name(cell),
+        name=cell_name(cell),
         telecoms=(cda.Telecom(facility.phone, "PUB"),),
         addresses=(facility.address,),
-        industry=cda.Coded(cell, _SYSTEMS["cell_specialty"], _cell_name(cell)),
+        industry=cda.Coded(cell, _SYSTEMS["cell_specialty"], cell_name(cell)),
         whole=unit,
     )
 
@@ -468,7 +468,8 @@ def _cells() -> dict[str, str]:
     return {row["code"]: row["display"] for row in load.rows("national/pl/facility_types.csv")}
 
 
-def _cell_name(code: str) -> str:
+def cell_name(code: str) -> str:
+    """What a cell of this specialty (part VIII) is called."""
     return _cells()[code]
 
 

@@ -198,28 +198,30 @@ class Submitter:
         info = tuple(line for line in entry.source_patient_info if line != "PID-8|U")
         task = self._patients.get(info)
         if task is None:
-            task = self._patients[info] = asyncio.create_task(_patiently(lambda: self._announced(info)))
+            task = self._patients[info] = asyncio.create_task(_patiently(lambda: announced(self._exchange, info)))
         return await asyncio.shield(task)
 
-    async def _announced(self, info: tuple[str, ...]) -> str:
-        identifiers = [line.removeprefix("PID-3|") for line in info if line.startswith("PID-3|")]
-        if not identifiers:
-            raise Problem.of(
-                "XDSUnknownPatientId",
-                "the document names no patient: say who it is with --patient-id 'number^^^&OID&ISO'",
-            )
-        # Only one, the PESEL where there is one: a document's header is no patient administration, and a local number
-        # in it that the region knows of somebody else would join two people.
-        identifiers.sort(key=lambda cx: not cx.endswith(f"^^^&{PESEL_ROOT}&ISO"))
-        info = (f"PID-3|{identifiers[0]}", *(line for line in info if not line.startswith("PID-3|")))
-        known = await self._exchange.affinity_domain_id(identifiers[0])
-        if known is not None and len(info) == 1:  # nothing that the index could learn
-            return known
-        await self._exchange.announce(info, known=known is not None)
-        found = known or await self._exchange.affinity_domain_id(identifiers[0])
-        if found is None:
-            raise Problem.of("XDSUnknownPatientId", "the patient index took the patient and does not know them")
-        return found
+
+async def announced(exchange: Exchange, info: Sequence[str]) -> str:
+    """The patient of ``info`` (sourcePatientInfo) in the affinity domain, announced to it. Raises Problem."""
+    identifiers = [line.removeprefix("PID-3|") for line in info if line.startswith("PID-3|")]
+    if not identifiers:
+        raise Problem.of(
+            "XDSUnknownPatientId",
+            "the document names no patient: say who it is with --patient-id 'number^^^&OID&ISO'",
+        )
+    # Only one, the PESEL where there is one: a document's header is no patient administration, and a local number
+    # in it that the region knows of somebody else would join two people.
+    identifiers.sort(key=lambda cx: not cx.endswith(f"^^^&{PESEL_ROOT}&ISO"))
+    info = (f"PID-3|{identifiers[0]}", *(line for line in info if not line.startswith("PID-3|")))
+    known = await exchange.affinity_domain_id(identifiers[0])
+    if known is not None and len(info) == 1:  # nothing that the index could learn
+        return known
+    await exchange.announce(info, known=known is not None)
+    found = known or await exchange.affinity_domain_id(identifiers[0])
+    if found is None:
+        raise Problem.of("XDSUnknownPatientId", "the patient index took the patient and does not know them")
+    return found
 
 
 async def _patiently(act: Callable[[], Awaitable[T]]) -> T:

@@ -35,8 +35,8 @@ from obieg.ops.settings import Settings
 from obieg.ops.worker import READY, Assignment
 
 BUILDER = "obieg.ops.wiring:build"
-SERVICES = ("registry", "register", "repository", "retrieve")
-REGION_SERVICES = ("pix_v3", "pdq_v3", "xcpd")
+SERVICES = ("registry", "register", "repository", "retrieve", "remove_documents", "xdr")
+REGION_SERVICES = ("pix_v3", "pdq_v3", "xcpd", "update", "restricted_update", "remove")
 BACKLOG = 1024
 # Workers of a supervisor that was killed a moment ago still hold the port.
 BIND_TIME_S = 5.0
@@ -115,6 +115,7 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
     """What the ready file says."""
     url = settings.http.public_url
     found = {name: f"{url}/services/{name}" for name in SERVICES}
+    found["fhir"] = f"{url}/fhir"
     region = settings.registry
     if settings.role == "facility":
         found |= {"registry": region.query_url, "register": region.register_url}
@@ -122,7 +123,6 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
             found["mllp"] = region.mllp_address
     else:
         found |= {name: f"{url}/services/{name}" for name in REGION_SERVICES}
-        found["fhir"] = f"{url}/fhir"
         if settings.mllp.enabled:
             found["mllp"] = f"{settings.mllp.host}:{settings.mllp.port}"
     found |= {

@@ -17,35 +17,51 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthentication
+from obieg.actors.document_lifecycle import DocumentLifecycle, DocumentRemoval
+from obieg.actors.document_publisher import DocumentPublisher
+from obieg.actors.document_recipient import DocumentRecipient
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.document_repository import DocumentRepository
+from obieg.actors.exporter import Exporter
+from obieg.actors.notification_broker import ResourceNotificationBroker
 from obieg.actors.patient_curation import PatientCuration
 from obieg.actors.patient_index import PatientIndex
+from obieg.actors.patient_summary import PatientSummary, SummarySource
+from obieg.actors.provider_directory import ProviderDirectory
+from obieg.actors.resource_validator import ResourceValidator
 from obieg.codes.load import toml
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.authorities import AssigningAuthority, Authorities
 from obieg.domain.linkage import LinkageMatcher, Weights
 from obieg.domain.matching import Matcher
 from obieg.domain.problems import RetryLater
+from obieg.domain.removing import KeptAtWill, KeptForEver, Retention
 from obieg.edges import fhir
-from obieg.edges.clients import SoapAsker, SoapRegistryClient
+from obieg.edges.clients import SoapAsker, SoapRegistryClient, SubscriberHooks
 from obieg.edges.mllp import MllpEdge, MllpLimits
 from obieg.edges.soap import PATH_PREFIX, SoapEdge, SoapLimits
 from obieg.mapping import fhir_outcome
 from obieg.mapping.ebrs import read_registry_response
 from obieg.mapping.fhir_capability import capability_statement
+from obieg.mapping.fhir_documents import Renderer
+from obieg.mapping.fhir_openapi import openapi
 from obieg.ops.delivery import Delivery, subscribers
 from obieg.ops.documents import open_store
 from obieg.ops.pages import pages
 from obieg.ops.settings import Settings
 from obieg.ops.weights import newest_weights
-from obieg.protocol import Authenticator
+from obieg.protocol import Authenticator, OnDemandSource
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.curation_store import PostgresCurationStore
+from obieg.storage.directory_store import PostgresDirectoryStore
+from obieg.storage.export_store import DocumentPages, ListPages, PatientPages, PostgresExports
+from obieg.storage.inbox_store import PostgresInbox
+from obieg.storage.lifecycle_store import PostgresLifecycle
 from obieg.storage.link import Database
 from obieg.storage.outbox_store import PostgresOutbox
 from obieg.storage.patient_store import PostgresPatientStore
 from obieg.storage.registry_store import RegistryDatabase
+from obieg.storage.subscription_store import PostgresSubscriptions
 from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 
 # How long the background worker rests when no submission waits for its registry.
@@ -67,6 +83,26 @@ class Actors:
     patient_curation: PatientCuration | None = None
     document_registry: DocumentRegistry | None = None
     document_repository: DocumentRepository | None = None
+    document_publisher: DocumentPublisher | None = None
+    document_recipient: DocumentRecipient | None = None
+    document_lifecycle: DocumentLifecycle | None = None
+    document_removal: DocumentRemoval | None = None
+    resource_validator: ResourceValidator | None = None
+    provider_directory: ProviderDirectory | None = None
+    notification_broker: ResourceNotificationBroker | None = None
+    patient_summary: PatientSummary | None = None
+    exporter: Exporter | None = None
+
+
+def on_demand_sources(actors: Actors, settings: Settings) -> tuple[OnDemandSource, ...]:
+    """Who makes the documents of on-demand entries."""
+    public_url = settings.http.public_url.rstrip("/")
+    summaries = SummarySource(
+        lambda: actors.patient_summary,
+        assigning_authority=settings.identity.assigning_authority,
+        base=f"{public_url}{fhir.PREFIX}" if public_url else "",
+    )
+    return (summaries,)
 
 
 _count = cache(_REQUESTS.labels)
@@ -165,17 +201,25 @@ class Node:
             now=utc_now,
         )
         store = RegistryDatabase(self._database, audit)
-        actors = Actors()
+        actors = Actors(resource_validator=ResourceValidator())
+        lifecycle = PostgresLifecycle(self._database, audit, assigning_authority=identity.assigning_authority)
+        retention: Retention = KeptAtWill() if settings.lab else KeptForEver()
+        actors.document_removal = DocumentRemoval(
+            lifecycle,
+            retention,
+            repository_unique_id=identity.repository_unique_id,
+            home_community_id=f"urn:oid:{identity.home_community_id}",
+        )
         registry_client = None
         spool = settings.data_dir / "spool"
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         if settings.role == "region":
             outbox = PostgresOutbox(self._database, audit)
-            self._delivery = Delivery(settings, outbox, authorities=known_authorities, spool=spool)
             who = patient_actors(
                 settings, self._database, audit, outbox, LinkageMatcher(_learned(settings.database.dsn))
             )
             actors.patient_index, actors.patient_curation = who.actor, who.curation
+            actors.provider_directory = ProviderDirectory(PostgresDirectoryStore(self._database, audit))
             actors.document_registry = DocumentRegistry(
                 store,
                 codes=codes,
@@ -183,6 +227,46 @@ class Node:
                 home_community_id=f"urn:oid:{identity.home_community_id}",
                 allow_limited_metadata=settings.affinity_domain.allow_limited_metadata,
                 results_max=limits.results_max,
+                new_uuid=new_uuid,
+                renderer=Renderer(codes),
+            )
+            hooks = SubscriberHooks(anywhere=settings.lab)
+            actors.notification_broker = ResourceNotificationBroker(
+                PostgresSubscriptions(self._database, audit, outbox),
+                actors.document_registry,
+                hooks,
+                next(n for n in NOTIFICATIONS if n.id == "ITI-112"),
+                codes=codes,
+                sender=(identity.home_community_id, settings.name),
+                anywhere=settings.lab,
+                new_uuid=new_uuid,
+            )
+            self._delivery = Delivery(
+                settings,
+                outbox,
+                authorities=known_authorities,
+                spool=spool,
+                broker=actors.notification_broker,
+                hooks=hooks,
+            )
+            actors.document_lifecycle = DocumentLifecycle(
+                lifecycle,
+                retention,
+                codes=codes,
+                assigning_authority=identity.assigning_authority,
+                home_community_id=f"urn:oid:{identity.home_community_id}",
+                allow_limited_metadata=settings.affinity_domain.allow_limited_metadata,
+                new_uuid=new_uuid,
+            )
+            renderer = Renderer(codes)
+            actors.exporter = Exporter(
+                PostgresExports(self._database, audit),
+                {
+                    "Patient": PatientPages(self._database, actors.patient_index.candidates),
+                    "DocumentReference": DocumentPages(self._database, renderer),
+                    "List": ListPages(self._database, renderer),
+                },
+                of_patients=frozenset({"Patient", "DocumentReference", "List"}),
                 new_uuid=new_uuid,
             )
         else:
@@ -200,7 +284,21 @@ class Node:
             registry=actors.document_registry,
             client=registry_client,
             registry_address=settings.registry.register_url,
+            assigning_authority=identity.assigning_authority,
+            on_demand=on_demand_sources(actors, settings),
         )
+        actors.document_publisher = DocumentPublisher(
+            repository,
+            codes=codes,
+            assigning_authority=identity.assigning_authority,
+            registry=actors.document_registry,
+            index=actors.patient_index,
+            authorities=known_authorities,
+            directory=actors.provider_directory,
+        )
+        actors.document_recipient = DocumentRecipient(PostgresInbox(self._database, audit), self._documents)
+        if actors.patient_index is not None and actors.document_registry is not None:
+            actors.patient_summary = PatientSummary(actors.patient_index, actors.document_registry, repository, audit)
         authenticator: Authenticator = (
             LaboratoryAuthentication() if settings.lab else AddressAuthentication(bound_nodes(settings))
         )
@@ -241,6 +339,7 @@ class Node:
                 made_at=utc_now().isoformat(timespec="seconds"),
                 version=package_version("obieg"),
             ),
+            openapi=partial(openapi, version=package_version("obieg")),
             authorities=known_authorities,
             affinity_domain=identity.assigning_authority,
             public_url=settings.http.public_url,
@@ -268,6 +367,8 @@ class Node:
             self.background = self._delivery.background
         if (index := actors.patient_index) is not None:
             self.background = (*self.background, lambda: _forget_searches(index))
+        if actors.exporter is not None:
+            self.background = (*self.background, actors.exporter.work, actors.exporter.expire)
 
     async def open(self) -> None:
         """Connects to the database."""

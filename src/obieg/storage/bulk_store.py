@@ -34,8 +34,6 @@ from obieg.storage.link import DatabaseError
 from obieg.storage.patient_store import PostgresPatientStore, columns, tasks_call
 from obieg.storage.statements import Call, Parameter, Statement, load
 
-# Connection lost, resources, operator, lock or system: what may pass; anything else is our own fault and an alarm.
-_PASSING = ("08", "53", "55", "57", "58")
 STATEMENT_TIMEOUT_MS = 120_000
 # Every statement looks rows up by their keys. The planner cannot know that of tables that grow tenfold within minutes.
 _PLANNING = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off -c jit=off"
@@ -494,9 +492,10 @@ def _told() -> Iterator[None]:
     except psycopg.Error as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         state = error.sqlstate or ("08000" if isinstance(error, psycopg.OperationalError) else "")
+        found = DatabaseError(state, message)
         # A table of locks that is full is none of what others do: a smaller batch needs fewer.
-        if DatabaseError(state, message).lost_race or state == OUT_OF_SHARED_MEMORY:
+        if found.lost_race or state == OUT_OF_SHARED_MEMORY:
             raise LostRace(message) from error
-        if state.startswith(_PASSING):
+        if found.passing:
             raise RetryLater(f"the database cannot do this now: {message}") from error
         raise

@@ -28,8 +28,9 @@ from obieg.domain.patients import Link, TaskKind
 from obieg.domain.versioning import Filed, Versions
 from obieg.mapping.ebrim import read_rendering
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.link import Database, Row
-from obieg.storage.patient_store import PostgresPatientStore, columns, record_calls, retire_call, run
+from obieg.storage.lifecycle_store import change_calls
+from obieg.storage.link import Database, Row, run
+from obieg.storage.patient_store import PostgresPatientStore, columns, record_calls, retire_call
 from obieg.storage.registry_store import RegistryDatabase
 from obieg.storage.statements import Call, Parameter, load
 
@@ -195,10 +196,13 @@ class PostgresCurationStore:
             uuids = [r.entry_uuid for r in versions.replaced]
             calls += [
                 _REGISTRY.lock_relations(patient_keys=[source]),
-                _SQL.deprecate_versions(patient_keys=[r.patient_key for r in versions.replaced], uuids=uuids),
+                _SQL.deprecate_versions(
+                    patient_keys=[r.patient_key for r in versions.replaced], uuids=uuids, superseded=source == target
+                ),
                 _SQL.follow_versions(uuids=uuids, new_uuids=[r.new_uuid for r in versions.replaced]),
                 _SQL.expect_associations(patient_key=source, uuids=uuids, count=versions.associations),
                 *await asyncio.to_thread(_registration_calls, versions),
+                *change_calls(versions.changes, event),
             ]
         if versions.doubtful:
             calls.append(_SQL.insert_document_tasks(left_key=source, right_key=target, documents=versions.doubtful))

@@ -25,6 +25,7 @@ from psycopg.adapt import Transformer
 from psycopg.conninfo import make_conninfo
 
 from obieg.domain.problems import RetryLater
+from obieg.domain.registry import LostRace
 from obieg.storage.statements import Call
 
 Row = tuple[Any, ...]
@@ -50,6 +51,11 @@ class DatabaseError(Exception):
     def lost_race(self) -> bool:
         """Whether another transaction changed what this one relied on: read again, then decide again."""
         return self.sqlstate in {"23505", "40001", "40P01", "OB001"}
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may pass: connection, resources, operator, lock or system; anything else is our own fault."""
+        return self.sqlstate.startswith(("08", "53", "55", "57", "58"))
 
 
 class _Batch:
@@ -275,3 +281,15 @@ class Database:
         for link in self._links:
             link.close()
         self._links.clear()
+
+
+async def run(database: Database, *calls: Call) -> list[list[Row]]:
+    """One batch; raises LostRace where another transaction was faster, RetryLater where the database is away."""
+    try:
+        return await database.run(*calls)
+    except DatabaseError as error:
+        if error.lost_race:
+            raise LostRace(error.message) from error
+        if error.passing:
+            raise RetryLater(f"the database cannot do this now: {error.message}") from error
+        raise

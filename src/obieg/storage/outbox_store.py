@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from obieg.domain.audit import AuditEvent
 from obieg.domain.outbox import Backlog, Letter, Outgoing
 from obieg.domain.problems import RetryLater
+from obieg.domain.subscriptions import DESTINATION
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database, DatabaseError, Row
 from obieg.storage.statements import Call, Parameter, load
 
-# Connection lost, resources, operator, lock or system: what may pass; anything else is our own fault and an alarm.
-_PASSING = ("08", "53", "55", "57", "58")
+_SUBSCRIPTIONS = load("subscriptions.sql")
 ERROR_LENGTH_MAX = 1000  # characters kept of what a receiver said
 
 
@@ -42,9 +42,17 @@ class PostgresOutbox:
         [rows] = await self._run(self._sql.take_letters(destination=destination, count=count, lease_s=str(lease_s)))
         return sorted(map(_letter, rows), key=lambda letter: letter.outbox_id)
 
+    async def take_subscribed(self, count: int, lease_s: float) -> list[Letter]:
+        """See the port."""
+        [rows] = await self._run(_SUBSCRIPTIONS.take_subscribed(count=count, lease_s=str(lease_s)))
+        return sorted(map(_letter, rows), key=lambda letter: letter.outbox_id)
+
     async def delivered(self, letter: Letter, event: AuditEvent) -> None:
         """See the port."""
-        await self._run(self._sql.delete_letter(**_held(letter)), self._audit.call(event))
+        calls = [self._sql.delete_letter(**_held(letter)), self._audit.call(event)]
+        if letter.destination.startswith(DESTINATION):
+            calls.append(_SUBSCRIPTIONS.subscriber_reached(destination=letter.destination))
+        await self._run(*calls)
 
     async def postpone(self, letter: Letter, pause_s: float, why: str) -> None:
         """See the port."""
@@ -59,7 +67,14 @@ class PostgresOutbox:
             self._sql.bury_letter(why=_short(why), **_held(letter)),
             self._sql.drop_superseded(**_held(letter)),
             *((self._audit.call(event),) if event is not None else ()),
+            *self._lost(letter, why),
         )
+
+    @staticmethod
+    def _lost(letter: Letter, why: str) -> list[Call]:
+        if not letter.destination.startswith(DESTINATION):
+            return []
+        return [_SUBSCRIPTIONS.subscriber_lost(destination=letter.destination, why=_short(why))]
 
     async def expired(self, age_s: float, count: int) -> list[Letter]:
         """See the port."""
@@ -75,7 +90,7 @@ class PostgresOutbox:
         try:
             return await self._database.run(*calls)
         except DatabaseError as error:
-            if error.lost_race or error.sqlstate.startswith(_PASSING):
+            if error.lost_race or error.passing:
                 raise RetryLater(f"the outbox was not changed: {error.message}") from error
             raise
 

@@ -28,15 +28,11 @@ from obieg.domain.patient_index import (
 )
 from obieg.domain.patients import Standing
 from obieg.domain.persons import Demographics
-from obieg.domain.problems import RetryLater
-from obieg.domain.registry import LostRace
 from obieg.domain.searching import NOBODY, SearchPlan, name_keys
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.link import Database, DatabaseError, Row
+from obieg.storage.link import Database, Row, run
 from obieg.storage.statements import Call, Parameter, load
 
-# Connection lost, resources, operator, lock or system: what may pass; anything else is our own fault and an alarm.
-_PASSING = ("08", "53", "55", "57", "58")
 # Records looked at under one block; more share it only where it says nothing.
 BLOCK_MAX = 50
 LAST_CHARACTER = "\U0010ffff"
@@ -134,8 +130,9 @@ class PostgresPatientStore:
                 calls += [_SQL.lock_patients(patient_keys=linked), _SQL.expect_unlinked(patient_keys=linked)]
         else:
             keys = sorted({key, *linked})
-            if linked:
-                calls.append(_SQL.lock_patients(patient_keys=keys))
+            if locked := sorted({*linked, *(compared for compared, _ in change.versions)}):
+                # Locked before they are looked at: of two who expect one version, the second sees what the first made.
+                calls.append(_SQL.lock_patients(patient_keys=sorted({key, *locked})))
             if not change.versions:
                 calls.append(_SQL.touch_patient(patient_key=key))
             calls.append(_SQL.expect_unlinked(patient_keys=keys))
@@ -285,18 +282,6 @@ class PostgresPatientStore:
 
     async def _run(self, *calls: Call) -> list[list[Row]]:
         return await run(self._database, *calls)
-
-
-async def run(database: Database, *calls: Call) -> list[list[Row]]:
-    """One batch; raises LostRace where another transaction was faster, RetryLater where the database is away."""
-    try:
-        return await database.run(*calls)
-    except DatabaseError as error:
-        if error.lost_race:
-            raise LostRace(error.message) from error
-        if error.sqlstate.startswith(_PASSING):
-            raise RetryLater(f"the database cannot do this now: {error.message}") from error
-        raise
 
 
 def record_calls(saved: SavedRecord) -> list[Call]:

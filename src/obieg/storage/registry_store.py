@@ -8,39 +8,47 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
+from msgspec.structs import replace
+
 from obieg.domain.audit import AuditEvent
-from obieg.domain.documents import Code, DocumentEntry, EntryType
+from obieg.domain.documents import Code, DocumentEntry, EntryType, Folder
 from obieg.domain.identifiers import PatientId, patient_id
-from obieg.domain.problems import RetryLater
+from obieg.domain.on_demand import FoundOnDemand, LatestSnapshot
 from obieg.domain.registry import (
     Facts,
     FoundDocument,
     FoundObject,
+    FoundResource,
     KnownObject,
     KnownPatient,
     KnownUniqueId,
-    LostRace,
+    LocatedDocument,
+    NewRendering,
     Pending,
     Registration,
     Repeated,
+    SearchRow,
+    SearchRows,
+    StandingFolder,
     StoredDocument,
 )
 from obieg.mapping.ebrim import (
+    RENDERING_VERSION,
     IdSource,
+    read_rendering,
     render_association,
     render_entry,
     render_folder,
     render_submission_set,
 )
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.link import Database, DatabaseError, Row
-from obieg.storage.statements import Call, load
+from obieg.storage.link import Database, Row, run
+from obieg.storage.statements import Call, Statement, load
 
 _SQL = load("registry.sql")
 _REPOSITORY = load("repository.sql")
+_SEARCH = load("documents_search.sql")
 _URN = "urn:uuid:"
-# SQLSTATE classes that may pass: connection, resources, object in use, intervention, system. Others are our own fault.
-_PASSING = ("53", "57", "58", "08", "55")
 
 
 class RegistryDatabase:
@@ -51,14 +59,7 @@ class RegistryDatabase:
         self._audit = audit
 
     async def _run(self, *calls: Call) -> list[list[Row]]:
-        try:
-            return await self._database.run(*calls)
-        except DatabaseError as error:
-            if error.lost_race:
-                raise LostRace(error.message) from error
-            if error.sqlstate[:2] in _PASSING:
-                raise RetryLater(f"the database cannot do this now: {error.message}") from error
-            raise
+        return await run(self._database, *calls)
 
     # registry ---------------------------------------------------------------------------------------------------
 
@@ -94,12 +95,22 @@ class RegistryDatabase:
         return Facts(
             patient=KnownPatient(known[0][0], tuple(known[0][1])) if known else None,
             objects={
-                _URN + uuid: KnownObject(kind, key, status == "A", entry_type != "O")
+                _URN + uuid: KnownObject(kind, key, status == "A", entry_type not in ("O", "M"))
                 for uuid, kind, key, status, entry_type in objects
             },
             unique_ids=by_unique_id,
             folders_of=folders_of,
         )
+
+    async def folder(self, entry_uuid: str) -> StandingFolder | None:
+        """See the port."""
+        (rows,) = await self._run(_SQL.folder_with_members(uuid=entry_uuid[9:]))
+        if not rows:
+            return None
+        rendering, status, version, members = rows[0]
+        folder = read_rendering("F", rendering, status, version)
+        assert isinstance(folder, Folder)  # noqa: S101 - of kind F nothing else is read
+        return StandingFolder(folder, tuple(_URN + m for m in members))
 
     async def register(self, registration: Registration, audit: AuditEvent) -> None:
         """See the port."""
@@ -107,7 +118,7 @@ class RegistryDatabase:
             calls = await asyncio.to_thread(self.registration_calls, registration)
         else:
             calls = self.registration_calls(registration)
-        await self._run(*calls, self._audit.call(audit))
+        await self._run(*reference_calls(registration), *calls, self._audit.call(audit))
 
     @staticmethod
     def registration_calls(registration: Registration) -> list[Call]:
@@ -122,7 +133,7 @@ class RegistryDatabase:
         uniques.append((sset.unique_id, sset.entry_uuid, "S", 1, None))
         located = [(u[1][9:], u[2]) for u in uniques] + [(a.entry_uuid[9:], "A") for a in submission.associations]
         unique_ids = [u[0] for u in uniques]
-        calls = [_insert_stored(d) for d in registration.documents]
+        calls = [insert_stored(d) for d in registration.documents]
         calls += [
             _SQL.lock_unique_ids(unique_ids=unique_ids),
             _SQL.insert_unique_ids(
@@ -135,11 +146,22 @@ class RegistryDatabase:
             ),
             _SQL.insert_object_locators(uuids=[u for u, _ in located], kinds=[k for _, k in located], patient_key=key),
         ]
+        if registration.absent:
+            calls.insert(len(registration.documents) + 1, _SQL.expect_absent(unique_ids=list(registration.absent)))
         keys = registration.patient.keys
         if registration.patient.merged_keys:
             calls += [_SQL.lock_person(patient_key=key), _SQL.expect_person(patient_key=key, patient_keys=keys)]
-        if registration.replaced or registration.expected_approved:
+        if registration.replaced or registration.expected_approved or registration.snapshot:
             calls.append(_SQL.lock_relations(patient_keys=keys))
+        if registration.snapshot is not None:
+            calls.append(
+                _SQL.expect_latest_snapshot(
+                    on_demand=registration.snapshot.on_demand[9:],
+                    latest=registration.snapshot.latest[9:] or None,
+                    repository_unique_id=registration.documents[0].repository_unique_id,
+                    patient_keys=keys,
+                )
+            )
         if registration.replaced:
             calls.append(_SQL.deprecate_entries(uuids=_bare(registration.replaced), patient_keys=keys))
         if registration.expected_approved:
@@ -155,6 +177,7 @@ class RegistryDatabase:
                 content_type_code=_code(sset.content_type_code),
                 author_person=[p for a in sset.author for p in a.person],
                 ebrim=render_submission_set(sset, new_id),
+                rendering_version=RENDERING_VERSION,
                 fingerprint=registration.fingerprint,
             )
         )
@@ -168,6 +191,7 @@ class RegistryDatabase:
                 code_list=[code_value(c) for c in f.code_list],
                 last_update_time=registration.last_update_time,
                 ebrim=render_folder(f, new_id),
+                rendering_version=RENDERING_VERSION,
             )
             for f in submission.folders
         ]
@@ -179,6 +203,7 @@ class RegistryDatabase:
                 source=a.source[9:],
                 target=a.target[9:],
                 ebrim=render_association(a, new_id),
+                rendering_version=RENDERING_VERSION,
             )
             for a in submission.associations
         ]
@@ -193,26 +218,94 @@ class RegistryDatabase:
         return calls
 
     async def find(
-        self, question: str, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int
+        self,
+        question: str,
+        parameters: Mapping[str, Any],
+        audit: AuditEvent | None,
+        results_max: int,
+        *,
+        old_versions: bool = False,
     ) -> list[FoundObject]:
         """See the port."""
         statement = getattr(_SQL, question)
-        rows, _ = await self._run(statement(**parameters, results_max=results_max), self._audit.call(audit))
-        patient = parameters.get("value", "")
-        if question == "find_documents":
-            return [FoundObject("D", uuid, ebrim, status, version, patient) for uuid, ebrim, status, version in rows]
-        if question == "find_submission_sets":
-            return [FoundObject("S", uuid, ebrim, status, 1, patient) for uuid, ebrim, status in rows]
-        if question == "find_folders":
-            return [FoundObject("F", u, ebrim, status, v, patient, time) for u, ebrim, status, v, time in rows]
-        return [FoundObject._make(row) for row in rows]
+        asked = _complete(statement, parameters, old_versions=old_versions)
+        calls = [statement(**asked, results_max=results_max)]
+        if audit is not None:
+            calls.append(self._audit.call(audit))
+        rows = (await self._run(*calls))[0]
+        return _found(question, rows, parameters.get("value", ""))
 
-    async def find_ids(self, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int) -> list[str]:
+    async def find_of_each(
+        self,
+        question: str,
+        parameters: Mapping[str, Any],
+        patients: Sequence[PatientId],
+        audits: Sequence[AuditEvent],
+        results_max: int,
+    ) -> list[FoundObject]:
+        """See the port."""
+        statement = getattr(_SQL, question)
+        calls = [
+            statement(
+                **{**_complete(statement, parameters), "authority": p.authority, "value": p.value},
+                results_max=results_max,
+            )
+            for p in patients
+        ]
+        results = await self._run(*calls, *map(self._audit.call, audits))
+        found: dict[str, FoundObject] = {}
+        for patient, rows in zip(patients, results, strict=False):
+            for each in _found(question, rows, patient.value):
+                found.setdefault(each.entry_uuid, each)
+        return list(found.values())
+
+    async def candidates(self, statement: str, parameters: Mapping[str, Any], patients_max: int) -> list[str]:
+        """See the port."""
+        asked = getattr(_SQL, statement)
+        given = {name: parameters[name] for name in asked.parameters if name != "patients_max"}
+        (rows,) = await self._run(asked(**given, patients_max=patients_max))
+        return [row[0] for row in rows]
+
+    async def record_each(self, audits: Sequence[AuditEvent]) -> None:
+        """See the port."""
+        await self._run(*map(self._audit.call, audits))
+
+    async def find_ids(
+        self, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int, *, old_versions: bool = False
+    ) -> list[str]:
         """See the port."""
         statement = _SQL.find_document_ids
-        given = {name: parameters[name] for name in statement.parameters if name != "results_max"}
-        rows, _ = await self._run(statement(**given, results_max=results_max), self._audit.call(audit))
+        given = {name: parameters[name] for name in statement.parameters if name in parameters}
+        call = statement(**given, old_versions=old_versions, results_max=results_max)
+        rows, _ = await self._run(call, self._audit.call(audit))
         return [row[0] for row in rows]
+
+    async def search(
+        self, questions: Sequence[tuple[str, Mapping[str, Any]]], rendering_version: int, audit: AuditEvent | None
+    ) -> list[SearchRows]:
+        """See the port."""
+        calls = [getattr(_SEARCH, q)(**parameters, rendering_version=rendering_version) for q, parameters in questions]
+        if audit is not None:
+            calls.append(self._audit.call(audit))
+        results = await self._run(*calls)
+        return [
+            SearchRows(rows[0][0], [_search_row(row) for row in rows if row[1] is not None and row[2] is not None])
+            for rows in results[: len(questions)]
+        ]
+
+    async def referring(self, uuids: Sequence[str], *, lists: bool, documents: bool) -> list[tuple[str, str]]:
+        """See the port."""
+        (rows,) = await self._run(_SEARCH.referring_objects(uuids=uuids, lists=lists, documents=documents))
+        return [(kind, uuid) for kind, uuid in rows]
+
+    async def save_renderings(self, renderings: Sequence[NewRendering]) -> None:
+        """See the port."""
+        await self._run(*(_SEARCH.insert_rendering(**r._asdict()) for r in renderings))
+
+    async def located(self, entry_uuid: str) -> LocatedDocument | None:
+        """See the port."""
+        (rows,) = await self._run(_SEARCH.locate_document(entry_uuid=entry_uuid))
+        return LocatedDocument(*rows[0]) if rows else None
 
     # repository -------------------------------------------------------------------------------------------------
 
@@ -236,6 +329,27 @@ class RegistryDatabase:
             for unique_id, state, patient_id, mime_type, size, sha1, location, wrapped_key in results[0]
         ]
 
+    async def on_demand(self, unique_ids: Sequence[str], repository_unique_id: str) -> list[FoundOnDemand]:
+        """See the port."""
+        (rows,) = await self._run(
+            _SQL.on_demand_entries(unique_ids=unique_ids, repository_unique_id=repository_unique_id)
+        )
+        found: dict[str, FoundOnDemand] = {}
+        for unique_id, key, patient, ebrim, status, version, sset, snapshot, snapshot_unique_id, content_key in rows:
+            entry = read_rendering("D", ebrim, status, version)
+            registered_by = read_rendering("S", sset, "A", 1) if sset is not None else None
+            assert isinstance(entry, DocumentEntry)  # noqa: S101 - kind D is one
+            found.setdefault(
+                unique_id,
+                FoundOnDemand(
+                    entry=replace(entry, patient_id=patient),
+                    patient_key=key,
+                    content_type_code=getattr(registered_by, "content_type_code", None),
+                    latest=LatestSnapshot(_URN + snapshot, snapshot_unique_id, content_key) if snapshot else None,
+                ),
+            )
+        return list(found.values())
+
     async def record(self, audit: AuditEvent) -> None:
         """See the port."""
         await self._run(self._audit.call(audit))
@@ -247,7 +361,7 @@ class RegistryDatabase:
                 fingerprint=pending.fingerprint, submission_id=pending.submission_id
             ),
             # In one order, so that two submissions with the same documents cannot wait for each other.
-            *(_insert_stored(d) for d in sorted(documents, key=attrgetter("unique_id"))),
+            *(insert_stored(d) for d in sorted(documents, key=attrgetter("unique_id"))),
             _REPOSITORY.insert_pending_submission(
                 submission_id=pending.submission_id,
                 fingerprint=pending.fingerprint,
@@ -302,6 +416,48 @@ class RegistryDatabase:
         return _pending(rows[0]) if rows else None
 
 
+def _search_row(row: Row) -> SearchRow:
+    (
+        _, kind, uuid, rendering, status, revision, updated_at, patient_id, relations, last_update_time, position,
+        patient_key, registered_at, version, ebrim,
+    ) = row  # fmt: skip
+    found = FoundResource(
+        kind, uuid, rendering or b"", status, revision, _instant(updated_at), patient_id or "", tuple(relations),
+        last_update_time,
+    )  # fmt: skip
+    return SearchRow(found, position, patient_key, _instant(registered_at), version, ebrim)
+
+
+def _instant(digits: str) -> str:
+    """``YYYYMMDDhhmmss`` and microseconds as an instant with milliseconds."""
+    d = digits
+    return f"{d[:4]}-{d[4:6]}-{d[6:8]}T{d[8:10]}:{d[10:12]}:{d[12:14]}.{d[14:17]}Z"
+
+
+def _complete(statement: Statement, parameters: Mapping[str, Any], *, old_versions: bool = False) -> dict[str, Any]:
+    """The parameters, with what a query sees unless it says otherwise: newest versions, no limited metadata."""
+    usual = {"limited": False, "old_versions": old_versions}
+    return {**{name: value for name, value in usual.items() if name in statement.parameters}, **parameters}
+
+
+def _found(question: str, rows: Sequence[Row], patient: str) -> list[FoundObject]:
+    """Rows as objects; those of questions that name a patient are of ``patient``."""
+    if question == "find_documents":
+        return [FoundObject("D", uuid, ebrim, status, version, patient) for uuid, ebrim, status, version in rows]
+    if question == "find_submission_sets":
+        return [FoundObject("S", uuid, ebrim, status, 1, patient) for uuid, ebrim, status in rows]
+    if question == "find_folders":
+        return [FoundObject("F", u, ebrim, status, v, patient, time) for u, ebrim, status, v, time in rows]
+    return [FoundObject._make(row) for row in rows]
+
+
+def reference_calls(registration: Registration) -> list[Call]:
+    """What keeps the objects that a registration refers to from being removed meanwhile."""
+    submission = registration.submission
+    referred = {end for a in submission.associations for end in (a.source, a.target)}.difference(submission.ids)
+    return [_SQL.expect_references(uuids=sorted(u[9:] for u in referred))] if referred else []
+
+
 def _pending(row: Row) -> Pending:
     submission_id, fingerprint, unique_ids, message, attempts = row
     return Pending(submission_id, fingerprint, tuple(unique_ids), message, attempts)
@@ -328,7 +484,8 @@ def filled(dtm: str | None) -> str | None:
     return None if dtm is None else dtm + _FILL[len(dtm) :]
 
 
-def _insert_stored(document: StoredDocument) -> Call:
+def insert_stored(document: StoredDocument) -> Call:
+    """The insertion of a stored document, for the batch of what makes it known."""
     return _REPOSITORY.insert_stored_document(
         unique_id=document.unique_id,
         repository_unique_id=document.repository_unique_id,
@@ -340,7 +497,17 @@ def _insert_stored(document: StoredDocument) -> Call:
         sha256=document.sha256,
         location=document.location,
         wrapped_key=document.wrapped_key,
+        content_key=document.content_key,
     )
+
+
+# Entries with limited metadata have letters of their own: whoever asks for S and O, as ITI-18 does, does not see them.
+_ENTRY_TYPES = {
+    (EntryType.STABLE, False): "S",
+    (EntryType.ON_DEMAND, False): "O",
+    (EntryType.STABLE, True): "L",
+    (EntryType.ON_DEMAND, True): "M",
+}
 
 
 def _insert_entry(key: int, entry: DocumentEntry, new_id: IdSource) -> Call:
@@ -350,7 +517,7 @@ def _insert_entry(key: int, entry: DocumentEntry, new_id: IdSource) -> Call:
         unique_id=entry.unique_id,
         logical_id=(entry.logical_id or entry.entry_uuid)[9:],
         version=entry.version,
-        entry_type="O" if entry.entry_type is EntryType.ON_DEMAND else "S",
+        entry_type=_ENTRY_TYPES[entry.entry_type, entry.limited_metadata],
         class_code=_code(entry.class_code),
         type_code=_code(entry.type_code),
         format_code=_code(entry.format_code),
@@ -371,4 +538,5 @@ def _insert_entry(key: int, entry: DocumentEntry, new_id: IdSource) -> Call:
         title=entry.title[0][1] if entry.title else "",
         source_patient_id=str(patient_id(entry.source_patient_id or "") or ""),
         ebrim=render_entry(entry, new_id),
+        rendering_version=RENDERING_VERSION,
     )

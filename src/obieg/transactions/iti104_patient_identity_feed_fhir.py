@@ -12,7 +12,6 @@ import msgspec
 from obieg.domain.audit import AuditObject
 from obieg.domain.identifiers import PatientId
 from obieg.domain.patients import FeedEvent
-from obieg.domain.problems import Problem
 from obieg.mapping import fhir_outcome, pixm
 from obieg.mapping.pixm import IdentityFeed, Taken
 from obieg.protocol import Context, FhirBinding, Transaction
@@ -22,22 +21,11 @@ async def _serve(index: Any, asked: IdentityFeed, context: Context) -> Taken:
     feed = asked.feed
     named = (*feed.merged, *feed.identifiers)[0]
     known: PatientId | None = await index.affinity_domain_id(named)
-    if asked.if_match:
-        await _expect(index, known, asked.if_match, context)
-    if feed.event is FeedEvent.REMOVE and known is None:
+    if feed.event is FeedEvent.REMOVE and known is None and not asked.if_match:
         return Taken(feed)  # removing what is not there is done already (http://hl7.org/fhir/R4/http.html#delete)
     source = context.requester.organisation or feed.source or context.requester.system
-    patient = await index.feed(msgspec.structs.replace(feed, source=source), context)
+    patient = await index.feed(msgspec.structs.replace(feed, source=source), context, if_match=asked.if_match)
     return Taken(feed, patient, created=known is None and feed.event.states_record)
-
-
-async def _expect(index: Any, known: PatientId | None, version: str, context: Context) -> None:
-    """What the sender has seen last must be what is there; a change in the very moment between is not seen."""
-    objects = context.objects
-    there = await index.read(known, context) if known is not None else None
-    context.objects, context.audited = objects, False
-    if there is None or version not in ("*", str(there.version)):
-        raise Problem.of("VersionConflict", "the Patient is not of the version in If-Match", "http.If-Match")
 
 
 def _audit(asked: IdentityFeed) -> tuple[AuditObject, ...]:

@@ -1,12 +1,17 @@
-"""ITI-41 Provide and Register Document Set-b: a source hands documents to a repository (ITI TF-2:3.41)."""
+"""ITI-41 Provide and Register Document Set-b: a source hands documents to a repository (ITI TF-2:3.41).
+
+Or, at an address of its own, to a recipient without a registry (XDR, ITI TF-1:15): the same message and answer.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from obieg.actors.document_recipient import DocumentRecipient
 from obieg.actors.document_repository import DocumentRepository, Provided
 from obieg.domain.content import MemoryContent
 from obieg.domain.documents import Submission
@@ -88,9 +93,23 @@ async def _serve(repository: DocumentRepository, provided: Provided, context: Co
     return await repository.provide(provided, context)
 
 
+async def _receive(recipient: DocumentRecipient, provided: Provided, context: Context) -> tuple[Finding, ...]:
+    return await recipient.receive(provided, context)
+
+
 def _encode(warnings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
     return SoapReply(ebrs.registry_response(warnings), mtom=True)
 
+
+_BINDING = SoapBinding(
+    endpoint="repository",
+    port_type="DocumentRepository_ProvideAndRegisterDocumentSet-b",
+    action="urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b",
+    response_action="urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-bResponse",
+    request=(ebrs.XDSB, "ProvideAndRegisterDocumentSetRequest"),
+    response=(ebrs.RS, "RegistryResponse"),
+    mtom=True,
+)
 
 TRANSACTION = Transaction(
     id="ITI-41",
@@ -99,15 +118,7 @@ TRANSACTION = Transaction(
     actor="document_repository",
     initiator="Document Source",
     responder="Document Repository",
-    binding=SoapBinding(
-        endpoint="repository",
-        port_type="DocumentRepository_ProvideAndRegisterDocumentSet-b",
-        action="urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b",
-        response_action="urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-bResponse",
-        request=(ebrs.XDSB, "ProvideAndRegisterDocumentSetRequest"),
-        response=(ebrs.RS, "RegistryResponse"),
-        mtom=True,
-    ),
+    binding=_BINDING,
     event="import",
     decode=_decode,
     serve=_serve,
@@ -115,4 +126,13 @@ TRANSACTION = Transaction(
     refuse=_encode,
     audit=lambda provided: submission_audit(provided.submission),
     permission="document_repository:document:provide",
+)
+
+TO_RECIPIENT = replace(
+    TRANSACTION,
+    actor="document_recipient",
+    responder="Document Recipient",
+    binding=replace(_BINDING, endpoint="xdr", port_type="DocumentRecipient_ProvideAndRegisterDocumentSet-b"),
+    serve=_receive,
+    permission="document_recipient:document:receive",
 )

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Sequence
 from typing import Any
 
-from obieg.actors.document_repository import DocumentRepository, DocumentRequest, Retrieved
+from obieg.actors.document_repository import DocumentRepository, DocumentRequest, NewDocument, Retrieved
 from obieg.domain.audit import AuditObject
 from obieg.domain.content import MemoryContent
 from obieg.domain.problems import Finding, Problem
@@ -60,6 +60,7 @@ def decode_answer(answer: SoapRequest) -> Retrieved:
     ebrs.expect(answer.body, ebrs.XDSB, "RetrieveDocumentSetResponse")
     _, findings = ebrs.read_registry_response(answer.body)
     documents = []
+    new = {}
     for item in answer.body.iterfind(_ANSWERED):
         request = DocumentRequest(
             unique_id=ebrs.child_text(item, "DocumentUniqueId"),
@@ -73,7 +74,9 @@ def decode_answer(answer: SoapRequest) -> Retrieved:
                 "XDSRepositoryError", "the answer names a document and does not hold it", request.unique_id
             )
         documents.append((request, content))
-    return Retrieved(tuple(documents), findings)
+        if made := ebrs.child_text(item, "NewDocumentUniqueId"):
+            new[request.unique_id] = NewDocument(made, ebrs.child_text(item, "NewRepositoryUniqueId"))
+    return Retrieved(tuple(documents), findings, new)
 
 
 def _content(element: Any, answer: SoapRequest) -> Content | None:
@@ -106,9 +109,16 @@ def _encode(retrieved: Retrieved, _message: SoapRequest) -> SoapReply:
             if request.home_community_id
             else ""
         )
+        new = retrieved.new.get(request.unique_id)
+        made = (
+            f"<x:NewRepositoryUniqueId>{text(new.repository_unique_id)}</x:NewRepositoryUniqueId>"
+            f"<x:NewDocumentUniqueId>{text(new.unique_id)}</x:NewDocumentUniqueId>"
+            if new is not None
+            else ""
+        )
         xml.append(
             f"<x:DocumentResponse>{home}<x:RepositoryUniqueId>{text(request.repository_unique_id)}</x:RepositoryUniqueId>"
-            f"<x:DocumentUniqueId>{text(request.unique_id)}</x:DocumentUniqueId>"
+            f"<x:DocumentUniqueId>{text(request.unique_id)}</x:DocumentUniqueId>{made}"
             f"<x:mimeType>{text(document.content_type)}</x:mimeType>"
             f'<x:Document><xop:Include xmlns:xop="{XOP}" href="cid:{attribute(content_id)}"/></x:Document>'
             f"</x:DocumentResponse>"

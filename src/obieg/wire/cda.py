@@ -226,12 +226,22 @@ class CdaHeader(Part, frozen=True):
 
 def read_header(document: bytes) -> CdaHeader:
     """Header of ``document``; raises :class:`CdaRefused` if that is not a CDA document."""
+    return header_of(open_document(document))
+
+
+def open_document(document: bytes) -> Any:
+    """The element ClinicalDocument; raises :class:`CdaRefused` if that is not what ``document`` is."""
     try:
         root = parse_document(document).getroot()
     except XmlRefused as error:
         raise CdaRefused(str(error)) from None
     if root.tag != f"{{{CDA}}}ClinicalDocument":
         raise CdaRefused(f"the root element is {root.tag}, not ClinicalDocument of {CDA}", "/")
+    return root
+
+
+def header_of(root: Any) -> CdaHeader:
+    """Header of the document whose root element this is."""
     version = next((v for namespace, v in _EXTENSIONS.items() if namespace in root.nsmap.values()), "")
     confidentiality = _child(root, "confidentialityCode")
     return CdaHeader(

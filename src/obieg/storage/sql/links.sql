@@ -163,14 +163,14 @@ WITH moved AS MATERIALIZED (
 SELECT d::text FROM moved
 
 -- name: deprecate_versions
--- What has a new version now (ITI TF-2:3.57.4.1.3).
+-- What has a new version now (ITI TF-2:3.57.4.1.3); it is superseded when that is of the same patient.
 WITH old AS MATERIALIZED (
   SELECT * FROM unnest(:patient_keys::bigint[], :uuids::uuid[]) AS o (patient_key, entry_uuid)
 ), entries AS (
-  UPDATE document_entry d SET status = 'D' FROM old o
+  UPDATE document_entry d SET status = 'D', superseded = :superseded::boolean FROM old o
   WHERE d.patient_key = o.patient_key AND d.entry_uuid = o.entry_uuid AND d.status = 'A' RETURNING 1
 ), folders AS (
-  UPDATE folder f SET status = 'D' FROM old o
+  UPDATE folder f SET status = 'D', superseded = :superseded::boolean FROM old o
   WHERE f.patient_key = o.patient_key AND f.entry_uuid = o.entry_uuid AND f.status = 'A' RETURNING 1
 )
 SELECT obieg_expect((SELECT count(*) FROM entries) + (SELECT count(*) FROM folders),

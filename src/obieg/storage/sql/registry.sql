@@ -30,12 +30,26 @@ SELECT a.target::text, a.source::text
 FROM object_locator l
 JOIN association a ON a.patient_key = ANY(obieg_kin(l.patient_key)) AND a.target = l.entry_uuid AND a.type = 'HasMember'
 JOIN object_locator h ON h.entry_uuid = a.source AND h.kind = 'F'
-WHERE l.entry_uuid = ANY(:uuids::uuid[])
+JOIN folder f ON f.patient_key = h.patient_key AND f.entry_uuid = h.entry_uuid AND f.status = 'A'
+WHERE l.entry_uuid = ANY(:uuids::uuid[]) AND a.status = 'A'
+
+-- name: folder_with_members
+SELECT f.ebrim, f.status::text, f.version, ARRAY(
+  SELECT a.target::text FROM association a
+  WHERE a.patient_key = ANY(obieg_kin(f.patient_key)) AND a.source = f.entry_uuid AND a.type = 'HasMember'
+    AND a.status = 'A')
+FROM object_locator l JOIN folder f ON f.patient_key = l.patient_key AND f.entry_uuid = l.entry_uuid
+WHERE l.entry_uuid = :uuid::uuid AND l.kind = 'F'
 
 -- name: lock_unique_ids
 -- Two submissions with one uniqueId wait for one another; the next statement then sees what the first has stored.
 SELECT count(pg_advisory_xact_lock(hashtextextended(u, 0)))
 FROM (SELECT u FROM unnest(:unique_ids::text[]) u ORDER BY 1) o
+
+-- name: expect_absent
+-- What is registered only where it is new (If-None-Exist): lock_unique_ids has made others wait.
+SELECT obieg_expect((SELECT count(*) FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'),
+                    0, 'a document that was to be new is registered already')
 
 -- name: insert_unique_ids
 WITH given AS (
@@ -58,25 +72,28 @@ SELECT entry_uuid, kind::"char", :patient_key::bigint FROM unnest(:uuids::uuid[]
 INSERT INTO document_entry (patient_key, entry_uuid, unique_id, logical_id, version, entry_type, class_code, type_code,
   format_code, healthcare_facility_type_code, practice_setting_code, confidentiality_code, event_code_list,
   author_person, author_institution, reference_id_list, creation_time, service_start_time, service_stop_time,
-  repository_unique_id, mime_type, hash, size, title, source_patient_id, ebrim)
+  repository_unique_id, mime_type, hash, size, title, source_patient_id, ebrim, rendering_version)
 VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :version, :entry_type, :class_code, :type_code, :format_code,
   :healthcare_facility_type_code, :practice_setting_code, :confidentiality_code, :event_code_list, :author_person,
   :author_institution, :reference_id_list, :creation_time, :service_start_time, :service_stop_time,
-  :repository_unique_id, :mime_type, :hash, :size, :title, :source_patient_id, :ebrim)
+  :repository_unique_id, :mime_type, :hash, :size, :title, :source_patient_id, :ebrim,
+  :rendering_version)
 
 -- name: insert_submission_set
 INSERT INTO submission_set (patient_key, entry_uuid, unique_id, source_id, submission_time, content_type_code,
-  author_person, ebrim, fingerprint)
+  author_person, ebrim, rendering_version, fingerprint)
 VALUES (:patient_key, :entry_uuid, :unique_id, :source_id, :submission_time, :content_type_code, :author_person,
-  :ebrim, :fingerprint)
+  :ebrim, :rendering_version, :fingerprint)
 
 -- name: insert_folder
-INSERT INTO folder (patient_key, entry_uuid, unique_id, logical_id, version, code_list, last_update_time, ebrim)
-VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :version, :code_list, :last_update_time, :ebrim)
+INSERT INTO folder (patient_key, entry_uuid, unique_id, logical_id, version, code_list, last_update_time, ebrim,
+  rendering_version)
+VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :version, :code_list, :last_update_time, :ebrim,
+  :rendering_version)
 
 -- name: insert_association
-INSERT INTO association (patient_key, entry_uuid, type, source, target, ebrim)
-VALUES (:patient_key, :entry_uuid, :type, :source, :target, :ebrim)
+INSERT INTO association (patient_key, entry_uuid, type, source, target, ebrim, rendering_version)
+VALUES (:patient_key, :entry_uuid, :type, :source, :target, :ebrim, :rendering_version)
 
 -- name: lock_person
 -- A link of this patient is taken back before this registration, or after it.
@@ -98,7 +115,7 @@ WITH RECURSIVE doomed (entry_uuid) AS (
   UNION
   SELECT a.source FROM doomed d
   JOIN association a ON a.patient_key = ANY(:patient_keys::bigint[]) AND a.target = d.entry_uuid
-   AND a.type IN ('APND', 'XFRM')
+   AND a.type IN ('APND', 'XFRM') AND a.status = 'A'
 ), changed AS (
   UPDATE document_entry e SET status = 'D'
   FROM doomed WHERE e.patient_key = ANY(:patient_keys::bigint[]) AND e.entry_uuid = doomed.entry_uuid
@@ -116,9 +133,55 @@ SELECT obieg_expect((
       AND status = 'A' FOR SHARE) locked
 ), cardinality(:uuids::uuid[]), 'a related document is no longer approved')
 
+-- name: expect_latest_snapshot
+-- Nobody has made a snapshot of this on-demand entry meanwhile; lock_relations keeps others waiting.
+SELECT obieg_expect(((
+  SELECT e.entry_uuid FROM association a
+  JOIN document_entry e ON e.patient_key = ANY(:patient_keys::bigint[]) AND e.entry_uuid = a.source AND e.status = 'A'
+  JOIN stored_document t ON t.unique_id = e.unique_id AND t.repository_unique_id = :repository_unique_id::text
+   AND t.state = 'R' AND t.content_key IS NOT NULL
+  WHERE a.patient_key = ANY(:patient_keys::bigint[]) AND a.target = :on_demand::uuid AND a.type = 'IsSnapshotOf'
+  ORDER BY e.registered_at DESC, e.entry_uuid LIMIT 1
+) IS DISTINCT FROM :latest::uuid)::integer, 0, 'another snapshot of this on-demand entry was registered meanwhile')
+
+-- name: on_demand_entries
+-- On-demand entries of this repository under the given uniqueIds, the best of each first, with the submission set that
+-- registered it and the newest approved snapshot that this repository made of it.
+SELECT d.unique_id, d.patient_key, o.patient_id, d.ebrim, d.status::text, d.version, s.ebrim, n.entry_uuid::text,
+  n.unique_id, n.content_key
+FROM unique_id_locator u
+JOIN document_entry d ON d.patient_key = u.patient_key AND d.entry_uuid = u.entry_uuid AND d.entry_type = 'O'
+JOIN registry_object o ON o.patient_key = d.patient_key AND o.entry_uuid = d.entry_uuid AND o.kind = 'D'
+LEFT JOIN LATERAL (
+  SELECT t.ebrim FROM association a
+  JOIN submission_set t ON t.patient_key = ANY(obieg_kin(d.patient_key)) AND t.entry_uuid = a.source
+  WHERE a.patient_key = ANY(obieg_kin(d.patient_key)) AND a.target = d.entry_uuid AND a.type = 'HasMember'
+  LIMIT 1
+) s ON true
+LEFT JOIN LATERAL (
+  SELECT e.entry_uuid, e.unique_id, t.content_key FROM association a
+  JOIN document_entry e ON e.patient_key = ANY(obieg_kin(d.patient_key)) AND e.entry_uuid = a.source AND e.status = 'A'
+  JOIN stored_document t ON t.unique_id = e.unique_id AND t.repository_unique_id = d.repository_unique_id
+   AND t.state = 'R' AND t.content_key IS NOT NULL
+  WHERE a.patient_key = ANY(obieg_kin(d.patient_key)) AND a.target = d.entry_uuid AND a.type = 'IsSnapshotOf'
+  ORDER BY e.registered_at DESC, e.entry_uuid LIMIT 1
+) n ON true
+WHERE u.unique_id = ANY(:unique_ids::text[]) AND u.kind = 'D' AND d.repository_unique_id = :repository_unique_id::text
+ORDER BY d.status, d.registered_at DESC, d.entry_uuid
+
+-- name: expect_references
+-- What associations of a submission name, and the submission does not hold, is not removed before this transaction ends.
+SELECT obieg_expect((
+  SELECT count(*) FROM (SELECT FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) FOR KEY SHARE) locked
+), cardinality(:uuids::uuid[]), 'an object that is referred to was removed')
+
 -- name: touch_folders
-UPDATE folder SET last_update_time = :last_update_time
-WHERE patient_key = ANY(:patient_keys::bigint[]) AND entry_uuid = ANY(:uuids::uuid[])
+WITH touched AS (
+  UPDATE folder SET last_update_time = :last_update_time
+  WHERE patient_key = ANY(:patient_keys::bigint[]) AND entry_uuid = ANY(:uuids::uuid[]) AND status = 'A'
+  RETURNING 1
+)
+SELECT obieg_expect((SELECT count(*) FROM touched), cardinality(:uuids::uuid[]), 'a folder is no longer approved')
 
 -- name: find_documents
 SELECT d.entry_uuid::text, d.ebrim, d.status::text, d.version
@@ -146,8 +209,56 @@ WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
        SELECT FROM unnest(:event_code_list) g WHERE NOT d.event_code_list && string_to_array(g, E'\x1f')))
   AND (:reference_id_list::text[] IS NULL OR NOT EXISTS (
        SELECT FROM unnest(:reference_id_list) g WHERE NOT d.reference_id_list && string_to_array(g, E'\x1f')))
+  AND (:title::text[] IS NULL OR d.title LIKE ANY(:title))
+  AND (:author_institution::text[] IS NULL
+       OR EXISTS (SELECT FROM unnest(d.author_institution) a WHERE a LIKE ANY(:author_institution)))
+  AND (:class_code_exclude::text[] IS NULL OR d.class_code = ANY(:class_code_exclude) IS NOT TRUE)
+  AND (:type_code_exclude::text[] IS NULL OR d.type_code = ANY(:type_code_exclude) IS NOT TRUE)
+  AND (:format_code_exclude::text[] IS NULL OR d.format_code = ANY(:format_code_exclude) IS NOT TRUE)
+  AND (:practice_setting_code_exclude::text[] IS NULL
+       OR d.practice_setting_code = ANY(:practice_setting_code_exclude) IS NOT TRUE)
+  AND (:healthcare_facility_type_code_exclude::text[] IS NULL
+       OR d.healthcare_facility_type_code = ANY(:healthcare_facility_type_code_exclude) IS NOT TRUE)
+  AND (:author_person_exclude::text[] IS NULL
+       OR NOT EXISTS (SELECT FROM unnest(d.author_person) a WHERE a LIKE ANY(:author_person_exclude)))
+  -- What is excluded is what the same values without "Exclude" would find.
+  AND (:confidentiality_code_exclude::text[] IS NULL OR EXISTS (
+       SELECT FROM unnest(:confidentiality_code_exclude) g
+       WHERE NOT d.confidentiality_code && string_to_array(g, E'\x1f')))
+  AND (:event_code_list_exclude::text[] IS NULL OR EXISTS (
+       SELECT FROM unnest(:event_code_list_exclude) g WHERE NOT d.event_code_list && string_to_array(g, E'\x1f')))
+  AND (:reference_id_list_exclude::text[] IS NULL OR EXISTS (
+       SELECT FROM unnest(:reference_id_list_exclude) g WHERE NOT d.reference_id_list && string_to_array(g, E'\x1f')))
+  AND (:old_versions::boolean OR NOT d.superseded)
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
+
+-- name: patients_of_documents
+-- Whom a question for several patients may be about when it names nobody: affinity-domain ids, survivors for those who
+-- were merged. One of the codes is given, or a reference id, so that not everybody is a candidate.
+SELECT DISTINCT p.affinity_domain_id
+FROM document_entry d
+LEFT JOIN patient_link k ON k.patient_key = d.patient_key
+JOIN patient p ON p.patient_key = coalesce(k.survivor_key, d.patient_key)
+WHERE d.status = ANY(:status::"char"[]) AND d.entry_type = ANY(:entry_type::"char"[])
+  AND (:class_code::text[] IS NULL OR d.class_code = ANY(:class_code))
+  AND (:healthcare_facility_type_code::text[] IS NULL
+       OR d.healthcare_facility_type_code = ANY(:healthcare_facility_type_code))
+  AND (:event_code_list::text[] IS NULL OR NOT EXISTS (
+       SELECT FROM unnest(:event_code_list) g WHERE NOT d.event_code_list && string_to_array(g, E'\x1f')))
+  AND (:reference_id_list::text[] IS NULL OR NOT EXISTS (
+       SELECT FROM unnest(:reference_id_list) g WHERE NOT d.reference_id_list && string_to_array(g, E'\x1f')))
+LIMIT :patients_max::bigint + 1
+
+-- name: patients_of_folders
+SELECT DISTINCT p.affinity_domain_id
+FROM folder f
+LEFT JOIN patient_link k ON k.patient_key = f.patient_key
+JOIN patient p ON p.patient_key = coalesce(k.survivor_key, f.patient_key)
+WHERE f.status = ANY(:status::"char"[])
+  AND (:code_list::text[] IS NULL OR NOT EXISTS (
+       SELECT FROM unnest(:code_list) g WHERE NOT f.code_list && string_to_array(g, E'\x1f')))
+LIMIT :patients_max::bigint + 1
 
 -- name: find_document_ids
 -- The same question when only ObjectRefs are wanted and nothing but status and type narrows it: the plain index.
@@ -155,6 +266,7 @@ SELECT d.entry_uuid::text
 FROM document_entry d
 WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND d.status = ANY(:status::"char"[]) AND d.entry_type = ANY(:entry_type::"char"[])
+  AND (:old_versions::boolean OR NOT d.superseded)
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
@@ -181,6 +293,7 @@ WHERE f.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND (:updated_to::text IS NULL OR f.last_update_time < :updated_to)
   AND (:code_list::text[] IS NULL OR NOT EXISTS (
        SELECT FROM unnest(:code_list) g WHERE NOT f.code_list && string_to_array(g, E'\x1f')))
+  AND (:old_versions::boolean OR NOT f.superseded)
 ORDER BY f.last_update_time DESC, f.entry_uuid
 LIMIT :results_max::bigint + 1
 
@@ -189,6 +302,7 @@ LIMIT :results_max::bigint + 1
 WITH found AS (
   SELECT o.* FROM registry_object o
   WHERE o.patient_key = ANY(obieg_patient_keys(:authority, :value))
+    AND (:old_versions::boolean OR o.current)
     AND ((o.kind = 'D' AND o.status::text = ANY(:document_status::text[])
          AND o.entry_type::text = ANY(:entry_type::text[])
          AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
@@ -203,6 +317,11 @@ UNION ALL
 SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM association a
 WHERE a.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
+  AND (:old_versions::boolean OR a.status = 'A')
+  -- What leads to an entry with limited metadata is not shown either: its end would be missing.
+  AND NOT EXISTS (
+    SELECT FROM document_entry x WHERE x.patient_key = ANY(obieg_patient_keys(:authority, :value))
+      AND x.entry_uuid IN (a.source, a.target) AND x.entry_type IN ('L', 'M'))
 LIMIT :results_max::bigint + 1
 
 -- name: get_objects
@@ -214,17 +333,21 @@ WITH named AS (
   SELECT patient_key, entry_uuid FROM unique_id_locator
   WHERE unique_id = ANY(:unique_ids::text[]) AND kind = :kind::text::"char"
   UNION
-  -- All versions have one uniqueId; after a move they are of several patients.
-  SELECT u.patient_key, u.entry_uuid FROM object_locator l
-  LEFT JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
-  LEFT JOIN folder f ON f.patient_key = l.patient_key AND f.entry_uuid = l.entry_uuid
-  JOIN unique_id_locator u ON u.unique_id = coalesce(d.unique_id, f.unique_id) AND u.kind = l.kind
-  JOIN registry_object o ON o.patient_key = u.patient_key AND o.entry_uuid = u.entry_uuid AND o.kind = u.kind
-  WHERE l.entry_uuid = ANY(:logical_ids::uuid[]) AND l.kind = :kind::text::"char" AND o.logical_id = l.entry_uuid
+  SELECT patient_key, entry_uuid FROM object_locator
+  WHERE entry_uuid = ANY(:logical_ids::uuid[]) AND kind = :kind::text::"char"
+  UNION
+  -- After a move the versions are of several patients.
+  SELECT patient_key, entry_uuid FROM document_entry
+  WHERE :kind::text = 'D' AND logical_id = ANY(:logical_ids::uuid[]) AND version > 1
+  UNION
+  SELECT patient_key, entry_uuid FROM folder
+  WHERE :kind::text = 'F' AND logical_id = ANY(:logical_ids::uuid[]) AND version > 1
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM named n JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid
-WHERE o.kind = :kind::text::"char"
+WHERE o.kind = :kind::text::"char" AND (:old_versions::boolean OR o.current)
+  AND (o.logical_id = ANY(:logical_ids::uuid[]) OR cardinality(:logical_ids::uuid[]) = 0)
+  AND (:limited::boolean OR o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
 LIMIT :results_max::bigint + 1
 
 -- name: get_associations
@@ -236,6 +359,7 @@ found AS (
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM found f JOIN registry_object o ON o.patient_key = f.patient_key AND o.entry_uuid = f.entry_uuid AND o.kind = 'A'
+WHERE :old_versions::boolean OR o.current
 LIMIT :results_max::bigint + 1
 
 -- name: get_documents_and_associations
@@ -252,6 +376,8 @@ WITH named AS (
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM members m JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
+WHERE (:limited::boolean OR o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
+  AND (:old_versions::boolean OR o.current)
 LIMIT :results_max::bigint + 1
 
 -- name: get_containers
@@ -265,36 +391,43 @@ WITH named AS (
   SELECT a.patient_key, a.entry_uuid, a.source FROM named n
   JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid AND a.type = 'HasMember'
   JOIN object_locator l ON l.entry_uuid = a.source AND l.kind = :kind::text::"char"
+  WHERE :old_versions::boolean OR a.status = 'A'
 ), wanted AS (
   SELECT l.patient_key, l.entry_uuid FROM held h JOIN object_locator l ON l.entry_uuid = h.source
   UNION SELECT patient_key, entry_uuid FROM held WHERE :kind::text = 'S'
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM wanted w JOIN registry_object o ON o.patient_key = w.patient_key AND o.entry_uuid = w.entry_uuid
+WHERE :old_versions::boolean OR o.current
 LIMIT :results_max::bigint + 1
 
 -- name: get_contents
 -- A submission set (S) or folder (F) with its members, and the associations that have both ends among them
 -- (ITI TF-2:3.18.4.1.2.3.7.10, .11).
-WITH root AS (
+WITH named AS (
   SELECT patient_key, entry_uuid FROM object_locator
   WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
   UNION
   SELECT patient_key, entry_uuid FROM unique_id_locator
   WHERE unique_id = ANY(:unique_ids::text[]) AND kind = :kind::text::"char"
+), root AS (
+  SELECT n.patient_key, n.entry_uuid FROM named n
+  JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid
+  WHERE :old_versions::boolean OR o.current
 ), members AS (
   SELECT l.patient_key, l.entry_uuid FROM root r
   JOIN association a ON a.patient_key = ANY(obieg_kin(r.patient_key)) AND a.source = r.entry_uuid AND a.type = 'HasMember'
   JOIN object_locator l ON l.entry_uuid = a.target
+  WHERE :old_versions::boolean OR a.status = 'A'
 ), members_seen AS (
   SELECT o.* FROM (SELECT * FROM root UNION SELECT * FROM members) m
   JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
-  WHERE o.kind <> 'D' OR (
+  WHERE (:old_versions::boolean OR o.current) AND (o.kind <> 'D' OR (
     o.entry_type::text = ANY(:entry_type::text[])
     AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
     AND (:confidentiality_code::text[] IS NULL OR NOT EXISTS (
          SELECT FROM unnest(:confidentiality_code) g
-         WHERE NOT o.confidentiality_code && string_to_array(g, E'\x1f'))))
+         WHERE NOT o.confidentiality_code && string_to_array(g, E'\x1f')))))
 ), objects AS (
   -- A member that is itself an association (of a folder and a document) goes when one of its ends was left out.
   SELECT * FROM members_seen o WHERE o.kind <> 'A' OR EXISTS (
@@ -311,6 +444,7 @@ UNION
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM inner_associations i JOIN registry_object o
   ON o.patient_key = i.patient_key AND o.entry_uuid = i.entry_uuid AND o.kind = 'A'
+WHERE :old_versions::boolean OR o.current
 LIMIT :results_max::bigint + 1
 
 -- name: get_related
@@ -328,13 +462,13 @@ WITH named AS (
   SELECT a.patient_key, a.entry_uuid, a.source, a.target FROM touching a
   JOIN object_locator s ON s.entry_uuid = a.source AND s.kind = 'D'
   JOIN object_locator t ON t.entry_uuid = a.target AND t.kind = 'D'
-  WHERE a.type = ANY(:types::text[])
+  WHERE a.type = ANY(:types::text[]) AND (:old_versions::boolean OR a.status = 'A')
 ), ends AS (
   SELECT l.patient_key, l.entry_uuid
   FROM (SELECT source AS u FROM links UNION SELECT target FROM links) e JOIN object_locator l ON l.entry_uuid = e.u
 ), documents AS (
   SELECT o.* FROM ends e JOIN registry_object o ON o.patient_key = e.patient_key AND o.entry_uuid = e.entry_uuid
-  WHERE o.kind = 'D' AND o.entry_type::text = ANY(:entry_type::text[])
+  WHERE o.kind = 'D' AND o.entry_type::text = ANY(:entry_type::text[]) AND (:old_versions::boolean OR o.current)
 )
 SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM documents
 UNION ALL

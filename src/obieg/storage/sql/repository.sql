@@ -4,9 +4,9 @@
 -- The same bytes may come again under the same uniqueId: what stands there first stays. Other bytes are refused.
 WITH stored AS (
   INSERT INTO stored_document (unique_id, repository_unique_id, state, patient_id, mime_type, size, sha1, sha256,
-    location, wrapped_key)
+    location, wrapped_key, content_key)
   VALUES (:unique_id, :repository_unique_id, :state, :patient_id, :mime_type, :size, :sha1, :sha256, :location,
-    :wrapped_key)
+    :wrapped_key, :content_key)
   ON CONFLICT (unique_id, repository_unique_id) DO UPDATE SET state = greatest(stored_document.state, excluded.state)
   RETURNING sha256
 )

@@ -1,0 +1,241 @@
+"""What becomes of documents after they are registered: updates and removals.
+
+Like a registration, each takes two round trips: one that reads what it is judged by, one that does everything with its
+audit row and its line of history. What may have changed in between is guarded in the write; who lost the race is
+answered by what stands then, so of two updates from one version one wins and the other is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from obieg.actors.document_registry import ATTEMPTS_MAX, with_final_ids
+from obieg.actors.document_repository import DocumentRequest
+from obieg.domain.audit import AuditObject, Outcome
+from obieg.domain.documents import DocumentEntry, Submission
+from obieg.domain.identifiers import patient_id
+from obieg.domain.lifecycle import LifecycleStore
+from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.domain.registry import LostRace
+from obieg.domain.removing import Removal, Retention, plan_removal
+from obieg.domain.rules import Codes, check_update
+from obieg.domain.updating import PLAIN_CODES, UpdateFacts, plan_update
+from obieg.protocol import Context
+
+_encode = msgspec.json.Encoder().encode
+
+
+class DocumentLifecycle:
+    """Changes and removes what is registered."""
+
+    def __init__(
+        self,
+        store: LifecycleStore,
+        retention: Retention,
+        *,
+        codes: Codes,
+        assigning_authority: str,
+        home_community_id: str,
+        allow_limited_metadata: bool,
+        new_uuid: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._retention = retention
+        self._codes = codes
+        self._authority = assigning_authority
+        self._home = home_community_id
+        self._allow_limited = allow_limited_metadata
+        self._new_uuid = new_uuid
+
+    async def update(
+        self,
+        submission: Submission,
+        context: Context,
+        *,
+        restricted: bool,
+        found_already: tuple[Finding, ...] = (),
+    ) -> tuple[Finding, ...]:
+        """Carries out an update (ITI-57; ITI-92 when ``restricted``); what comes back are warnings. Raises Problem.
+
+        ``found_already`` is what was wrong with the message itself.
+        """
+        if context.large:
+            wrong, fingerprint = await asyncio.to_thread(self._examine, submission)
+        else:
+            wrong, fingerprint = self._examine(submission)
+        wrong = [*found_already, *wrong, *self._check_homes(submission)]
+        final = _with_final_ids(submission, self._new_uuid)
+        patient = patient_id(submission.submission_set.patient_id or "")
+        known_here = patient if patient is not None and patient.authority == self._authority else None
+        asked = context.objects
+        for _ in range(ATTEMPTS_MAX):
+            facts = await self._store.update_facts(final, known_here, fingerprint)
+            if facts.repeated and not found_already:
+                return ()
+            update, findings = plan_update(
+                final,
+                facts,
+                restricted=restricted,
+                fingerprint=fingerprint,
+                now=context.received_at.strftime("%Y%m%d%H%M%S"),
+                new_uuid=self._new_uuid,
+            )
+            findings = [*wrong, *findings, *self._check_repositories(final, facts, context)]
+            if findings or update is None:
+                raise Problem(findings if restricted else [_plain(f) for f in findings])
+            context.objects = _with_patients(asked, (c.before for c in update.changes))
+            try:
+                await self._store.update(update, context.audit())
+            except LostRace:
+                continue
+            context.audited = True
+            return ()
+        raise RetryLater("others keep changing what this update relies on")
+
+    def _examine(self, submission: Submission) -> tuple[list[Finding], bytes]:
+        """What is wrong with it by itself, and its fingerprint."""
+        wrong = check_update(submission, self._codes, allow_limited=self._allow_limited)
+        return wrong, hashlib.sha256(_encode(submission)).digest()
+
+    def _check_homes(self, submission: Submission) -> Iterator[Finding]:
+        for value in submission.objects:
+            if value.home_community_id and value.home_community_id != self._home:
+                yield Finding("XDSUnknownCommunity", f"this community is {self._home}", value.entry_uuid)
+
+    @staticmethod
+    def _check_repositories(submission: Submission, facts: UpdateFacts, context: Context) -> Iterator[Finding]:
+        """Outside the laboratory a node may change only what its own repositories registered."""
+        allowed = context.requester.repositories
+        if allowed is None:
+            return
+        named = {a.target for a in submission.associations} | {a.source for a in submission.associations}
+        logical = {e.logical_id for e in submission.entries}
+        standing = [
+            s.value
+            for u, s in facts.objects.items()
+            if isinstance(s.value, DocumentEntry) and (u in named or s.value.logical_id in logical)
+        ]
+        for entry in (*submission.entries, *standing):
+            if entry.repository_unique_id not in allowed:
+                detail = "this sender is not bound to the repository that the entry names"
+                where = f"DocumentEntry {entry.entry_uuid}: repositoryUniqueId"
+                yield Finding("XDSRegistryMetadataError", detail, where)
+
+    async def remove(self, uuids: Sequence[str], context: Context) -> None:
+        """Removes metadata by entryUUID (ITI-62), all or nothing. Raises Problem with all findings."""
+        asked = context.objects
+        for _ in range(ATTEMPTS_MAX):
+            objects = await self._store.standing(uuids)
+            removing = plan_removal(uuids, objects)
+            removals = [
+                Removal(objects[u].kind, u, getattr(objects[u].value, "patient_id", None) or "", context.requester)
+                for u in uuids
+            ]
+            forbidden = await self._retention.forbids(removals)
+            if forbidden:
+                raise Problem(forbidden)
+            context.objects = _with_patients(asked, (objects[u].value for u in uuids))
+            try:
+                await self._store.remove(removing, context.audit())
+            except LostRace:
+                continue
+            context.audited = True
+            return
+        raise RetryLater("others keep changing what is to be removed")
+
+
+class Removed(NamedTuple):
+    """What a repository removed, or had removed before, and what it did not."""
+
+    unique_ids: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+class DocumentRemoval:
+    """Removes documents from this node's repository."""
+
+    def __init__(
+        self, store: LifecycleStore, retention: Retention, *, repository_unique_id: str, home_community_id: str
+    ) -> None:
+        self._store = store
+        self._retention = retention
+        self._repository = repository_unique_id
+        self._home = home_community_id
+
+    async def remove(self, requests: Sequence[DocumentRequest], context: Context) -> Removed:
+        """Drops the keys of documents (ITI-86). What is removed already counts as removed. Raises Problem.
+
+        A document that is not here, or must be kept, does not keep the others from going.
+        """
+        findings: list[Finding] = []
+        here: list[str] = []
+        for request in requests:
+            where = request.unique_id
+            if request.repository_unique_id != self._repository:
+                findings.append(Finding("XDSUnknownRepositoryId", f"this repository is {self._repository}", where))
+            elif request.home_community_id and request.home_community_id != self._home:
+                findings.append(Finding("XDSUnknownCommunity", f"this community is {self._home}", where))
+            else:
+                here.append(request.unique_id)
+        if not here:
+            raise Problem(findings)
+        asked = context.objects
+        for _ in range(ATTEMPTS_MAX):
+            found = await self._store.removable(list(dict.fromkeys(here)), self._repository)
+            missing = [
+                Finding("XDSDocumentUniqueIdError", "this document is not available here", d.unique_id)
+                for d in found
+                if not (d.present or d.removed)
+            ]
+            removals = [Removal("B", d.unique_id, d.patient_id, context.requester) for d in found if d.present]
+            forbidden = await self._retention.forbids(removals)
+            kept = {f.location for f in forbidden}
+            going = [d.unique_id for d in found if d.present and d.unique_id not in kept]
+            wrong = (*findings, *missing, *forbidden)
+            done = [d.unique_id for d in found if d.unique_id in going or (d.removed and not d.present)]
+            if not done:
+                raise Problem(wrong)
+            context.objects = _with_patients(asked, found)
+            outcome = Outcome.MINOR_FAILURE if wrong else Outcome.SUCCESS
+            audit = context.audit(outcome, " ".join(sorted({f.code for f in wrong})))
+            try:
+                await self._store.remove_documents(going, self._repository, audit)
+            except LostRace:
+                continue
+            context.audited = True
+            return Removed(tuple(done), tuple(wrong))
+        raise RetryLater("others keep changing what is to be removed")
+
+
+def _with_patients(asked: tuple[AuditObject, ...], values: Iterable[object]) -> tuple[AuditObject, ...]:
+    """What an act is about, and the patients whom it concerns: they find it in their access log."""
+    known = {o.identifier for o in asked if o.kind == "patient"}
+    found = dict.fromkeys(getattr(value, "patient_id", None) or "" for value in values)
+    return (*asked, *(AuditObject("patient", cx) for cx in found if cx and cx not in known))
+
+
+def _plain(finding: Finding) -> Finding:
+    code = PLAIN_CODES.get(finding.code)
+    return finding if code is None else Finding(code, finding.detail, finding.location, warning=finding.warning)
+
+
+def _with_final_ids(submission: Submission, new_uuid: Callable[[], str]) -> Submission:
+    """As for a registration, but the objects keep the logicalID that they name."""
+    final = with_final_ids(submission, new_uuid)
+    replace = msgspec.structs.replace
+    return replace(
+        final,
+        entries=tuple(
+            replace(f, logical_id=e.logical_id and e.logical_id.lower())
+            for f, e in zip(final.entries, submission.entries, strict=True)
+        ),
+        folders=tuple(
+            replace(f, logical_id=e.logical_id and e.logical_id.lower())
+            for f, e in zip(final.folders, submission.folders, strict=True)
+        ),
+    )

@@ -1,0 +1,284 @@
+"""The Resource Notification Broker (DSUBm): keeps subscriptions, and tells subscribers of documents.
+
+https://profiles.ihe.net/ITI/DSUBm/volume-1.html. What is to be told stands in the outbox, from the
+commit of what it tells of. Here it becomes a notification (ITI-112), when it is sent: a subscriber gets what is then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+
+from obieg.actors.document_registry import DocumentRegistry
+from obieg.domain.affinity_domain import AffinityDomain
+from obieg.domain.audit import AuditEvent, AuditObject, Outcome
+from obieg.domain.outbox import Letter
+from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.registry import FoundResource, LostRace
+from obieg.domain.subscriptions import (
+    DAYS,
+    DAYS_MAX,
+    DESTINATION,
+    HANDSHAKE,
+    DocumentSubscription,
+    Notice,
+    NumberedNotice,
+    PublishedEvent,
+    SubscriptionDraft,
+    SubscriptionSearch,
+    SubscriptionStore,
+    endpoint_fault,
+)
+from obieg.mapping.dsubm import EVENTS_MAX, HookMessage, Told, bounded, patient_of, read_notice
+from obieg.mapping.dsubm_publish import ResourcesPublished, in_domain, patients_of
+from obieg.protocol import Context, HookClient, Notification, Sending
+
+ATTEMPTS_MAX = 5  # at changing a subscription that is changed meanwhile
+
+log = structlog.get_logger()
+
+
+class ResourceNotificationBroker:
+    """Answers ITI-110, 111, 113 and 114, and implements :class:`obieg.protocol.Receiver` for all subscriptions."""
+
+    def __init__(
+        self,
+        store: SubscriptionStore,
+        registry: DocumentRegistry,
+        client: HookClient,
+        notification: Notification,
+        *,
+        codes: AffinityDomain,
+        sender: tuple[str, str],
+        anywhere: bool,
+        new_uuid: Callable[[], str],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """``anywhere`` (the laboratory): receivers may stand on this machine and in private networks."""
+        self._store = store
+        self._registry = registry
+        self._client = client
+        self._notification = notification
+        self._codes = codes
+        self._sender = sender
+        self._anywhere = anywhere
+        self._new_uuid = new_uuid
+        self._clock = clock
+
+    # subscribing ------------------------------------------------------------------------------------------------
+
+    async def create(self, draft: SubscriptionDraft, context: Context) -> DocumentSubscription:
+        """Stores it with its handshake, which is sent at once. Raises Problem."""
+        if fault := endpoint_fault(draft.endpoint, anywhere=self._anywhere):
+            raise Problem.of("RuleBroken", f"{draft.endpoint[:200]}: {fault}", "Subscription.channel.endpoint")
+        end = bounded(draft.end, context.received_at, DAYS, DAYS_MAX)
+        patient = patient_of(draft.search)
+        key: int | None = 0
+        if patient is not None:
+            (key,) = await self._store.patient_keys([patient])
+        if key is None:
+            raise Problem.of(
+                "XDSUnknownPatientId",
+                f"patient {patient} is not known here",
+                "Subscription.criteria.extension(filter-criteria): patient",
+            )
+        id_ = self._new_uuid()
+        context.objects = (*context.objects, AuditObject("subscription", id_))
+        await self._store.create(
+            id_,
+            context.requester.system,
+            draft,
+            patient_key=key,
+            end=end,
+            filters=self._registry.with_schemes(draft.search),
+            event=context.audit(),
+        )
+        context.audited = True
+        made = await self._store.read(id_)
+        if made is None:
+            raise RetryLater("the subscription was removed at once")
+        return made
+
+    async def end(self, id_: str, if_match: str, context: Context) -> DocumentSubscription:
+        """Switches it off. Raises Problem."""
+        for _ in range(ATTEMPTS_MAX):
+            found = await self._own(id_, if_match, context)
+            try:
+                await self._store.end(id_, found.version, context.audit())
+            except LostRace:
+                continue
+            context.audited = True
+            ended = await self._store.read(id_)
+            if ended is not None:
+                return ended
+        raise RetryLater("the subscription is changed all the time")
+
+    async def delete(self, id_: str, if_match: str, context: Context) -> None:
+        """Removes it. Raises Problem."""
+        for _ in range(ATTEMPTS_MAX):
+            found = await self._own(id_, if_match, context)
+            try:
+                await self._store.delete(id_, found.version, context.audit())
+            except LostRace:
+                continue
+            context.audited = True
+            return
+        raise RetryLater("the subscription is changed all the time")
+
+    async def _own(self, id_: str, if_match: str, context: Context) -> DocumentSubscription:
+        found = _expect_own(await self._store.read(id_), context)
+        if if_match not in ("", "*", str(found.version)):
+            said = f"the subscription has version {found.version}, not {if_match[:20]}: read it again"
+            raise Problem.of("VersionConflict", said, "http.If-Match")
+        return found
+
+    # asking -----------------------------------------------------------------------------------------------------
+
+    async def read(self, id_: str, context: Context) -> DocumentSubscription:
+        """One of the caller's. Raises Problem."""
+        found = _expect_own(await self._store.read(id_, context.audit()), context)
+        context.audited = True
+        return found
+
+    async def find(self, search: SubscriptionSearch, context: Context) -> tuple[Sequence[DocumentSubscription], int]:
+        """A page of the caller's, and how many there are."""
+        found, total = await self._store.find(context.requester.system, search, context.audit())
+        context.audited = True
+        return found, total
+
+    async def events(
+        self, id_: str, numbers: tuple[int, int], content: str, context: Context
+    ) -> tuple[DocumentSubscription, Sequence[Told]]:
+        """What the subscription was told before. Raises Problem."""
+        found = _expect_own(await self._store.read(id_), context)
+        told = await self._store.told(id_, *numbers, EVENTS_MAX, context.audit())
+        context.audited = True
+        # A subscription gets no more than it asked for.
+        if content and _AMOUNT[content] < _AMOUNT[found.content]:
+            found = _with_content(found, content)
+        notices = [(one, read_notice(one.notice)) for one in told]
+        resources = await self._resources([n for _, n in notices], found)
+        return found, [_told(found, one, notice, resources.get(notice.entry_uuid)) for one, notice in notices]
+
+    # publishing -------------------------------------------------------------------------------------------------
+
+    async def publish(self, published: ResourcesPublished, context: Context) -> None:
+        """Tells the subscriptions that match what happened elsewhere. Raises Problem."""
+        identifiers = list(dict.fromkeys(i for all_of_one in published.patients.values() for i in all_of_one))
+        found = await self._store.patient_keys(identifiers)
+        keys = patients_of(published, dict(zip(identifiers, found, strict=True)))
+        events = [
+            PublishedEvent(
+                event=one.event,
+                described=in_domain(one.described, published.others, self._codes),
+                patient_key=keys[one.described.patient_id or ""],
+                focus=one.focus,
+                resource=one.resource,
+            )
+            for one in published.resources
+        ]
+        await self._store.publish(events, context.audit())
+        context.audited = True
+
+    # telling ----------------------------------------------------------------------------------------------------
+
+    async def deliver(self, letter: Letter) -> None:
+        """See the port."""
+        notice, id_ = read_notice(letter.body), letter.destination.removeprefix(DESTINATION)
+        if notice.event == HANDSHAKE:
+            await self._shake_hands(letter, id_)
+            return
+        found, number = await self._store.number(id_, letter)
+        if found is None:
+            raise Problem.of("NotificationRefused", "the subscription was removed")
+        resources = await self._resources([notice], found)
+        one = NumberedNotice(number, letter.created_at.astimezone(UTC), letter.body)
+        await self._post(_told(found, one, notice, resources.get(notice.entry_uuid)), letter)
+
+    async def _shake_hands(self, letter: Letter, id_: str) -> None:
+        """Once: who does not answer now is no receiver (2:3.112.4.1.3), and the subscriber may ask again."""
+        found = await self._store.read(id_)
+        if found is None:
+            raise Problem.of("NotificationRefused", "the subscription was removed")
+        try:
+            await self._post(Told(subscription=found, kind=HANDSHAKE), letter)
+        except RetryLater as error:
+            raise Problem.of("NotificationRefused", f"the handshake failed: {error}") from error
+
+    async def _post(self, told: Told, letter: Letter) -> None:
+        sending = Sending(
+            control_id=letter.control_id,
+            at=letter.created_at,
+            sender=self._sender,
+            receiver=(told.subscription.id, ""),
+            address=told.subscription.endpoint,
+        )
+        message: HookMessage = self._notification.write(told, sending)
+        self._notification.read(await self._client.post(message.endpoint, message.headers, message.body))
+
+    async def _resources(
+        self, notices: Sequence[Notice], subscription: DocumentSubscription
+    ) -> dict[str, FoundResource]:
+        uuids = sorted({n.entry_uuid for n in notices if n.entry_uuid and n.event != "delete"})
+        if subscription.content != "full-resource" or not uuids:
+            return {}
+        return {
+            found.entry_uuid: found for found in await self._registry.resources(dict.fromkeys(uuids, subscription.kind))
+        }
+
+    def audit(self, letter: Letter, outcome: Outcome, detail: str = "") -> AuditEvent:
+        """See the port."""
+        objects = [AuditObject("subscription", letter.destination.removeprefix(DESTINATION))]
+        notice = Notice(event="")
+        with suppress(Problem):  # what was stored cannot be read, which is why it was not sent
+            notice = read_notice(letter.body)
+            objects += self._notification.audit(letter.body, letter.control_id)
+        if notice.patient:
+            objects.append(AuditObject("patient", f"{notice.patient}^^^&{self._registry.assigning_authority}&ISO"))
+        return AuditEvent(
+            transaction=letter.transaction,
+            event=self._notification.event,
+            outcome=outcome,
+            detail=detail,
+            request_id=letter.control_id,
+            source_user="|".join(reversed(self._sender)),
+            destination_user=notice.endpoint,
+            objects=tuple(objects),
+        )
+
+    async def end_all(self) -> int:
+        """Switches off the subscriptions whose end has come; how many."""
+        ended = await self._store.end_all()
+        for id_ in ended:
+            log.info("a subscription has ended", subscription=id_)
+        return len(ended)
+
+
+_AMOUNT = {"empty": 0, "id-only": 1, "full-resource": 2}
+
+
+def _with_content(subscription: DocumentSubscription, content: str) -> DocumentSubscription:
+    return msgspec.structs.replace(subscription, content=content)
+
+
+def _told(subscription: DocumentSubscription, one: NumberedNotice, notice: Notice, found: FoundResource | None) -> Told:
+    return Told(
+        subscription=subscription,
+        kind="event-notification",
+        number=one.number,
+        at=one.occurred_at,
+        notice=notice,
+        found=found,
+    )
+
+
+def _expect_own(found: DocumentSubscription | None, context: Context) -> DocumentSubscription:
+    if found is None:
+        raise Problem.of("AddressNotFound", "no subscription has this id")
+    if found.owner != context.requester.system:
+        raise Problem.of("NotPermitted", "this subscription is another node's: only who made it may see or change it")
+    return found
