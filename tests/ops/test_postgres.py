@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from obieg.ops.accounts import run_as, server_account
 from obieg.ops.failure import Failure
 from obieg.ops.postgres import SOCKET_PATH_BYTES_MAX, Server, reach
 
@@ -83,6 +84,24 @@ def test_left_behind_server_is_adopted(server):
     dsn = server.start()
     assert server.pid == left
     assert show(dsn, "fsync") == "on"
+
+
+def test_a_start_meets_one_that_a_killed_supervisor_had_begun(server, monkeypatch):
+    """The loser of two starts takes the server that the other one starts."""
+    server.start()
+    server.stop()
+    begun = []
+
+    def look_and_be_overtaken():
+        start = [server.bin_dir / "pg_ctl", "start", "-D", server.data, "-l", server.folder / "log" / "start.log", "-s"]
+        begun.append(subprocess.Popen(start, **run_as(server_account())))
+        while server.pid is None and begun[-1].poll() is None:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(server, "_check_binaries", look_and_be_overtaken)
+    dsn = server.start()
+    assert [process.wait() for process in begun] == [0]
+    assert show(dsn, "data_checksums") == "on"
 
 
 def test_second_start_on_the_same_folder_is_refused(server):

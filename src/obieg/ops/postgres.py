@@ -257,6 +257,8 @@ class Server:
             try:
                 self._tool("pg_ctl", *arguments, "-o", "--cluster_name=obieg")
             except Failure:
+                if self.pid is not None:
+                    return  # one was being started already, by a supervisor that was killed over it
                 said = self._last_words()
                 if "shared memory block" in said and time.monotonic() < deadline:
                     time.sleep(0.2)
