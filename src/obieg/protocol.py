@@ -305,8 +305,22 @@ class OnDemandSource(Protocol):
         """The document as it is now. Raises Problem when it cannot be made, RetryLater when it may be later."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a caller shows, as an edge received it; nothing of it is proved but the certificate."""
+
+    address: str  # of the connection
+    certificate: bytes | None = None  # DER: the client's, whose key the TLS connection has proved
+    target: str = ""  # address that the request was sent to, as the caller wrote it
+    authorization: str = ""  # HTTP header
+    cookie: str = ""  # HTTP header
+    security: Any | None = None  # wsse:Security, the lxml element
+    envelope: Any | None = None  # the SOAP message, the lxml element
+    message_id: str = ""  # wsa:MessageID
+
+
 class Authenticator(Protocol):
     """The one place that makes a :class:`Requester`."""
 
-    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:
+    async def authenticate(self, credentials: Credentials) -> Requester:
         """Raises Problem ``AuthenticationFailed`` when the caller does not prove what this node requires."""

@@ -22,6 +22,7 @@ from obieg.domain.linkage import LinkageMatcher
 from obieg.domain.notices import Subscribers
 from obieg.domain.requester import Requester
 from obieg.edges.mllp import MllpEdge, MllpLimits
+from obieg.protocol import Credentials
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.curation_store import PostgresCurationStore
 from obieg.storage.link import Database
@@ -43,8 +44,8 @@ AUTHORITIES = Authorities(
 
 
 class Laboratory:
-    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:
-        return Requester(system=address, address=address)
+    async def authenticate(self, credentials: Credentials) -> Requester:
+        return Requester(system=credentials.address, address=credentials.address)
 
 
 @dataclass

@@ -13,12 +13,12 @@ from obieg.domain.authorities import Authorities
 from obieg.domain.requester import Requester
 from obieg.edges.fhir import FhirEdge, FhirLimits
 from obieg.mapping import fhir_outcome
-from obieg.protocol import FhirReply, Transaction
+from obieg.protocol import Credentials, FhirReply, Transaction
 
 
 class _Anybody:
-    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:
-        return Requester(system=address, address=address)
+    async def authenticate(self, credentials: Credentials) -> Requester:
+        return Requester(system=credentials.address, address=credentials.address)
 
 
 class _Sink:

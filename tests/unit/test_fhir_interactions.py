@@ -20,7 +20,7 @@ from obieg.edges.fhir import FhirEdge, FhirLimits
 from obieg.mapping import fhir_outcome
 from obieg.mapping.fhir_capability import capability_statement
 from obieg.mapping.fhir_openapi import openapi
-from obieg.protocol import FhirBinding, FhirReply, FhirRequest, Transaction
+from obieg.protocol import Credentials, FhirBinding, FhirReply, FhirRequest, Transaction
 from obieg.wire import fhir_xml
 
 PATIENT: dict[str, Any] = {"resourceType": "Patient", "active": True}
@@ -36,12 +36,12 @@ class Records:
 
 
 class Anybody:
-    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:
-        return Requester(system=address, address=address)
+    async def authenticate(self, credentials: Credentials) -> Requester:
+        return Requester(system=credentials.address, address=credentials.address)
 
 
 class Nobody:
-    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:
+    async def authenticate(self, credentials: Credentials) -> Requester:
         raise Problem.of("AuthenticationFailed", "who are you")
 
 

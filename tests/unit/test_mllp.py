@@ -10,7 +10,7 @@ from obieg.domain.audit import AuditEvent
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.edges.mllp import MllpEdge
-from obieg.protocol import Transaction
+from obieg.protocol import Credentials, Transaction
 from obieg.transactions.iti08_patient_identity_feed import TRANSACTION
 from obieg.transactions.iti30_patient_identity_management import TRANSACTION as MANAGEMENT
 from obieg.wire.hl7v2 import parse
@@ -82,7 +82,7 @@ class Door:
     def __init__(self, problem: Exception | None = None, failure: Exception | None = None) -> None:
         self.problem, self.failure, self.recorded = problem, failure, []
 
-    def authenticate(self, **_: object) -> Requester:
+    async def authenticate(self, _: Credentials) -> Requester:
         if self.problem:
             raise self.problem
         return Requester(system="test")

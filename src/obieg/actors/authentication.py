@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
+from obieg.protocol import Credentials
 
 
 class LaboratoryAuthentication:
     """In the laboratory nobody has to prove anything; the node listens on loopback only."""
 
-    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:  # noqa: ARG002 - a port
+    async def authenticate(self, credentials: Credentials) -> Requester:
         """Whoever calls."""
-        return Requester(system=address, address=address, repositories=None)
+        address = credentials.address
+        return Requester(system=address, address=address, proof="laboratory", repositories=None)
 
 
 class AddressAuthentication:
@@ -24,10 +25,11 @@ class AddressAuthentication:
         """``nodes``: address -> (name, repositoryUniqueIds that it may register for)."""
         self._nodes = nodes
 
-    def authenticate(self, *, address: str, security_header: Any | None) -> Requester:  # noqa: ARG002 - a port
+    async def authenticate(self, credentials: Credentials) -> Requester:
         """Raises Problem for an address that no node has."""
+        address = credentials.address
         node = self._nodes.get(address)
         if node is None:
             raise Problem.of("AuthenticationFailed", "this address belongs to no node that the settings name")
         name, repositories = node
-        return Requester(system=name, address=address, organisation=name, repositories=repositories)
+        return Requester(system=name, address=address, proof="address", organisation=name, repositories=repositories)

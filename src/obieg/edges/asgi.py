@@ -10,7 +10,7 @@ import structlog
 from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, Outcome
 from obieg.domain.problems import Finding, RetryLater
-from obieg.protocol import AuditSink, Context
+from obieg.protocol import AuditSink, Context, Credentials
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -59,6 +59,18 @@ def base_address(scope: Scope, public_url: str) -> str:
     """The address by which the caller reaches this node, without a slash at its end."""
     host = next((value for name, value in scope["headers"] if name == b"host"), b"localhost").decode("latin-1")
     return (public_url or f"{scope['scheme']}://{host}").rstrip("/")
+
+
+def credentials(scope: Scope, base: str) -> Credentials:
+    """What the caller of an HTTP request shows. ``base``: see :func:`base_address`."""
+    headers = dict(scope["headers"])
+    client = scope.get("client")
+    return Credentials(
+        address=client[0] if client else "",
+        target=base + scope["path"],
+        authorization=headers.get(b"authorization", b"").decode("latin-1"),
+        cookie=headers.get(b"cookie", b"").decode("latin-1"),
+    )
 
 
 async def record_refusal(

@@ -31,6 +31,7 @@ from obieg.edges.asgi import (
     Send,
     TooLarge,
     base_address,
+    credentials,
     receive_whole,
     record_refusal,
     send_whole,
@@ -220,7 +221,7 @@ class FhirEdge:
             exchange.format = OPENAPI
             return FhirReply(body=self._openapi(self._served, exchange.base))
         transaction = exchange.transaction = self._routes[route.resource, route.interaction]
-        requester = self._authenticator.authenticate(address=exchange.address, security_header=None)
+        requester = await self._authenticator.authenticate(credentials(exchange.scope, exchange.base))
         context = exchange.context = Context(
             transaction=transaction,
             requester=requester,

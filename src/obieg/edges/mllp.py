@@ -21,7 +21,7 @@ from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.authorities import Authorities
 from obieg.domain.problems import Finding, Problem, RetryLater
-from obieg.protocol import AuditSink, Authenticator, Context, MllpBinding, MllpRequest, Transaction
+from obieg.protocol import AuditSink, Authenticator, Context, Credentials, MllpBinding, MllpRequest, Transaction
 from obieg.wire import hl7v2, mllp
 
 _READ_BYTES = 64 * 1024
@@ -178,7 +178,7 @@ class MllpEdge:
         context: Context | None = None
         received = MllpRequest(message, self._authorities)
         try:
-            requester = self._authenticator.authenticate(address=address, security_header=None)
+            requester = await self._authenticator.authenticate(Credentials(address=address))
             context = Context(
                 transaction=transaction,
                 requester=requester,

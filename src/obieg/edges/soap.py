@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from obieg.edges.asgi import (
     Send,
     TooLarge,
     base_address,
+    credentials,
     receive_whole,
     record_quietly,
     record_refusal,
@@ -42,6 +43,7 @@ from obieg.protocol import (
     Authenticator,
     Content,
     Context,
+    Credentials,
     SoapBinding,
     SoapOperation,
     SoapReply,
@@ -160,7 +162,13 @@ class SoapEdge:
             received = await self._receive(scope, receive)
             envelope = soap.read_envelope(received.root)
             transaction, operation = _choose(actions, envelope)
-            outcome, reply = await self._serve(transaction, envelope, received, request_id, address, scope["path"])
+            shown = replace(
+                credentials(scope, base_address(scope, self._public_url)),
+                security=envelope.security,
+                envelope=received.root,
+                message_id=envelope.message_id,
+            )
+            outcome, reply = await self._serve(transaction, envelope, received, request_id, shown, scope["path"])
             await _reply(send, operation, envelope, reply, mtom=reply.mtom or received.mtom)
         except _Refused as refusal:
             outcome = "refused"
@@ -182,10 +190,11 @@ class SoapEdge:
         envelope: soap.Envelope,
         received: _Received,
         request_id: str,
-        address: str,
+        shown: Credentials,
         path: str,
     ) -> tuple[str, SoapReply]:
         """Outcome for the metrics, and the answer."""
+        address = shown.address
         context: Context | None = None
         received_at = self._clock()
         message = SoapRequest(
@@ -198,7 +207,7 @@ class SoapEdge:
             authorities=self._authorities,
         )
         try:
-            requester = self._authenticator.authenticate(address=address, security_header=envelope.security)
+            requester = await self._authenticator.authenticate(shown)
             context = Context(
                 transaction=transaction,
                 requester=requester,
