@@ -22,8 +22,8 @@ from obieg.domain.requester import Requester
 from obieg.wire.hl7v2 import Message
 
 
-class Content(Protocol):
-    """The bytes of a document, in memory or spooled; readable more than once."""
+class Sent(Protocol):
+    """Bytes that are sent as they are, from memory or from where they are kept; readable more than once."""
 
     @property
     def size(self) -> int:
@@ -33,11 +33,15 @@ class Content(Protocol):
     def content_type(self) -> str:
         """Media type as the sender of the part named it, or empty."""
 
-    def sha1(self) -> str:
-        """SHA-1, hexadecimal (ITI TF-3:4.2.3.2.10)."""
-
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in pieces of at most 1 MiB."""
+
+
+class Content(Sent, Protocol):
+    """The bytes of a document, in memory or spooled."""
+
+    def sha1(self) -> str:
+        """SHA-1, hexadecimal (ITI TF-3:4.2.3.2.10)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class FhirReply:
 
     body: dict[str, Any] | None = None
     json: bytes | None = None  # in place of the body: the same, written already
-    content: Content | None = None  # in place of both: bytes that are sent as they are, with their own media type
+    content: Sent | None = None  # in place of both: bytes that are sent as they are, with their own media type
     headers: tuple[tuple[str, str], ...] = ()  # further ones
     status: int = 200
     location: str = ""  # address of the resource that was made
@@ -162,8 +166,9 @@ class FhirReply:
 class FhirBinding:
     """How a transaction looks over FHIR R4: what it does with which types of resources.
 
-    Interactions are ``read``, ``vread``, ``search-type``, ``create``, ``update``, ``delete``, ``conditional-update``
-    and ``conditional-delete`` (by parameters in the address), ``history-instance`` and ``history-type``;
+    Interactions are ``read``, ``vread``, ``search-type``, ``create``, ``update``, ``delete``, ``conditional-create``
+    (beside ``create``: with If-None-Exist), ``conditional-update`` and ``conditional-delete`` (by parameters in the
+    address), ``history-instance`` and ``history-type``;
     ``history-system`` and ``transaction`` at the base address (resource ``""``); and operations: ``$name`` on a type
     or, with the resource ``""``, on the system, ``[id]/$name`` on one resource, ``delete $name`` where it is asked
     with DELETE. What they take stands in ``codes/fhir.toml``.

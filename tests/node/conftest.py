@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import mhd_bundles
 import peer
 import pytest
 from lxml import etree
@@ -157,3 +158,10 @@ def make_node(
             return found
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def mhd_node(make_node: peer.MakeNode, tmp_path_factory: pytest.TempPathFactory) -> peer.Node:
+    """A node that knows the codes of IHE's examples of MHD."""
+    codes = mhd_bundles.write_codes(tmp_path_factory.mktemp("codes"))
+    return make_node("mhd", affinity_domain={"codes": codes})

@@ -28,7 +28,7 @@ from obieg.domain.documents import (
 from obieg.domain.identifiers import PatientId
 from obieg.domain.removing import KeptAtWill
 from obieg.mapping import ebrs
-from obieg.mapping.ebrim import home_attribute, read_entries
+from obieg.mapping.ebrim import read_entries
 from obieg.mapping.stored_query import read_stored_query, write_stored_query
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.lifecycle_store import PostgresLifecycle
@@ -152,7 +152,7 @@ class Registry:
         query = read_stored_query(parse_message(write_stored_query(name, parameters, leaf=leaf)))
         found = await self.actor.find(query, context(ITI_18))
         assert leaf
-        return ebrs_list(found)
+        return parse_message(ebrs.query_response(found)).find("{*}RegistryObjectList")
 
     async def found(self, patient: PatientId, *, deprecated: bool = False) -> set[str]:
         """FindDocuments."""
@@ -230,8 +230,3 @@ class Registry:
             for value in answer.iter("{*}ExternalIdentifier"):
                 if "&" in value.get("value"):
                     assert value.get("value") == str(patient)
-
-
-def ebrs_list(found: Any) -> Any:
-    answer = parse_message(ebrs.query_response(found, home_attribute(HOME), OURS))
-    return answer.find("{*}RegistryObjectList")

@@ -27,6 +27,7 @@ import pytest
 from fhir_peer import JSON, FhirPeer
 from fhirpy import SyncFHIRClient
 from peer import Node
+from test_lifecycle import Desk
 
 from obieg.actors import exporter as exporting
 from obieg.actors.exporter import Exporter
@@ -235,6 +236,30 @@ def test_an_export_of_everything(region: Node, fhir: FhirPeer, known: dict[str, 
     assert fhir.http.get(address).status_code == 404
     assert fhir.http.get(manifest["output"][0]["url"]).status_code == 404
     assert fhir.http.delete(address).status_code == 404
+
+
+def test_an_export_has_the_newest_versions_only(region: Node, fhir: FhirPeer) -> None:
+    """As a search: what has a newer version is not there, what was deprecated is."""
+    patient = region.patient()
+    folder, entry, deprecated = region.folder(patient), region.entry(patient), region.entry(patient)
+    region.provided(region.submission(patient, entry, deprecated, folders=[folder]))
+    desk = Desk(region)
+    version, titled = (
+        desk.entry(patient, entry),
+        region.folder(patient, logical_id=folder.id, unique_id=folder.unique_id),
+    )
+    assert desk.send(patient, [version]).status == "Success"
+    assert desk.send(patient, folders=[titled]).status == "Success"
+    assert desk.state(patient, deprecated.id).status == "Success"
+    found = exported(fhir, finished(fhir, begun(fhir)))
+    ids = {r["id"] for of in found.values() for r in of}
+    assert {version.id[9:], titled.id[9:], deprecated.id[9:]} <= ids
+    assert ids.isdisjoint({entry.id[9:], folder.id[9:]})
+    everything = resources(fhir.get(f"Patient/{patient.split('^')[0]}/$everything", _count="200"))
+    assert {i for _, i in everything} & {o.id[9:] for o in (entry, version, folder, titled)} == {
+        version.id[9:],
+        titled.id[9:],
+    }
 
 
 def test_an_export_of_some(fhir: FhirPeer, known: dict[str, Any]) -> None:

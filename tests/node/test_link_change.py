@@ -46,7 +46,7 @@ class World:
         """What a question for ObjectRef finds."""
         asked = {key: [value] for key, value in parameters.items()}
         query = read_stored_query(parse_message(write_stored_query(name, asked, leaf=False)))
-        found = await self.registry.actor.find(query, context(ITI_18))
+        found = (await self.registry.actor.find(query, context(ITI_18))).found
         return {uuid for uuid in found if isinstance(uuid, str)}
 
     async def objects(self, name: str, **parameters: Any) -> list[Any]:

@@ -15,6 +15,7 @@ import peer
 import pytest
 from fhir_peer import OID, FhirPeer
 from peer import APPROVED, DEPRECATED, Node, Submission
+from test_lifecycle import Desk
 
 pytestmark = pytest.mark.node
 
@@ -318,6 +319,34 @@ def test_a_merged_patient_has_the_documents_of_both(fhir: FhirPeer, node: Node) 
     assert len(node.found(other).entries) == 2
 
 
+@pytest.mark.parametrize("kind", ["DocumentReference", "List"])
+def test_a_merge_makes_another_version(fhir: FhirPeer, node: Node, kind: str) -> None:
+    """Who has read what names the old patient is not told that nothing has changed; who has the new one is."""
+    one, other, last = node.patient(), node.patient(), node.patient()
+    given = node.registered(node.submission(one, node.entry(one)))
+    own = node.registered(node.submission(other, node.entry(other)))
+    ids_ = [(g.entries[0].id if kind == "DocumentReference" else g.id)[9:] for g in (given, own)]
+    path = f"{kind}/{ids_[0]}"
+    seen = fhir.ask("GET", path)
+    etags = [seen.headers["etag"]]
+    dates = {"If-Modified-Since": seen.headers["last-modified"]}
+    untouched = fhir.ask("GET", f"{kind}/{ids_[1]}").headers["etag"]
+    for merged, into in ((one, other), (other, last)):
+        assert node.feed("A40", into, merged) == "AA"
+        found = fhir.ask("GET", path, headers={"If-None-Match": ", ".join(etags)})
+        assert found.status_code == 200
+        assert found.json()["subject"]["reference"] == f"Patient/{value(into)}"
+        assert found.headers["etag"] == f'W/"{found.json()["meta"]["versionId"]}"'
+        assert found.headers["etag"] not in etags
+        [listed] = resources(asked(fhir, kind, ("_id", ids_[0])))
+        assert listed == found.json()
+        assert fhir.ask("GET", path, headers=dates).status_code == 200
+        assert fhir.ask("GET", path, headers={"If-None-Match": found.headers["etag"]}).status_code == 304
+        etags.append(found.headers["etag"])
+        if into == other:
+            assert fhir.ask("GET", f"{kind}/{ids_[1]}").headers["etag"] == untouched
+
+
 # pages -----------------------------------------------------------------------------------------------------------
 
 
@@ -459,11 +488,14 @@ def test_documents_that_are_not_here(fhir: FhirPeer, node: Node, world: World) -
     patient = node.patient()
     entry = node.registered(node.submission(patient, node.entry(patient))).entries[0]
     foreign = node.registered(node.submission(patient, node.entry(patient, repository="1.2.3.4"))).entries[0]
+    removed = node.provided(node.submission(patient, node.entry(patient))).entries[0]
+    assert Desk(node).destroy(removed.unique_id).status == "Success"
     for path, status, code in (
         (f"Binary/{peer.urn()[9:]}", 404, "AddressNotFound"),
         ("Binary/x", 404, "AddressNotFound"),
         (f"Binary/{world.folder}", 404, "AddressNotFound"),
-        (f"Binary/{entry.id[9:]}", 410, "ResourceGone"),
+        (f"Binary/{entry.id[9:]}", 404, "AddressNotFound"),
+        (f"Binary/{removed.id[9:]}", 410, "ResourceGone"),
         (f"Binary/{foreign.id[9:]}", 404, "XDSUnknownRepositoryId"),
         (f"DocumentReference/{world.folder}", 404, "AddressNotFound"),
         (f"List/{world.ids[0]}", 404, "AddressNotFound"),

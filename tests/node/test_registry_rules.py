@@ -517,6 +517,36 @@ def test_limited_metadata_is_refused_unless_allowed(node: Node, make_node: MakeN
     entry = limited(allowing, patient)
     entry.limited = False
     assert allowing.provide(allowing.submission(patient, entry)).status == "Failure"
+    nothing_leads_to_limited_metadata(allowing)
+
+
+def nothing_leads_to_limited_metadata(node: Node) -> None:
+    """Whoever is not shown an entry is not shown what leads to it, nor what leads there."""
+    patient = node.patient()
+    whole, hidden, folder = node.entry(patient), limited(node, patient), node.folder(patient)
+    own, held = peer.urn(), [peer.urn(), peer.urn()]
+    links = [
+        association("HasMember", folder.id, whole.id, id=held[0]),
+        association("HasMember", folder.id, hidden.id, id=held[1]),
+        *(association("HasMember", own, of) for of in held),
+        association("APND", hidden.id, whole.id),
+    ]
+    given = node.submission(patient, whole, hidden, folders=[folder], associations=links, id=own)
+    node.provided(given)
+    shown = {(own, whole.id), (own, folder.id), (folder.id, whole.id), (own, held[0])}
+
+    def ends(name: str, **asked: str) -> set[tuple[str, str]]:
+        answer = node.query(name, **asked)
+        assert hidden.id not in answer.ids
+        return {(a.get("sourceObject"), a.get("targetObject")) for a in answer.associations}
+
+    approved = {f"XDS{kind}Status": quoted(APPROVED) for kind in ("DocumentEntry", "SubmissionSet", "Folder")}
+    assert ends("GetAll", patientId=quoted(patient)[1:-1], **approved) == shown
+    assert ends("GetAssociations", uuid=quoted(own, folder.id, whole.id, hidden.id)) == shown
+    assert ends("GetSubmissionSetAndContents", XDSSubmissionSetEntryUUID=quoted(own)[1:-1]) == shown
+    of_whole = {(own, whole.id), (folder.id, whole.id)}
+    assert ends("GetDocumentsAndAssociations", XDSDocumentEntryEntryUUID=quoted(whole.id, hidden.id)) == of_whole
+    assert ends("GetSubmissionSets", uuid=quoted(whole.id, hidden.id)) == {(own, whole.id)}
 
 
 # what queries find -----------------------------------------------------------------------------------------------

@@ -495,6 +495,48 @@ def test_a_lost_race_is_decided_again_in_smaller_parts(database_dsn, tmp_path, s
 
 
 @pytest.mark.node
+def test_what_must_be_escaped_is_stored_as_it_was_said(database_dsn, tmp_path):
+    awkward = (
+        'O"Hara',
+        "a\\b",
+        "\\x41",
+        "\\.",
+        "\\N",
+        "a\tb",
+        "a\nb",
+        "{}",
+        "\\101",
+        "\x7f",
+        "Żółć",
+        "\U0001f600",
+        '{a,"b\\}',
+    )
+    feeds = [
+        PatientFeed(
+            event=FeedEvent.UPDATE,
+            identifiers=(PatientId(f"{n}{text}", HOSPITALS[0]),),
+            demographics=Demographics(
+                names=(PersonName(family=text, given=(text, "Anna"), prefix=text),),
+                birth_date=f"19800{n % 9 + 1}05",
+                addresses=(Address(street=text, city=text),),
+            ),
+            stated=("names", "birth_date", "addresses"),
+            source=f"{text}|a",
+        )
+        for n, text in enumerate(awkward)
+    ]
+    bench = Bench(database_dsn)
+    assert asyncio.run(bench.feed_singly(feeds)) == 0
+    singly = bench.state()
+    bench.empty()
+    bench.take(feeds, tmp_path, of_part=5)
+    assert bench.state() == singly
+    with psycopg.connect(database_dsn) as c:
+        said = {bytes(d) for (d,) in c.execute("SELECT demographics FROM patient_record")}
+    assert said == {msgspec.json.encode(feed.demographics) for feed in feeds}
+
+
+@pytest.mark.node
 async def test_feeds_beside_an_import_make_nobody_twice(database_dsn, tmp_path):
     people = [
         PatientFeed(

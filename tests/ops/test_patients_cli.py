@@ -131,6 +131,22 @@ def test_links_are_made_and_taken_back(obieg):
     assert "one patient already" in obieg("link", PESEL, f"1^^^&{HOSPITAL}&ISO", code=1)
 
 
+def test_decisions_are_told_as_json(obieg):
+    [line] = obieg.json("worklist")
+    said = {"decided_by": "ewa", "note": "x"}
+    by = ("--by", "ewa", "--note", "x")
+    assert obieg.json("decide", line["task_id"], "different", *by) == {
+        "task_id": line["task_id"], "decision": "different", **said,
+    }  # fmt: skip
+    linked = obieg.json("link", PESEL, f"9@{CLINIC}", *by)
+    pair = {"a": linked["a"], "b": f"9^^^&{CLINIC}&ISO"}
+    assert linked["a"].startswith(PESEL)
+    assert linked == {**pair, "survivor": str(linked["survivor"]), **said}
+    undone = obieg.json("unlink", f"9@{CLINIC}", "--yes")
+    assert undone["survivor"] == linked["survivor"]
+    assert obieg.json("apart", PESEL, f"9@{CLINIC}", *by) == {**pair, **said}
+
+
 def test_explain_tells_why(obieg):
     different = obieg("explain", PESEL, f"9@{CLINIC}")
     assert "different people" in different

@@ -18,7 +18,7 @@ from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.queries import SEARCHES, DocumentSearch
 from obieg.domain.requester import Requester
-from obieg.domain.subscriptions import DAYS_MAX, SubscriptionDraft, SubscriptionSearch
+from obieg.domain.subscriptions import DAYS_MAX, KEPT_OFF, SubscriptionDraft, SubscriptionSearch
 from obieg.edges.clients import SubscriberHooks
 from obieg.protocol import Context
 from obieg.storage.audit_store import AuditStore
@@ -259,3 +259,24 @@ async def test_a_letter_that_cannot_be_read_is_a_dead_letter(shelf):
     shelf.sql("UPDATE outbox SET body = 'x'::bytea")
     await shelf.pass_on(until="SELECT bool_and(state = 'D') FROM outbox")
     assert shelf.sql("SELECT status FROM subscription") == [("error",)]
+
+
+async def test_what_is_off_is_removed_after_a_time(shelf):
+    """Together with what it was told; one that still runs, or has only just ended, stays."""
+    old = await shelf.broker.create(draft(), context())
+    await shelf.pass_on(until=ACTIVE)
+    shelf.happens()
+    await shelf.pass_on(until="SELECT count(*) = 1 FROM subscription_event")
+    recent = await shelf.broker.create(draft(), context())
+    running = await shelf.broker.create(draft(), context())
+    for made in (old, recent):
+        await shelf.broker.end(made.id, "", context())
+    longer, shorter = KEPT_OFF + timedelta(minutes=1), KEPT_OFF - timedelta(minutes=1)
+    for made, ago in ((old, longer), (recent, shorter), (running, longer)):
+        shelf.sql("UPDATE subscription SET updated_at = now() - %s::interval WHERE subscription_id = %s", ago, made.id)
+    await shelf.broker.end_all()
+    left = shelf.sql("SELECT subscription_id::text, status FROM subscription ORDER BY 1")
+    assert left == [(recent.id, "off"), (running.id, "requested")]
+    assert shelf.sql("SELECT count(*) FROM subscription_event") == [(0,)]
+    with pytest.raises(Problem):
+        await shelf.broker.read(old.id, context())

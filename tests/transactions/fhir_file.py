@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from obieg.domain.authorities import Authorities
 from obieg.domain.requester import Requester
+from obieg.edges.asgi import Host
 from obieg.edges.fhir import FhirEdge, FhirLimits
 from obieg.mapping import fhir_outcome
 from obieg.protocol import Credentials, FhirReply, Transaction
@@ -36,9 +36,10 @@ def codes_of_request(transaction: Transaction, data: bytes) -> set[str]:
     first, *lines = head.decode().splitlines()
     method, target, _ = first.split(" ")
     idle = replace(transaction, serve=_nothing, encode=lambda _result, _request: FhirReply())
+    actors = SimpleNamespace(**{transaction.actor: object()})
     edge = FhirEdge(
-        transactions=[idle], actors=SimpleNamespace(**{transaction.actor: object()}), authenticator=_Anybody(), audit=_Sink(), limits=FhirLimits(),
-        refuse=fhir_outcome.refuse, metadata=lambda *_: {}, openapi=lambda *_: {}, authorities=Authorities(), affinity_domain="1.2.616.1",
+        Host(transactions=[idle], actors=actors, authenticator=_Anybody(), audit=_Sink()), limits=FhirLimits(),
+        refuse=fhir_outcome.refuse, metadata=lambda *_: {}, openapi=lambda *_: {}, affinity_domain="1.2.616.1",
     )  # fmt: skip
 
     async def ask() -> httpx.Response:

@@ -16,6 +16,7 @@ from obieg.domain.problems import Finding, Problem
 from obieg.mapping.directory_csv import Row, read_header, read_row
 from obieg.mapping.directory_terms import KINDS, index, instant, lookup
 from obieg.mapping.fhir_parameters import search
+from obieg.ops.people import facilities
 from obieg.protocol import FhirRequest
 from obieg.wire.fhir_elements import check
 
@@ -33,6 +34,7 @@ ROOTS = toml("national/pl/pik.toml")["roots"]
     ("npwz_physician", "5425740", "5425740"),
     ("npwz_nurse", "1234567p", "1234567P"),
     ("npwz_nurse", "1234567 A", "1234567A"),
+    ("npwz_nurse", "7724514", "7724514"),
     ("regon9", "123-456-785", "123456785"),
     ("regon14", "12345678512347", "12345678512347"),
     ("nip", "123-456-32-18", "1234563218"),
@@ -49,7 +51,7 @@ def test_identifiers_as_they_are_kept(kind: str, written: str, kept: str) -> Non
     ("npwz_physician", "5425741", "control digit"),
     ("npwz_physician", "0425740", "the first not 0"),
     ("npwz_physician", "542574", "7 digits"),
-    ("npwz_nurse", "1234567", "P (nurse) or A (midwife)"),
+    ("npwz_nurse", "123456", "P (nurse) or A (midwife)"),
     ("npwz_nurse", "1234567X", "P (nurse) or A (midwife)"),
     ("npwz_pharmacist", "1234567", "8 digits"),
     ("npwz_diagnostician", "123456", "5 digits"),
@@ -76,6 +78,13 @@ def test_one_wrong_digit_of_a_physicians_number_is_found(number: int, place: int
     assert identifier("npwz_physician", right) == (right, "")
     wrong = right[:place] + str((int(right[place]) + more) % 10) + right[place + 1 :]
     assert identifier("npwz_physician", wrong)[0] == ""
+
+
+def test_facilities_of_the_demo_have_right_regons() -> None:
+    for facility in facilities().values():
+        assert identifier("regon9", facility.regon9) == (facility.regon9, "")
+        assert identifier("regon14", facility.regon14) == (facility.regon14, "")
+        assert facility.regon14.startswith(facility.regon9)
 
 
 @given(st.text("0123456789", min_size=8, max_size=15))
@@ -189,7 +198,7 @@ def test_a_cell_and_its_service() -> None:
 
 @pytest.mark.parametrize(("profession", "number", "root"), [
     ("LEK", "5425740", "npwz_physician"), ("", "5425740", "npwz_physician"), ("", "1234567A", "npwz_nurse"),
-    ("FARM", "12345678", "npwz_pharmacist"), ("dlab", "12345", "npwz_diagnostician"),
+    ("PIEL", "1234567", "npwz_nurse"), ("FARM", "12345678", "npwz_pharmacist"), ("dlab", "12345", "npwz_diagnostician"),
 ])  # fmt: skip
 def test_people(profession: str, number: str, root: str) -> None:
     said = row("zawód;npwz;nazwisko;imię", f"{profession};{number};Nowak;Anna")

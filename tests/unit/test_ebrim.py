@@ -253,8 +253,7 @@ class Region:
             patient=patient,
         )
         found = await self.registry.find(query, self._context("ITI-18"))
-        answer = ebrs.query_response(found, ebrim.home_attribute(HOME), AUTHORITY)
-        return parse_message(answer).find(f"{{{ebrim.RIM}}}RegistryObjectList")
+        return parse_message(ebrs.query_response(found)).find(f"{{{ebrim.RIM}}}RegistryObjectList")
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from obieg.domain.audit import AuditEvent
-from obieg.domain.authorities import Authorities
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.requester import Requester
+from obieg.edges.asgi import Host
 from obieg.edges.fhir import FhirEdge, FhirLimits
 from obieg.mapping import fhir_outcome
 from obieg.mapping.fhir_capability import capability_statement
@@ -66,8 +66,8 @@ STORE = Transaction(
     binding=FhirBinding(
         resources=("", "Patient"),
         interactions=(
-            "read", "search-type", "create", "update", "delete", "conditional-update", "conditional-delete",
-            "transaction", "$ihe-pix", "$match",
+            "read", "search-type", "create", "update", "delete", "conditional-create", "conditional-update",
+            "conditional-delete", "transaction", "$ihe-pix", "$match",
         ),
         conforms_to="https://example.org/statement",
     ),
@@ -92,12 +92,15 @@ class Peer:
 
 def peer(transaction: Transaction = STORE, *, authenticator: Any = None, **limits: Any) -> Peer:
     records = Records()
+    host = Host(
+        transactions=[transaction], actors=Actors(object()), authenticator=authenticator or Anybody(), audit=records
+    )  # fmt: skip
     edge = FhirEdge(
-        transactions=[transaction], actors=Actors(object()), authenticator=authenticator or Anybody(), audit=records,
+        host,
         limits=FhirLimits(**limits), refuse=fhir_outcome.refuse,
         metadata=lambda served, base: capability_statement(served, base, made_at="2026-01-02", version="1"),
         openapi=lambda served, base: openapi(served, base, version="1"),
-        authorities=Authorities(), affinity_domain="1.2.3",
+        affinity_domain="1.2.3",
     )  # fmt: skip
     transport = httpx.ASGITransport(app=edge)
     return Peer(records, httpx.AsyncClient(transport=transport, base_url="http://node"))
@@ -250,7 +253,7 @@ BODIES: list[tuple[Any, str, int]] = [
 
 @pytest.mark.parametrize(("data", "code", "status"), BODIES)
 async def test_bodies_that_are_refused(data: bytes, code: str, status: int) -> None:
-    client = peer(body_bytes_max=65_536)
+    client = peer(message_bytes_max=65_536)
     response = await client("POST", "/fhir/Patient", content=data, headers={"Content-Type": JSON})
     assert (response.status_code, codes(response)) == (status, [code])
     assert [e.transaction for e in client.records.events] == ["TEST-1"]
@@ -317,6 +320,11 @@ async def test_if_none_exist() -> None:
     ]:
         response = await client("POST", path, json=PATIENT, headers={"If-None-Exist": header})
         assert codes(response) == [code], (path, header)
+    # Who creates unconditionally would create a second one.
+    assert isinstance(STORE.binding, FhirBinding)
+    only = peer(replace(STORE, decode=decode, binding=replace(STORE.binding, interactions=("create",))))
+    response = await only("POST", "/fhir/Patient", json=PATIENT, headers={"If-None-Exist": "identifier=1"})
+    assert codes(response) == ["RuleBroken"]
     assert seen == []
 
 

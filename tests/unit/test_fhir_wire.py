@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obieg.wire import fhir_json, fhir_xml
-from obieg.wire.fhir_elements import PRIMITIVES, Exact, check, elements
+from obieg.wire.fhir_elements import PRIMITIVES, Exact, check, elements, value_fault
 from obieg.wire.fhir_json import JsonRefused
 from obieg.wire.xml import XmlRefused
 
@@ -258,3 +258,15 @@ def _unpadded(value: Any) -> Any:
                 made[key] = inner + [None] * (len(made.get(key[1:], [])) - len(inner))
         return made
     return [_unpadded(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("text", ["aGVq", "aGU=", "aA==", "aGVq aGVq", "aG\r\nVq\n", "aA= =", " aA==\t"])
+def test_base64_comes_in_groups_of_four(text: str) -> None:
+    assert value_fault(text, "base64Binary") == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "=", "====", "aGV", "aGVqa", "aGVq=", "a===", "aA==aGVq", "aA=a", "aG-q", "aGV\xf3"]
+)
+def test_what_is_no_base64(text: str) -> None:
+    assert "is no base64Binary" in value_fault(text, "base64Binary")

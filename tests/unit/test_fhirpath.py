@@ -47,6 +47,8 @@ TRUE = [
     "iif(name.exists(), true, false)", "descendants().where(family = 'Kos').count() = 1", "name.given.intersect('Ala' | 'x') = 'Ala'",
     "children().count() > 5", "managingOrganization.resolve().name = 'O'", "contained.id.combine(id).count() = 3",
     "contained.where(('#' + id in %resource.descendants().reference).not()).empty()", "id = %resource.id", "%ucum.startsWith('http')",
+    "name.where(family in (%resource.name.family.trace('x'))).count() = 2", "'b' = 'b' and %resource.id = 'a'",
+    "(%resource.id = 'b').not() and (%resource.id = 'a')", "%resource.name.count() = 2 and %resource.name.exists()",
     "name.trace('x', family).exists()", "gender.startsWith('x').not()", "multipleBirth = 2.0",
 ]  # fmt: skip
 FALSE = [
@@ -97,11 +99,34 @@ def test_quantities_compare_in_one_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["", "a.", "a = ", "(a", "a.nothingSuch()", "a ~ b", "a b", "1 -", "%what", "'a"]
+    "expression", ["", "a.", "a = ", "(a", "a.nothingSuch()", "a ~ b", "a b", "1 -", "%what", "'a", "a.count(1)"]
 )
 def test_what_is_not_understood_is_refused(expression: str) -> None:
     with pytest.raises(ExpressionRefused):
         compiled(expression)
+
+
+def test_what_stands_in_a_node_is_counted_once_with_its_extensions() -> None:
+    extensions = [{"url": "http://a", "valueString": "x"}]
+    inner = {"resourceType": "Organization", "id": "o", "name": "O"}
+    born = {"resourceType": "Patient", "birthDate": "1990", "_birthDate": {"extension": extensions}, "unheard": "of"}
+    assert holds("children().count() = 1 and descendants().count() = 4", born)  # date, extension, url, value
+    assert holds("children().count() = 1 and birthDate.hasValue().not()", {**born, "birthDate": None})
+    assert holds("descendants().count() = 3", {"resourceType": "Patient", "contained": [inner]})
+    names = {"resourceType": "Patient", "name": [{"given": ["Ala", None], "_given": [None, {"extension": extensions}]}]}
+    assert holds("name.given.count() = 2 and name.given.extension.value = 'x'", names)
+
+
+def test_what_is_kept_belongs_to_one_resource() -> None:
+    rule = compiled("%resource.name.family.count() = 1")
+    for count in (1, 2, 1):
+        node = Node({"name": [{"family": "Kos"}] * count}, "Patient")
+        assert rule(node, Scope(node)) is (count == 1)
+    inner = Node({"resourceType": "Organization", "id": "o"}, "Organization")
+    outer = Scope(Node({"contained": [inner.value]}, "Patient"))
+    of_root = compiled("%rootResource.contained.count() = 1 and %resource.contained.empty()")
+    assert of_root(inner, Scope(inner, outer))
+    assert not of_root(outer.resource, outer)
 
 
 def test_every_rule_of_the_table_compiles() -> None:

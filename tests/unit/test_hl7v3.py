@@ -16,12 +16,12 @@ from obieg.domain.authorities import AssigningAuthority, Authorities
 from obieg.domain.identifiers import PatientId
 from obieg.domain.matching import Record
 from obieg.domain.notices import ChangeKind, PatientChange
-from obieg.domain.patients import Candidate, Candidates, FeedEvent, PatientMatch
+from obieg.domain.patients import Cancel, Candidate, Candidates, Continuation, FeedEvent, PatientMatch
 from obieg.domain.persons import Address, Demographics, PersonName, Telecom
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.mapping import hl7v3, pdqv3, pixv3, xcpd
 from obieg.mapping.hl7v3_person import REPETITIONS_MAX
-from obieg.mapping.pdq import WHOLE_ANSWER, Cancel, Continuation
+from obieg.mapping.pdq import WHOLE_ANSWER
 from obieg.protocol import Sending, SoapReply, SoapRequest
 from obieg.transactions import TRANSACTIONS
 

@@ -18,7 +18,7 @@ from obieg.domain.documents import Association, AssociationType, Author, Code, D
 from obieg.domain.documents import SubmissionSet as Set
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping.mhd_metadata import dtm, sha1, unique_id, with_schemes
-from obieg.mapping.mhd_provide import Publication, placed, read_bundle
+from obieg.mapping.mhd_provide import Publication, decoded, placed, read_bundle
 from obieg.protocol import FhirRequest
 
 BASE, AUTHORITY = "http://node/fhir", "1.2.616.1"
@@ -387,3 +387,14 @@ def test_everything_that_is_wrong_is_said() -> None:
         "Bundle.entry[0].resource", "Bundle.entry[0].request", "Bundle.entry[1].fullUrl", "Bundle.entry[1].resource",
         "Bundle.entry[1].request", "Bundle", "Bundle.entry[0]", "Bundle.entry[1]",
     }  # fmt: skip
+
+
+@given(st.binary(max_size=40), st.sampled_from(["", " ", "\n", "\r\n"]))
+def test_base64_is_read_over_white_space(data: bytes, space: str) -> None:
+    text = base64.b64encode(data).decode()
+    assert decoded(f"{text[:5]}{space}{text[5:]}{space}") == data
+
+
+@pytest.mark.parametrize("text", ["aGV", "aGVq=", "aA==aGVq", "a-==", "ą==="])
+def test_what_is_no_base64_is_nothing(text: str) -> None:
+    assert decoded(text) is None

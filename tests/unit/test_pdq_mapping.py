@@ -11,7 +11,7 @@ from hl7apy.parser import parse_message
 from obieg.codes.load import toml
 from obieg.domain.authorities import AssigningAuthority, Authorities
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import Candidate, Candidates, DemographicsQuery
+from obieg.domain.patients import Cancel, Candidate, Candidates, Continuation, DemographicsQuery
 from obieg.domain.persons import Address, Demographics, PersonName
 from obieg.domain.problems import Problem
 from obieg.mapping import pdq
@@ -168,7 +168,7 @@ def test_without_a_number_the_whole_answer_is_wanted() -> None:
 
 def test_a_continuation() -> None:
     question = pdq.read_question(message("@PID.5.1^A", rcp="I|2^RD", dsc="abc.2"), REGION)
-    assert question == pdq.Continuation(cursor="abc.2", count=2, text=b"QPD|IHE PDQ Query|T1|@PID.5.1^A|||||")
+    assert question == Continuation(cursor="abc.2", count=2, text=b"QPD|IHE PDQ Query|T1|@PID.5.1^A|||||")
 
 
 def cancel(tag: str, sender: str = "HIS|SZPITAL") -> hl7v2.Message:
@@ -179,7 +179,7 @@ def cancel(tag: str, sender: str = "HIS|SZPITAL") -> hl7v2.Message:
 def test_a_cancel_names_the_search_as_its_asker_did() -> None:
     search = asked("@PID.5.1^A").cursor
     question = pdq.read_question(cancel("T1"), REGION)
-    assert isinstance(question, pdq.Cancel)
+    assert isinstance(question, Cancel)
     assert question.cursor == search
     assert {asked("@PID.5.1^A", tag="T2").cursor, asked("@PID.5.1^A", sender="HIS|INNY").cursor}.isdisjoint({search})
     with pytest.raises(Problem, match="the tag"):

@@ -33,7 +33,8 @@ from obieg.domain.registry import FoundResource
 from obieg.mapping import pik
 from obieg.mapping.fhir_documents import RESOURCE_OF, Renderer
 from obieg.mapping.fhir_patient import instant, logical_id
-from obieg.mapping.mhd_metadata import with_people, with_schemes
+from obieg.mapping.mhd_metadata import with_schemes
+from obieg.mapping.mhd_people import with_people
 from obieg.mapping.mhd_provide import SET_SYMBOL, FolderUpdate, Publication, Published, placed, settled
 from obieg.mapping.submission import submission_audit
 from obieg.protocol import Context
@@ -311,8 +312,8 @@ class DocumentPublisher:
             work.submission = msgspec.structs.replace(work.submission, entries=entries)
         digest = publication.fingerprint.hex()
         sset = work.submission.submission_set
-        agreed = self._codes.codes("content_type_code")
-        if work.is_of_one_document and len(agreed) == 1:  # there is nothing else that it could be
+        agreed = self._codes.codes("content_type_code") if work.is_of_one_document else ()
+        if len(agreed) == 1:  # there is nothing else that it could be
             code = Code(agreed[0].code, agreed[0].scheme, (("", agreed[0].display),) if agreed[0].display else ())
             sset = msgspec.structs.replace(sset, content_type_code=code)
         sset = msgspec.structs.replace(
@@ -511,7 +512,7 @@ def _registered_elsewhere(submission: Submission, renderer: Renderer, at: dateti
             value.entry_uuid[9:],
             renderer.render(value, stamp),
             "A",
-            1,
+            "1",
             stamp,
             patient,
             tuple(relations),

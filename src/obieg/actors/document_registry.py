@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,7 @@ from obieg.domain.audit import AuditEvent, AuditObject
 from obieg.domain.documents import Association, AssociationType, DocumentEntry, EntryType, Submission
 from obieg.domain.identifiers import PatientId, is_uuid_urn, patient_id
 from obieg.domain.problems import Finding, Problem, RetryLater
-from obieg.domain.queries import DocumentSearch, FoundResources, StoredQuery, by_ids
+from obieg.domain.queries import DocumentSearch, FoundResources, QueryAnswer, StoredQuery, by_ids
 from obieg.domain.registry import (
     Facts,
     FoundObject,
@@ -51,6 +51,22 @@ RENDERED_AT_ONCE = 20
 PATIENTS_AT_ONCE = 50
 CANDIDATES_MAX = 1_000
 _encode = msgspec.json.Encoder().encode
+
+
+class Brought(NamedTuple):
+    """What the repository of this node brings with a submission.
+
+    ``store`` puts the documents into the document store: while the registry is asked, when nothing speaks against the
+    submission itself. They are recorded in the same commit (ITI-41 on one node); of what the registry's content refuses
+    only encrypted bytes are left, which nothing names and compaction takes back. With ``snapshot`` this is the
+    registration, within another request, of an on-demand document that has just been made.
+    """
+
+    store: Callable[[], Coroutine[Any, Any, tuple[StoredDocument, ...]]]
+    fingerprint: bytes = b""  # of the request as received, where the submission was completed; b"": of the submission
+    limited: bool = False  # the transaction allows limited metadata, whatever the node does
+    absent: tuple[str, ...] = ()  # uniqueIds that nobody may have registered meanwhile
+    snapshot: Snapshot | None = None
 
 
 class DocumentRegistry:
@@ -85,44 +101,29 @@ class DocumentRegistry:
         context: Context,
         *,
         found_already: tuple[Finding, ...] = (),
-        store_documents: Callable[[], Coroutine[Any, Any, tuple[StoredDocument, ...]]] | None = None,
-        fingerprint: bytes = b"",
-        allow_limited: bool = False,
-        absent: tuple[str, ...] = (),
         entry_type: EntryType = EntryType.STABLE,
-        snapshot: Snapshot | None = None,
+        brought: Brought | None = None,
     ) -> tuple[Finding, ...]:
         """Stores a submission; what comes back are warnings. Raises Problem with all findings.
 
-        All its entries must be of ``entry_type``. With ``snapshot`` it is the registration, within another request, of
-        an on-demand document that has just been made: it has an audit record of its own, and raises LostRace when
-        another snapshot has become the latest one.
-
-        ``found_already`` is what was wrong with the message itself: it refuses the submission, together with everything
-        else that is wrong with it. ``store_documents`` puts the documents into the document store: while the registry
-        is asked, when nothing speaks against the submission itself. They are recorded in the same commit (ITI-41 on one
-        node); of what the registry's content refuses only encrypted bytes are left, which nothing names and compaction
-        takes back. ``fingerprint``, where it is not that of the submission, ``allow_limited`` and ``absent`` are as in
-        :class:`obieg.actors.document_repository.Provided`.
+        All its entries must be of ``entry_type``. ``found_already`` is what was wrong with the message itself: it
+        refuses the submission, together with everything else that is wrong with it. A snapshot that is ``brought`` has
+        an audit record of its own, and raises LostRace when another snapshot has become the latest one.
         """
         # Documents that this node stores itself are for its own repository.
-        unbound = [] if store_documents is not None else list(self._check_repositories(submission, context))
+        unbound = [] if brought is not None else list(self._check_repositories(submission, context))
+        limited = self._allow_limited or (brought is not None and brought.limited)
         if context.large:
-            wrong, own = await asyncio.to_thread(self._examine, submission, allow_limited)
+            wrong, fingerprint = await asyncio.to_thread(self._examine, submission, limited)
         else:
-            wrong, own = self._examine(submission, allow_limited)
+            wrong, fingerprint = self._examine(submission, limited)
+        if brought is not None and brought.fingerprint:
+            fingerprint = brought.fingerprint
         findings = [*found_already, *wrong, *unbound, *check_entry_types(submission, entry_type)]
-        storing = None if findings or store_documents is None else asyncio.ensure_future(store_documents())
+        storing = None if findings or brought is None else asyncio.ensure_future(brought.store())
         try:
             return await self._decide(
-                submission,
-                context,
-                findings,
-                fingerprint or own,
-                storing,
-                repeatable=not unbound,
-                absent=absent,
-                snapshot=snapshot,
+                submission, context, findings, fingerprint, storing, brought, repeatable=not unbound
             )
         finally:
             if storing is not None and not storing.cancel() and not storing.cancelled():
@@ -135,12 +136,12 @@ class DocumentRegistry:
         findings: list[Finding],
         fingerprint: bytes,
         storing: asyncio.Future[tuple[StoredDocument, ...]] | None,
+        brought: Brought | None,
         *,
         repeatable: bool,
-        absent: tuple[str, ...],
-        snapshot: Snapshot | None,
     ) -> tuple[Finding, ...]:
         """Reads what the registry knows, judges, stores; again when others were faster."""
+        absent, snapshot = (brought.absent, brought.snapshot) if brought is not None else ((), None)
         patient = patient_id(submission.submission_set.patient_id or "")
         known_here = patient if patient is not None and patient.authority == self.assigning_authority else None
         final = with_final_ids(submission, self._new_uuid)
@@ -179,9 +180,9 @@ class DocumentRegistry:
             return ()
         raise RetryLater("others keep changing what this submission relies on")
 
-    def _examine(self, submission: Submission, allow_limited: bool) -> tuple[list[Finding], bytes]:  # noqa: FBT001 - for to_thread
+    def _examine(self, submission: Submission, limited: bool) -> tuple[list[Finding], bytes]:  # noqa: FBT001 - for to_thread
         """What is wrong with it by itself, and its fingerprint."""
-        wrong = list(check_submission(submission, self._codes, allow_limited=allow_limited or self._allow_limited))
+        wrong = list(check_submission(submission, self._codes, allow_limited=limited))
         return wrong, hashlib.sha256(_encode(submission)).digest()
 
     def _check_repositories(self, submission: Submission, context: Context) -> Iterator[Finding]:
@@ -230,13 +231,15 @@ class DocumentRegistry:
 
     # finding ----------------------------------------------------------------------------------------------------
 
-    async def find(self, query: StoredQuery, context: Context) -> list[FoundObject] | list[str]:
-        """Objects for LeafClass, entryUUIDs (without urn:uuid:) for ObjectRef. Raises Problem.
+    async def find(self, query: StoredQuery, context: Context) -> QueryAnswer:
+        """Objects for LeafClass, entryUUIDs for ObjectRef. Raises Problem.
 
         A patient who is not known here is answered like one without documents.
         """
-        if query.candidates:
-            return await self._find_of_several(query, context)
+        find = self._find_of_several if query.candidates else self._find
+        return QueryAnswer(await find(query, context), self.home_community_id, self.assigning_authority)
+
+    async def _find(self, query: StoredQuery, context: Context) -> list[FoundObject] | list[str]:
         limit = self._results_max
         audit = context.audit()
         if query.patient is not None and query.patient.authority != self.assigning_authority:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from obieg.actors.document_registry import DocumentRegistry, with_final_ids
+from obieg.actors.document_registry import Brought, DocumentRegistry, with_final_ids
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.content import MemoryContent
 from obieg.domain.document_store import PIECE_SIZE_BYTES, DocumentMissingError, DocumentStore
@@ -247,15 +247,13 @@ class DocumentRepository:
         submission, completing = complete(provided, self.repository_unique_id)
         findings = (*provided.found_on_reading, *completing)
         if self._registry is not None:
-            return await self._registry.register(
-                submission,
-                context,
-                found_already=findings,
-                store_documents=lambda: self._put(submission, provided.documents),
+            brought = Brought(
+                lambda: self._put(submission, provided.documents),
                 fingerprint=provided.fingerprint,
-                allow_limited=provided.limited,
+                limited=provided.limited,
                 absent=provided.absent,
             )
+            return await self._registry.register(submission, context, found_already=findings, brought=brought)
         if context.large:
             prepared = await asyncio.to_thread(self._prepare, submission, provided)
         else:
@@ -459,12 +457,11 @@ class DocumentRepository:
             submission = self._describe(registry, found, content, context)
             [entry] = submission.entries
             try:
-                await registry.register(
-                    submission,
-                    context,
-                    store_documents=partial(self._put, submission, {entry.entry_uuid: content}, content_key=made.key),
+                brought = Brought(
+                    partial(self._put, submission, {entry.entry_uuid: content}, content_key=made.key),
                     snapshot=Snapshot(found.entry.entry_uuid, latest.entry_uuid if latest else ""),
                 )
+                await registry.register(submission, context, brought=brought)
             except LostRace:
                 again = await self._store.on_demand([found.entry.unique_id or ""], self.repository_unique_id)
                 if not again:
@@ -548,7 +545,10 @@ class DocumentRepository:
         if retrieved.documents:
             return retrieved.documents[0][1]
         if all(f.code == "XDSDocumentUniqueIdError" for f in retrieved.findings):
-            raise Problem.of("ResourceGone", "the document is described here and is not kept any more", found.unique_id)
+            if await self._store.was_removed(found.unique_id, found.repository_unique_id):
+                said = "the document is described here and is not kept any more"
+                raise Problem.of("ResourceGone", said, found.unique_id)
+            raise Problem.of("AddressNotFound", "the document is described here and never came here", found.unique_id)
         raise Problem(retrieved.findings)
 
     async def held(self, unique_ids: Sequence[str]) -> dict[str, FoundDocument]:

@@ -70,10 +70,6 @@ class FileContent:
         self._packed = packed
         self.size = file.packed if packed else file.size
 
-    def sha1(self) -> str:
-        """Nobody asks for it."""
-        raise NotImplementedError
-
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in pieces of at most 1 MiB."""
         async for member in self._store.content(self._export_id, self._file.number):

@@ -24,6 +24,7 @@ from obieg.domain.subscriptions import (
     DAYS_MAX,
     DESTINATION,
     HANDSHAKE,
+    KEPT_OFF,
     DocumentSubscription,
     Notice,
     NumberedNotice,
@@ -250,12 +251,12 @@ class ResourceNotificationBroker:
             objects=tuple(objects),
         )
 
-    async def end_all(self) -> int:
-        """Switches off the subscriptions whose end has come; how many."""
-        ended = await self._store.end_all()
-        for id_ in ended:
+    async def end_all(self) -> None:
+        """Switches off the subscriptions whose end has come, and removes those that have been off for KEPT_OFF."""
+        for id_ in await self._store.end_all():
             log.info("a subscription has ended", subscription=id_)
-        return len(ended)
+        for id_ in await self._store.remove_off(KEPT_OFF):
+            log.info("a subscription that was off was removed", subscription=id_)
 
 
 _AMOUNT = {"empty": 0, "id-only": 1, "full-resource": 2}

@@ -23,12 +23,15 @@ from obieg.domain.matching import Judgement, Matcher, Record, Verdict
 from obieg.domain.notices import Subscribers
 from obieg.domain.patient_index import PatientRecords, PatientStore, SavedSearch
 from obieg.domain.patients import (
+    Cancel,
     Candidate,
     Candidates,
+    Continuation,
     CrossReferenceQuery,
     DemographicsQuery,
     PatientFeed,
     PatientMatch,
+    Question,
 )
 from obieg.domain.persons import Demographics
 from obieg.domain.problems import Finding, Problem, RetryLater
@@ -194,6 +197,17 @@ class PatientIndex:
         )
         ids = {record.patient_key: record.affinity_domain_id for record in records} if query.active else None
         return await self._first_page(found, query.count, ids, context, query.cursor)
+
+    async def answer(self, question: Question, context: Context) -> Candidates | None:
+        """Whichever of the three is asked; None for a cancelled answer. Raises Problem."""
+        match question:
+            case Continuation():
+                return await self.more(question.cursor, question.count, context)
+            case Cancel():
+                await self.cancel(question.cursor, context)
+                return None
+            case query:
+                return await self.search(query, context)
 
     async def more(self, cursor: str, count: int, context: Context) -> Candidates:
         """The next page; raises Problem UnknownCursor for one that is too old, of somebody else, or never was."""

@@ -115,7 +115,9 @@ def _number(text: str) -> str:
     text = text.strip().lower().removeprefix("mailto:")
     if "@" in text:
         return text
-    digits = "".join([c for c in text if c.isdigit()])
+    digits = text.lstrip("+")
+    if not digits.isdigit():
+        digits = "".join([c for c in text if c.isdigit()])
     digits = digits.removeprefix("00") if text.removeprefix("tel:").startswith("00") else digits
     if len(digits) == _NATIONAL_DIGITS + 1:
         digits = digits.removeprefix("0")  # the trunk prefix of old

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 class MemoryContent:
     """A document of at most a few megabytes, whole in memory."""
 
-    __slots__ = ("content_type", "data")
+    __slots__ = ("_sha1", "content_type", "data")
 
     def __init__(self, data: bytes, content_type: str = "") -> None:
         self.data = data
         self.content_type = content_type
+        self._sha1 = ""
 
     @property
     def size(self) -> int:
@@ -22,7 +23,8 @@ class MemoryContent:
 
     def sha1(self) -> str:
         """SHA-1, hexadecimal: what XDS compares, not a security measure."""
-        return hashlib.sha1(self.data, usedforsecurity=False).hexdigest()
+        self._sha1 = self._sha1 or hashlib.sha1(self.data, usedforsecurity=False).hexdigest()
+        return self._sha1
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The whole in one piece."""

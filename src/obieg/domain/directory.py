@@ -13,16 +13,14 @@ from typing import Protocol
 
 from stdnum.pl import nip, regon
 
+from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Value
 
 FOREVER = "infinity"  # of times, as PostgreSQL and nobody else writes it
 BEGINNING = "-infinity"
 _SEPARATORS = re.compile(r"[\s.-]+")
-_PHYSICIAN = re.compile(r"[1-9]\d{6}\Z", re.ASCII)
-_NURSE = re.compile(r"\d{7}[PA]\Z", re.ASCII)
-_PHARMACIST = re.compile(r"\d{8}\Z", re.ASCII)
-_DIAGNOSTICIAN = re.compile(r"\d{5}\Z", re.ASCII)
+_NPWZ = toml("national/pl/pik.toml")["npwz"]
 _BOOK = re.compile(r"\d{1,12}\Z", re.ASCII)
 _PART = re.compile(r"\d{1,12}-\d{2,3}\Z", re.ASCII)
 _PARENT_REGON_DIGITS = 9
@@ -74,8 +72,8 @@ def _form(text: str, digits: int) -> str:
 
 def _physician(text: str) -> str:
     """The first digit controls the others: the sum of each times its place, modulo eleven."""
-    if not _PHYSICIAN.match(text):
-        return "7 digits are expected, the first not 0"
+    if said := _LICENCES["physician"](text):
+        return said
     total = sum(place * int(digit) for place, digit in enumerate(text[1:], 1))
     return "" if total % 11 == int(text[0]) else "the control digit, the first one, is wrong"
 
@@ -84,14 +82,16 @@ def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
     return lambda text: "" if pattern.match(text) else expected
 
 
+_LICENCES = {
+    who: _matching(re.compile(rf"(?:{row['pattern']})\Z", re.ASCII), row["expected"]) for who, row in _NPWZ.items()
+}
+
 _CHECKS: Mapping[str, Callable[[str], str]] = {
     "regon9": _regon9,
     "regon14": _regon14,
     "nip": _nip,
+    **{f"npwz_{who}": check for who, check in _LICENCES.items()},
     "npwz_physician": _physician,
-    "npwz_nurse": _matching(_NURSE, "7 digits are expected, then P (nurse) or A (midwife)"),
-    "npwz_pharmacist": _matching(_PHARMACIST, "8 digits are expected"),
-    "npwz_diagnostician": _matching(_DIAGNOSTICIAN, "5 digits are expected"),
     "entity": _matching(_BOOK, "the number of the register book is expected, at most 12 digits"),
     "unit": _matching(_PART, "the number of the register book, a dash and part V (2 or 3 digits) are expected"),
     "cell": _matching(_PART, "the number of the register book, a dash and part VII (2 or 3 digits) are expected"),

@@ -48,6 +48,17 @@ class Decision(NamedTuple):
     look: tuple[int, ...] = ()
 
 
+class _Fitting(NamedTuple):
+    """The patients whom a record may be of."""
+
+    joined: int | None  # whose it becomes
+    taken: Mapping[int, Judgement]  # that one, and who is one person with it
+    doubtful: Mapping[int, Judgement]  # for a person to decide
+
+
+_FITS_NOBODY = _Fitting(None, {}, {})
+
+
 class Feeding:
     """Decides feeds; knows no database, no clock and no chance but what it is given."""
 
@@ -189,6 +200,55 @@ class Feeding:
             if (standing := facts.standings.get(i)) is not None:
                 groups[standing.patient_key] = [r for r in facts.records if r.survivor_key == standing.patient_key]
                 by_number.add(standing.patient_key)
+        fitting = self._fitting(record, facts, groups, by_number, own) if groups else _FITS_NOBODY
+        joined, taken = fitting.joined, fitting.taken
+        key = joined if joined is not None else self._new_key()
+        if joined is not None:
+            id_ = PatientId(groups[joined][0].affinity_domain_id, self._authority)
+        else:
+            id_ = own or PatientId(self._new_id(), self._authority)
+        links = [NewLink(k, "automatic", judgement.rule or "score") for k, judgement in taken.items() if k != joined]
+        theirs = [r for k in taken for r in groups[k]]
+        kin = groups[joined] if joined is not None else []
+        # A mistyped number that did not keep the record away leads to nobody.
+        claimed = [
+            i for i in feed.identifiers if i not in facts.standings and i != id_ and not self._has_another(theirs, i)
+        ]
+        blocks = self._matcher.blocks(record)
+        tasks = [
+            NewTask(
+                TaskKind.CONTRADICTION if other in by_number else TaskKind.POSSIBLE_DUPLICATE,
+                key,
+                other,
+                explained(self._matcher, record, groups[other], judgement),
+            )
+            for other, judgement in fitting.doubtful.items()
+        ]
+        change = Change(
+            patient_key=key,
+            affinity_domain_id=id_ if joined is None else None,
+            record=SavedRecord(key, self._new_key(), 0, feed.source, record, blocks),
+            claimed=tuple(claimed),
+            numbers=self._numbers_then(record, set(), theirs) if joined is not None and not links else (),
+            versions=_versions(theirs) if links else (),
+            kin=_linked(kin, key),
+            links=tuple(links),
+            tasks=likeliest(tasks),
+            # Only who adds a patient must know that nobody else adds the same one at the same time.
+            blocks=blocks if joined is None else (),
+            in_blocks=facts.in_blocks,
+        )
+        return Decision(self.announced(change, id_, facts, kin), id_)
+
+    def _fitting(
+        self,
+        record: Record,
+        facts: Facts,
+        groups: Mapping[int, Sequence[KnownRecord]],
+        by_number: set[int],
+        own: PatientId | None,
+    ) -> _Fitting:
+        """Whom of those near the record is of; ``by_number`` are the patients whom a national number names."""
         judged = {key: judge(self._matcher, record, theirs) for key, theirs in groups.items()}
         same = sorted(
             (key for key in judged if _joins(judged[key], by_number=key in by_number)),
@@ -212,43 +272,7 @@ class Feeding:
             doubtful |= {key: judged[key] for key in named}
             taken = [key for key in taken if key not in named]
         joined = None if own is not None or not taken else (named or taken)[0]
-        key = joined if joined is not None else self._new_key()
-        if joined is not None:
-            id_ = PatientId(groups[joined][0].affinity_domain_id, self._authority)
-        else:
-            id_ = own or PatientId(self._new_id(), self._authority)
-        links = [NewLink(k, "automatic", judged[k].rule or "score") for k in taken if k != joined]
-        theirs = [r for k in taken for r in groups[k]]
-        kin = groups[joined] if joined is not None else []
-        # A mistyped number that did not keep the record away leads to nobody.
-        claimed = [
-            i for i in feed.identifiers if i not in facts.standings and i != id_ and not self._has_another(theirs, i)
-        ]
-        blocks = self._matcher.blocks(record)
-        tasks = [
-            NewTask(
-                TaskKind.CONTRADICTION if other in by_number else TaskKind.POSSIBLE_DUPLICATE,
-                key,
-                other,
-                explained(self._matcher, record, groups[other], judgement),
-            )
-            for other, judgement in doubtful.items()
-        ]
-        change = Change(
-            patient_key=key,
-            affinity_domain_id=id_ if joined is None else None,
-            record=SavedRecord(key, self._new_key(), 0, feed.source, record, blocks),
-            claimed=tuple(claimed),
-            numbers=self._numbers_then(record, set(), theirs) if joined is not None and not links else (),
-            versions=_versions(theirs) if links else (),
-            kin=_linked(kin, key),
-            links=tuple(links),
-            tasks=likeliest(tasks),
-            # Only who adds a patient must know that nobody else adds the same one at the same time.
-            blocks=blocks if joined is None else (),
-            in_blocks=facts.in_blocks,
-        )
-        return Decision(self.announced(change, id_, facts, kin), id_)
+        return _Fitting(joined, {key: judged[key] for key in taken}, doubtful)
 
     def _is_named(self, records: Sequence[KnownRecord]) -> bool:
         """Whether the affinity domain's own authority has given the patient an id."""

@@ -130,7 +130,7 @@ class Memory:
         self._survivors.update(before._linked)
         for block in self._blocks.keys() & before.entries.keys():
             self._blocks[block] = _changed(self._blocks[block], before.entries[block])
-        self._carried.update(map(before._end, before.persons))
+        self._carried.update(map(before._end, before.persons) if before._survivors else before.persons)
 
     def _met(self, key: int) -> int:
         """The patient at the end of the chain of links, of whom everything is known from then on."""
@@ -149,11 +149,13 @@ class Memory:
 
     def _located(self, identifier: PatientId) -> tuple[int, bool] | None:
         """The patient key, before links, and whether it is retired."""
-        for memory in (self, *self._before):
-            if identifier in memory.moved:
-                key = memory.moved[identifier]
-                return None if key is None else (key, False)
-        return self._locators.get(identifier)
+        key = self.moved.get(identifier, 0)
+        for memory in self._before:
+            if key == 0:
+                key = memory.moved.get(identifier, 0)
+        if key == 0:
+            return self._locators.get(identifier)
+        return None if key is None else (key, False)
 
     def missing(self, blocks: Iterable[int]) -> list[int]:
         """Those of the blocks about which nothing was read yet."""
@@ -187,8 +189,11 @@ class Memory:
             key = survivor
         return key
 
-    def facts(self, identifiers: Iterable[PatientId], blocks: Sequence[int]) -> Facts:
-        """What a feed is judged by, as :meth:`obieg.domain.patient_index.PatientStore.facts` gives it."""
+    def facts(self, identifiers: Iterable[PatientId], blocks: Sequence[int], in_blocks: int = 0) -> Facts:
+        """What a feed is judged by, as :meth:`obieg.domain.patient_index.PatientStore.facts` gives it.
+
+        A batch is guarded as a whole; ``in_blocks`` is for a feed that is stored by itself.
+        """
         standings: dict[PatientId, Standing] = {}
         named: dict[int, None] = {}
         for identifier in identifiers:
@@ -208,7 +213,7 @@ class Memory:
             standings,
             tuple([r for key in named for r in known.get(key, ())]),
             tuple([r for key in near for r in known.get(key, ())]),
-            0,  # the batch as a whole is guarded
+            in_blocks,
             self._kept_apart(),
             self._retired,
         )
@@ -268,7 +273,9 @@ class Memory:
 
     def _save(self, saved: SavedRecord, survivor: int) -> None:
         records = self._records.setdefault(survivor, [])
-        place = next((n for n, r in enumerate(records) if r.record_key == saved.record_key), None)
+        place = None
+        if records:
+            place = next((n for n, r in enumerate(records) if r.record_key == saved.record_key), None)
         known = KnownRecord(
             saved.patient_key,
             survivor,

@@ -231,7 +231,7 @@ class LinkageMatcher:
             keys.append(f"{'|'.join(sorted((family, given)))}|{born[:4]}")
         if prepared.mother and len(born) == 8:
             keys.append(f"{prepared.mother.value}|{prepared.mother.authority}|{born}")
-        if len(born) == 8:
+        if len(born) == 8 and (prepared.former or " " in prepared.family):
             others = {names.sound(name) for name in (*prepared.former, *prepared.family.split())} - {family, given}
             keys += [f"{name}|{born}" for name in sorted(others, key=len, reverse=True)]
         if given or family:

@@ -108,6 +108,24 @@ class DemographicsQuery(Value, frozen=True):
     alternatives: tuple[DemographicsQuery, ...] = ()  # who fits one of these fits as well
 
 
+class Continuation(Value, frozen=True):
+    """Asks for the next records of an answer."""
+
+    cursor: str
+    count: int
+    text: bytes  # the query as asked, for the audit
+
+
+class Cancel(Value, frozen=True):
+    """Wants no more records of an answer."""
+
+    cursor: str
+    text: bytes
+
+
+Question = DemographicsQuery | Continuation | Cancel
+
+
 class Candidate(Value, frozen=True):
     """A patient in an answer."""
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
-from obieg.domain.registry import FoundResource
+from obieg.domain.registry import FoundObject, FoundResource
 
 # The parameters of the searches, with nothing asked.
 _ANY: dict[str, Any] = {
@@ -53,6 +53,14 @@ class FoundResources(NamedTuple):
     included: tuple[FoundResource, ...] = ()
     next: tuple[str, str] | None = None  # position and entryUUID after which the next page begins
     capped: bool = False  # more would be included than are
+
+
+class QueryAnswer(NamedTuple):
+    """What a stored query found, and what every object of this registry says of itself."""
+
+    found: list[FoundObject] | list[str]  # whole objects, or entryUUIDs without urn:uuid:
+    home_community_id: str | None
+    assigning_authority: str
 
 
 class StoredQuery(Value, frozen=True):

@@ -142,7 +142,7 @@ class FoundResource(NamedTuple):
     entry_uuid: str  # without urn:uuid:
     rendering: bytes
     status: str
-    revision: int  # counts every change of what is stored: the version in FHIR
+    revision: str  # the version in FHIR: counts what changed of what is stored; a merge adds whose it is now
     updated_at: str  # instant
     patient_id: str  # affinity-domain id, without authority; of its survivor after a merge
     relations: tuple[str, ...]  # "RPLC uuid" of a document, "D uuid" and "F uuid" of what holds members
@@ -277,6 +277,9 @@ class RepositoryStore(Protocol):
 
         ``audit`` is stored in the same round trip if all of them are there and none is pending.
         """
+
+    async def was_removed(self, unique_id: str, repository_unique_id: str) -> bool:
+        """Whether a document that is not stored lay here once."""
 
     async def on_demand(self, unique_ids: Sequence[str], repository_unique_id: str) -> list[FoundOnDemand]:
         """The on-demand entries of this repository, one for each uniqueId: the newest approved one."""

@@ -45,7 +45,7 @@ def name_keys(demographics: Demographics) -> tuple[str, str]:
         return "", ""
     words = [word for text in name.given for word in fold(text).split()]
     family = fold(name.family)
-    return f"{family}|{' '.join(words)}", f"{sound(name.family)}|{' '.join(sound(w) for w in words)}"
+    return f"{family}|{' '.join(words)}", f"{sound(name.family)}|{' '.join([sound(w) for w in words])}"
 
 
 def plan(query: DemographicsQuery) -> SearchPlan:

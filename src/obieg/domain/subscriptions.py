@@ -2,7 +2,7 @@
 
 https://profiles.ihe.net/ITI/DSUBm/. A subscription is *requested* until its receiver has taken the first message, then
 *active*; in *error* when a message could not be delivered in its time, *off* when its owner or its end ended it. What
-happens to an object is told in the commit in which it happens.
+happens to an object is told in the commit in which it happens. One that has been off for KEPT_OFF is removed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ DESTINATION = "subscription:"  # of the outbox, with the subscription's id
 # How long a subscription stands where nobody says, and at most; after that it is asked for anew.
 DAYS = timedelta(days=90)
 DAYS_MAX = timedelta(days=366)
+# How long one that is off can still be read, with what it was told; after that it is removed.
+KEPT_OFF = timedelta(days=30)
 HANDSHAKE = "handshake"
 
 
@@ -143,7 +145,10 @@ class SubscriptionStore(Protocol):
         """As ``end``; nothing of it is left."""
 
     async def end_all(self) -> Sequence[str]:
-        """Switches off those whose end has come."""
+        """Switches off those whose end has come; their ids."""
+
+    async def remove_off(self, kept: timedelta) -> Sequence[str]:
+        """Removes those that have been off for longer than ``kept``, with what they were told; their ids."""
 
     async def number(self, id_: str, letter: Letter) -> tuple[DocumentSubscription | None, int]:
         """The subscription and the number of the letter's event, the same in every attempt."""

@@ -9,38 +9,38 @@ from __future__ import annotations
 
 import asyncio
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
-import structlog
 
 from obieg.codes.load import toml
-from obieg.domain.authorities import Authorities
-from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.domain.problems import Finding, Problem
 from obieg.edges.asgi import (
     LARGE_BYTES,
     Disconnected,
+    Exchange,
+    Host,
     Receive,
     Scope,
     Send,
     TooLarge,
+    WebLimits,
     base_address,
-    credentials,
+    made,
     receive_whole,
-    record_refusal,
     send_whole,
 )
-from obieg.protocol import AuditSink, Authenticator, Content, Context, FhirBinding, FhirReply, FhirRequest, Transaction
+from obieg.protocol import Context, FhirBinding, FhirReply, FhirRequest, Sent, Transaction
 from obieg.wire import fhir_json, fhir_xml, mime
 from obieg.wire.fhir_elements import check, is_text
 from obieg.wire.fhir_json import JsonRefused
-from obieg.wire.xml import XmlLimits, XmlRefused
+from obieg.wire.xml import XmlRefused
 
 PREFIX = "/fhir"
 METADATA = "metadata"
@@ -66,18 +66,12 @@ _COUNT_AT_ONCE = str(_ENTRIES_AT_ONCE)  # as texts of two digits compare
 _RETRY_AFTER_S = b"5"
 _VERSION = re.compile(r'(?:W/)?"([^"]{1,64})"\Z')
 
-log = structlog.get_logger()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FhirLimits:
+class FhirLimits(WebLimits):
     """What one request may take."""
 
-    body_bytes_max: int = 32 * 1024 * 1024
-    depth_max: int = 64
-    attributes_max: int = 100
     parameters_max: int = 200  # of the address and of a form
-    request_time_s: float = 300  # to receive the whole request
 
 
 class _Route(NamedTuple):
@@ -90,21 +84,14 @@ class _Route(NamedTuple):
     form: bool = False  # a search by POST
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """One request while it is served."""
-
-    scope: Scope
+@dataclass(slots=True, kw_only=True)
+class _Exchange(Exchange):
     headers: dict[str, str]
-    request_id: str
-    address: str
     base: str
     format: str = "json"
     pretty: bool = False
     asked_format: bool = False  # by _format or Accept, more than anything will do
     raw: bool = False  # the answer may be of a media type that is not FHIR's
-    transaction: Transaction | None = None
-    context: Context | None = None
     request: FhirRequest | None = None
     allow: str = ""
 
@@ -114,100 +101,50 @@ class FhirEdge:
 
     def __init__(
         self,
+        host: Host,
         *,
-        transactions: Sequence[Transaction],
-        actors: object,
-        authenticator: Authenticator,
-        audit: AuditSink,
         limits: FhirLimits,
         refuse: Callable[[Sequence[Finding], Any], FhirReply],
         metadata: Callable[[Sequence[Transaction], str], dict[str, Any]],
         openapi: Callable[[Sequence[Transaction], str], dict[str, Any]],
-        authorities: Authorities,
         affinity_domain: str,
-        public_url: str = "",
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        new_request_id: Callable[[], str] = lambda: str(uuid.uuid4()),
-        observe: Callable[[str, str, float], None] = lambda _transaction, _outcome, _seconds: None,
     ) -> None:
         """``refuse`` writes findings of no transaction; ``metadata`` and ``openapi`` describe the node at a base."""
         self._routes: dict[tuple[str, str], Transaction] = {}
         self._by_profile: dict[str, Transaction] = {}  # of Bundles sent to the base address
-        served = []
-        for transaction in transactions:
-            binding = transaction.binding
-            if isinstance(binding, FhirBinding) and getattr(actors, transaction.actor, None) is not None:
-                served.append(transaction)
-                routes = {(r, i): transaction for r in binding.resources for i in binding.interactions}
-                if binding.bundle_profile:
-                    self._by_profile[binding.bundle_profile] = transaction
-                    routes |= self._routes
-                self._routes |= routes
-        self._types = {resource for resource, _ in self._routes}
-        self._served = tuple(served)
-        self._actors = actors
-        self._authenticator = authenticator
-        self._audit = audit
+        served = host.served(FhirBinding)
+        for transaction, binding in served:
+            routes = {(r, i): transaction for r in binding.resources for i in binding.interactions}
+            if binding.bundle_profile:
+                self._by_profile[binding.bundle_profile] = transaction
+                routes |= self._routes
+            self._routes |= routes
+        self._served = tuple(transaction for transaction, _ in served)
+        self._host = host
         self._limits = limits
-        self._xml_limits = XmlLimits(limits.body_bytes_max, limits.depth_max, limits.attributes_max)
         self._refuse = refuse
         self._metadata = metadata
         self._openapi = openapi
-        self._authorities = authorities
         self._affinity_domain = affinity_domain
-        self._public_url = public_url
-        self._clock = clock
-        self._new_request_id = new_request_id
-        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        client = scope.get("client")
-        exchange = _Exchange(
-            scope=scope,
-            headers=_headers(scope),
-            request_id=self._new_request_id(),
-            address=client[0] if client else "",
-            base=base_address(scope, self._public_url) + PREFIX,
+        host = self._host
+        exchange = _Exchange.begin(
+            scope, host.new_request_id(), headers=_headers(scope), base=base_address(scope, host.public_url) + PREFIX
         )
-        outcome, reply = await self._answer(exchange, receive)
+        work = self._serve(exchange, receive)
+        outcome, reply = await host.settle(exchange, work, partial(self._refused, exchange), protocol="FHIR")
         if reply.content is not None:
             await _send_content(send, exchange, reply, reply.content)
         else:
             await _send(send, exchange, reply, await _write(reply, exchange))
-        name = exchange.transaction.id if exchange.transaction else "unknown"
-        self._observe(name, outcome, loop.time() - started)
+        host.finish(exchange, outcome)
 
-    async def _answer(self, exchange: _Exchange, receive: Receive) -> tuple[str, FhirReply]:
-        """Outcome for the metrics, and the answer."""
-        try:
-            return "success", await self._serve(exchange, receive)
-        except Problem as problem:
-            return "refused", await self._refused(exchange, problem.findings)
-        except RetryLater as error:
-            log.warning("a request could not be served now", request_id=exchange.request_id, error=str(error))
-            said = f"not possible now, repeat the identical request later (request {exchange.request_id})"
-            return "busy", self._refuse((Finding("XDSRegistryBusy", said),), exchange.request)
-        except Exception:
-            log.exception("a request failed", request_id=exchange.request_id)
-            said = f"the node failed; tell its operator the request id {exchange.request_id}"
-            return "failed", await self._refused(exchange, (Finding("XDSRegistryError", said),))
-
-    async def _refused(self, exchange: _Exchange, findings: tuple[Finding, ...]) -> FhirReply:
-        transaction = exchange.transaction
-        await record_refusal(
-            self._audit,
-            findings,
-            exchange.context,
-            whose=transaction.id if transaction else "FHIR",
-            request_id=exchange.request_id,
-            address=exchange.address,
-        )
-        if transaction is None or exchange.request is None:
+    def _refused(self, exchange: _Exchange, findings: tuple[Finding, ...]) -> FhirReply:
+        if exchange.transaction is None or exchange.request is None:
             return self._refuse(findings, exchange.request)
-        reply: FhirReply = transaction.refuse(findings, exchange.request)
+        reply: FhirReply = exchange.transaction.refuse(findings, exchange.request)
         return reply
 
     async def _serve(self, exchange: _Exchange, receive: Receive) -> FhirReply:
@@ -221,12 +158,10 @@ class FhirEdge:
             exchange.format = OPENAPI
             return FhirReply(body=self._openapi(self._served, exchange.base))
         transaction = exchange.transaction = self._routes[route.resource, route.interaction]
-        requester = await self._authenticator.authenticate(credentials(exchange.scope, exchange.base))
-        context = exchange.context = Context(
-            transaction=transaction,
-            requester=requester,
-            request_id=exchange.request_id,
-            received_at=self._clock(),
+        context = await self._host.admit(
+            exchange,
+            transaction,
+            received_at=self._host.clock(),
             source_user=exchange.address,
             destination_user=exchange.base,
         )
@@ -266,17 +201,12 @@ class FhirEdge:
             if_match=_if_match(exchange.headers.get("if-match", "")),
             if_none_exist=self._if_none_exist(exchange, route),
             request_id=exchange.request_id,
-            authorities=self._authorities,
+            authorities=self._host.authorities,
             affinity_domain=self._affinity_domain,
         )
-        decoded = await asyncio.to_thread(transaction.decode, request) if context.large else transaction.decode(request)
-        context.objects = transaction.audit(decoded)
-        result = await transaction.serve(getattr(self._actors, transaction.actor), decoded, context)
-        if not context.audited:  # nothing was to be done
-            await self._audit.record(context.audit())
+        result = await self._host.perform(context, request)
         many = any(name == "_count" and (len(value) > 2 or value > _COUNT_AT_ONCE) for name, value in parameters)
-        encode = transaction.encode
-        reply: FhirReply = await asyncio.to_thread(encode, result, request) if many else encode(result, request)
+        reply: FhirReply = await made(transaction.encode, result, request, in_thread=many)
         return FhirReply(status=304, version=reply.version) if _is_known(exchange, reply) else reply
 
     # the address ------------------------------------------------------------------------------------------------
@@ -376,8 +306,8 @@ class FhirEdge:
         header = exchange.headers.get("if-none-exist")
         if header is None:
             return ()
-        if route.interaction != "create":
-            said = "If-None-Exist belongs to a create: POST [type]"
+        if route.interaction != "create" or (route.resource, "conditional-create") not in self._routes:
+            said = "If-None-Exist belongs to a create (POST [type]) that the CapabilityStatement calls conditional"
             raise Problem.of("RuleBroken", said, "http.If-None-Exist")
         found = self._parameters(header.strip().removeprefix("?").encode("latin-1"), "If-None-Exist")
         if not any(value for _, value in found):
@@ -411,9 +341,9 @@ class FhirEdge:
         limits = self._limits
         try:
             async with asyncio.timeout(limits.request_time_s):
-                return await receive_whole(receive, limits.body_bytes_max)
+                return await receive_whole(receive, limits.message_bytes_max)
         except TooLarge:
-            said = f"the body exceeds this node's limit of {limits.body_bytes_max} bytes"
+            said = f"the body exceeds this node's limit of {limits.message_bytes_max} bytes"
             raise Problem.of("LimitExceeded", said) from None
         except TimeoutError:
             raise Problem.of("RequestTimeout", "the request did not arrive in time") from None
@@ -445,10 +375,8 @@ class FhirEdge:
             exchange.format = written
         context.large = len(data) > LARGE_BYTES
         read = self._json if written == "json" else self._xml
-        found = await asyncio.to_thread(read, data) if context.large else read(data)
-        if as_sent:
-            return found
-        return await asyncio.to_thread(_checked, found) if context.large else _checked(found)
+        found = await made(read, data, in_thread=context.large)
+        return found if as_sent else await made(_checked, found, in_thread=context.large)
 
     def _json(self, data: bytes) -> dict[str, Any]:
         try:
@@ -458,7 +386,7 @@ class FhirEdge:
 
     def _xml(self, data: bytes) -> dict[str, Any]:
         try:
-            return fhir_xml.read(data, self._xml_limits)
+            return fhir_xml.read(data, self._limits.xml)
         except XmlRefused as error:
             raise Problem.of("MessageNotReadable", str(error)) from None
 
@@ -576,9 +504,8 @@ async def _write(reply: FhirReply, exchange: _Exchange) -> bytes:
     body = reply.body
     if body is None:
         return b""
-    if len(body.get("entry", ())) > _ENTRIES_AT_ONCE:
-        return await asyncio.to_thread(_written, body, exchange.format, exchange.pretty)
-    return _written(body, exchange.format, exchange.pretty)
+    many = len(body.get("entry", ())) > _ENTRIES_AT_ONCE
+    return await made(_written, body, exchange.format, exchange.pretty, in_thread=many)
 
 
 def _written(body: dict[str, Any], written_as: str, pretty: bool) -> bytes:  # noqa: FBT001 - for to_thread
@@ -601,7 +528,7 @@ def _reply_headers(exchange: _Exchange, reply: FhirReply) -> list[tuple[bytes, b
     return headers
 
 
-async def _send_content(send: Send, exchange: _Exchange, reply: FhirReply, content: Content) -> None:
+async def _send_content(send: Send, exchange: _Exchange, reply: FhirReply, content: Sent) -> None:
     """Bytes as they are, in pieces; a browser takes them for what they are and runs nothing in them."""
     headers = [
         *_reply_headers(exchange, reply),

@@ -9,50 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from obieg.domain.audit import AuditEvent, Outcome
-from obieg.domain.authorities import Authorities
+from obieg.domain.audit import Outcome
 from obieg.domain.content import MemoryContent
-from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.edges.asgi import (
     LARGE_BYTES,
     Disconnected,
+    Exchange,
+    Host,
     Receive,
     Scope,
     Send,
     TooLarge,
+    WebLimits,
     base_address,
-    credentials,
+    made,
     receive_whole,
-    record_quietly,
-    record_refusal,
     send_whole,
 )
 from obieg.edges.content import PartSink, SpooledContent
 from obieg.edges.mtom import Package
 from obieg.edges.wsdl import write_wsdl
-from obieg.protocol import (
-    AuditSink,
-    Authenticator,
-    Content,
-    Context,
-    Credentials,
-    SoapBinding,
-    SoapOperation,
-    SoapReply,
-    SoapRequest,
-    Transaction,
-)
+from obieg.protocol import Content, SoapBinding, SoapOperation, SoapReply, SoapRequest, Transaction
 from obieg.wire import mime, soap
 from obieg.wire.soap import SoapFault
-from obieg.wire.xml import XmlLimits, XmlRefused, parse_message
+from obieg.wire.xml import XmlRefused, parse_message
 
 Actions = dict[str, tuple[Transaction, SoapOperation]]
 
@@ -64,15 +51,11 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoapLimits:
+class SoapLimits(WebLimits):
     """What one request may take."""
 
-    message_bytes_max: int = 32 * 1024 * 1024  # of the XML part
     document_bytes_max: int = 1024 * 1024 * 1024  # of one attached part
     parts_max: int = 100
-    depth_max: int = 64
-    attributes_max: int = 100
-    request_time_s: float = 300  # to receive the whole request
     spool_folder: Path = field(default_factory=Path)
 
 
@@ -93,39 +76,22 @@ class _Received:
     large: bool
 
 
+@dataclass(slots=True, kw_only=True)
+class _Exchange(Exchange):
+    root: Any = None  # of the XML, as soon as it is parsed
+    envelope: soap.Envelope = field(default_factory=lambda: soap.Envelope(body=None))  # as soon as it is read
+
+
 class SoapEdge:
     """Mount it at ``/services/``."""
 
-    def __init__(
-        self,
-        *,
-        transactions: Sequence[Transaction],
-        actors: object,
-        authenticator: Authenticator,
-        audit: AuditSink,
-        limits: SoapLimits,
-        authorities: Authorities = Authorities(),  # noqa: B008 - never changed
-        public_url: str = "",
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,
-        observe: Callable[[str, str, float], None] = lambda _transaction, _outcome, _seconds: None,
-    ) -> None:
+    def __init__(self, host: Host, *, limits: SoapLimits) -> None:
         self._endpoints: dict[str, Actions] = {}
-        for transaction in transactions:
-            if isinstance(transaction.binding, SoapBinding) and getattr(actors, transaction.actor, None) is not None:
-                path = PATH_PREFIX + transaction.binding.endpoint
-                for operation in transaction.binding.operations:
-                    self._endpoints.setdefault(path, {})[operation.action] = transaction, operation
-        self._actors = actors
-        self._authenticator = authenticator
-        self._audit = audit
+        for transaction, binding in host.served(SoapBinding):
+            actions = self._endpoints.setdefault(PATH_PREFIX + binding.endpoint, {})
+            actions |= {operation.action: (transaction, operation) for operation in binding.operations}
+        self._host = host
         self._limits = limits
-        self._authorities = authorities
-        self._xml_limits = XmlLimits(limits.message_bytes_max, limits.depth_max, limits.attributes_max)
-        self._public_url = public_url
-        self._clock = clock
-        self._new_request_id = new_request_id
-        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -145,144 +111,88 @@ class SoapEdge:
             names = ", ".join(f"{t.id} {t.name}" for t in _transactions(actions))
             await _send_plain(send, 200, f"{names}. The WSDL is at {path}?wsdl; send SOAP 1.2 by POST.")
             return
-        body = write_wsdl(_transactions(actions), base_address(scope, self._public_url) + path)
+        body = write_wsdl(_transactions(actions), base_address(scope, self._host.public_url) + path)
         await send_whole(send, 200, [(b"content-type", b"text/xml; charset=UTF-8")], body)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, actions: Actions) -> None:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        request_id = self._new_request_id()
-        client = scope.get("client")
-        address = client[0] if client else ""
-        envelope = soap.Envelope(body=None)
+        host = self._host
+        exchange = _Exchange.begin(scope, host.new_request_id())
         received: _Received | None = None
-        transaction: Transaction | None = None
         outcome = "success"
         try:
             received = await self._receive(scope, receive)
-            envelope = soap.read_envelope(received.root)
+            exchange.root = received.root
+            envelope = exchange.envelope = soap.read_envelope(exchange.root)
             transaction, operation = _choose(actions, envelope)
-            shown = replace(
-                credentials(scope, base_address(scope, self._public_url)),
-                security=envelope.security,
-                envelope=received.root,
-                message_id=envelope.message_id,
-            )
-            outcome, reply = await self._serve(transaction, envelope, received, request_id, shown, scope["path"])
+            exchange.transaction = transaction
+            outcome, reply = await self._answer(exchange, transaction, received)
             await _reply(send, operation, envelope, reply, mtom=reply.mtom or received.mtom)
         except _Refused as refusal:
             outcome = "refused"
-            await self._fault(send, refusal.status, refusal.fault, envelope, request_id, address, transaction)
+            await self._fault(send, exchange, refusal.status, refusal.fault)
         except SoapFault as fault:
             outcome = "refused"
-            status = 500 if fault.code == "Receiver" else 400
-            await self._fault(send, status, fault, envelope, request_id, address, transaction)
+            await self._fault(send, exchange, 500 if fault.code == "Receiver" else 400, fault)
         finally:
             if received is not None:
                 for part in received.parts.values():
                     if isinstance(part, SpooledContent):
                         part.close()
-            self._observe(transaction.id if transaction else "unknown", outcome, loop.time() - started)
+            host.finish(exchange, outcome)
 
-    async def _serve(
-        self,
-        transaction: Transaction,
-        envelope: soap.Envelope,
-        received: _Received,
-        request_id: str,
-        shown: Credentials,
-        path: str,
+    async def _answer(
+        self, exchange: _Exchange, transaction: Transaction, received: _Received
     ) -> tuple[str, SoapReply]:
         """Outcome for the metrics, and the answer."""
-        address = shown.address
-        context: Context | None = None
-        received_at = self._clock()
         message = SoapRequest(
-            body=envelope.body,
+            body=exchange.envelope.body,
             parts=received.parts,
             mtom=received.mtom,
-            action=envelope.action,
-            request_id=request_id,
-            received_at=received_at,
-            authorities=self._authorities,
+            action=exchange.envelope.action,
+            request_id=exchange.request_id,
+            received_at=self._host.clock(),
+            authorities=self._host.authorities,
         )
-        try:
-            requester = await self._authenticator.authenticate(shown)
-            context = Context(
-                transaction=transaction,
-                requester=requester,
-                request_id=request_id,
-                received_at=received_at,
-                source_user=envelope.reply_to or address,
-                destination_user=self._public_url + path,
-                large=received.large,
-            )
-            binding = transaction.binding
-            if isinstance(binding, SoapBinding) and binding.mtom and not received.mtom:
-                raise _Refused(
-                    415,
-                    SoapFault("Sender", f"{transaction.id} is sent as an MTOM package: multipart/related with "
-                              "type=application/xop+xml (ITI TF-2 Appendix V.8)"),
-                )  # fmt: skip
-            request = (
-                await asyncio.to_thread(transaction.decode, message) if received.large else transaction.decode(message)
-            )
-            context.objects = transaction.audit(request)
-            result = await transaction.serve(getattr(self._actors, transaction.actor), request, context)
-            if not context.audited:  # a repetition of what is stored already
-                await self._audit.record(context.audit())
-            return "success", transaction.encode(result, message)
-        except Problem as problem:
-            return "refused", await self._refuse(transaction, context, problem.findings, message, address)
-        except RetryLater as error:
-            log.warning("a request could not be served now", request_id=request_id, error=str(error))
-            busy = "XDSRepositoryBusy" if transaction.responder in _KEEPERS else "XDSRegistryBusy"
-            finding = Finding(busy, f"not possible now, repeat the identical request later (request {request_id})")
-            return "busy", transaction.refuse((finding,), message)
-        except (SoapFault, _Refused):
-            raise
-        except Exception:
-            log.exception("a request failed", request_id=request_id, transaction=transaction.id)
-            code = "XDSRepositoryError" if transaction.responder in _KEEPERS else "XDSRegistryError"
-            finding = Finding(code, f"the node failed; tell its operator the request id {request_id}")
-            return "failed", await self._refuse(transaction, context, (finding,), message, address)
+        return await self._host.settle(
+            exchange,
+            self._serve(exchange, transaction, message, large=received.large),
+            lambda findings: transaction.refuse(findings, message),
+            protocol="SOAP",
+            keeper="Repository" if transaction.responder in _KEEPERS else "Registry",
+            passing=(SoapFault, _Refused),
+        )
 
-    async def _refuse(
-        self,
-        transaction: Transaction,
-        context: Context | None,
-        findings: tuple[Finding, ...],
-        message: SoapRequest,
-        address: str,
+    async def _serve(
+        self, exchange: _Exchange, transaction: Transaction, message: SoapRequest, *, large: bool
     ) -> SoapReply:
-        await record_refusal(
-            self._audit, findings, context, whose=transaction.id, request_id=message.request_id, address=address
+        envelope = exchange.envelope
+        context = await self._host.admit(
+            exchange,
+            transaction,
+            received_at=message.received_at,
+            source_user=envelope.reply_to or exchange.address,
+            destination_user=self._host.public_url + exchange.scope["path"],
+            security=envelope.security,
+            envelope=exchange.root,
+            message_id=envelope.message_id,
         )
-        return transaction.refuse(findings, message)  # type: ignore[no-any-return]
+        context.large = large
+        binding = transaction.binding
+        if isinstance(binding, SoapBinding) and binding.mtom and not message.mtom:
+            raise _Refused(
+                415,
+                SoapFault("Sender", f"{transaction.id} is sent as an MTOM package: multipart/related with "
+                          "type=application/xop+xml (ITI TF-2 Appendix V.8)"),
+            )  # fmt: skip
+        result = await self._host.perform(context, message)
+        return transaction.encode(result, message)  # type: ignore[no-any-return]
 
-    async def _fault(
-        self,
-        send: Send,
-        status: int,
-        fault: SoapFault,
-        envelope: soap.Envelope,
-        request_id: str,
-        address: str,
-        transaction: Transaction | None,
-    ) -> None:
-        log.info("fault", request_id=request_id, reason=fault.reason, address=address)
-        await record_quietly(
-            self._audit,
-            AuditEvent(
-                transaction.id if transaction else "SOAP",
-                "security_alert",
-                Outcome.SERIOUS_FAILURE,
-                f"{fault.code} {fault.subcode}".strip(),
-                request_id,
-                source_address=address,
-            ),
-        )
-        body = soap.write_envelope(soap.FAULT_ACTION, soap.write_fault(fault), relates_to=envelope.message_id)
+    async def _fault(self, send: Send, exchange: _Exchange, status: int, fault: SoapFault) -> None:
+        log.info("fault", request_id=exchange.request_id, reason=fault.reason, address=exchange.address)
+        detail = f"{fault.code} {fault.subcode}".strip()
+        await self._host.record_alert(exchange, Outcome.SERIOUS_FAILURE, detail, "SOAP")
+        relates_to = exchange.envelope.message_id
+        body = soap.write_envelope(soap.FAULT_ACTION, soap.write_fault(fault), relates_to=relates_to)
         # What is left of an oversized request is not read: the connection ends with the answer.
         close = [(b"connection", b"close")] if status == 413 else []
         await send_whole(send, status, _SOAP_HEADERS + close, body)
@@ -324,10 +234,7 @@ class SoapEdge:
 
     async def _xml(self, data: bytes, parts: dict[str, Content], *, mtom: bool) -> _Received:
         large = len(data) > LARGE_BYTES
-        if large:
-            root = await asyncio.to_thread(parse_message, data, self._xml_limits)
-        else:
-            root = parse_message(data, self._xml_limits)
+        root = await made(parse_message, data, self._limits.xml, in_thread=large)
         return _Received(root, parts, mtom, large)
 
     async def _multipart(self, receive: Receive, parameters: dict[str, str]) -> _Received:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from obieg.domain.audit import AuditObject
 from obieg.domain.authorities import Authorities
 from obieg.domain.identifiers import PatientId
 from obieg.domain.patients import FeedEvent, PatientFeed
@@ -42,6 +43,11 @@ def patient_feed(message: Message, authorities: Authorities) -> PatientFeed:
         merged_locations=tuple(merged.values()),
         source=source(message),
     )
+
+
+def audit(feed: PatientFeed) -> tuple[AuditObject, ...]:
+    """The patients of PID-3, and of MRG-1 in a merge (ITI TF-2:3.8.5.1, 3.30.5.1); the edge adds MSH-10."""
+    return tuple(AuditObject(kind="patient", identifier=str(i)) for i in (*feed.identifiers, *feed.merged))
 
 
 def source(message: Message) -> str:

@@ -21,17 +21,10 @@ from obieg.domain.identifiers import PatientId
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping import fhir_outcome, fhir_validate
 from obieg.mapping.fhir_patient import instant
-from obieg.mapping.mhd_metadata import (
-    Reading,
-    Source,
-    check_modifiers,
-    read_entry,
-    read_folder,
-    read_submission_set,
-    with_people,
-    with_schemes,
-)
+from obieg.mapping.mhd_metadata import check_modifiers, read_entry, read_folder, read_submission_set, with_schemes
+from obieg.mapping.mhd_people import with_people
 from obieg.mapping.mhd_provide import entry_kind
+from obieg.mapping.mhd_reading import Reading, Source
 from obieg.protocol import FhirReply, FhirRequest
 from obieg.wire import fhir_json
 from obieg.wire.fhir_validation import violations

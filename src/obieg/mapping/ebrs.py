@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 from typing import Any
 
 from obieg.codes.load import toml
+from obieg.domain.content import MemoryContent
 from obieg.domain.documents import Submission
 from obieg.domain.identifiers import is_uuid_urn
 from obieg.domain.problems import Finding, Problem
-from obieg.domain.registry import FoundObject
+from obieg.domain.queries import QueryAnswer
 from obieg.mapping import ebrim
 from obieg.mapping.ebrim import IdSource
+from obieg.protocol import SoapReply, SoapRequest
 from obieg.wire.xml import attribute
 
 RS = "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0"
@@ -136,15 +140,13 @@ _QUERY_HEAD = (
 _QUERY_TAIL = b"</rim:RegistryObjectList></query:AdhocQueryResponse>"
 
 
-def query_response(found: Sequence[FoundObject] | Sequence[str], home: bytes, authority: str) -> bytes:
-    """``query:AdhocQueryResponse`` with whole objects (LeafClass) or, for plain UUIDs, ObjectRefs.
-
-    ``home`` is from :func:`ebrim.home_attribute`; ``authority`` is the affinity domain's, for patient ids.
-    """
+def query_response(answer: QueryAnswer) -> bytes:
+    """``query:AdhocQueryResponse`` with whole objects (LeafClass) or, for plain UUIDs, ObjectRefs."""
     parts = [_QUERY_HEAD]
-    cx = f"^^^&amp;{authority}&amp;ISO".encode()
+    home = ebrim.home_attribute(answer.home_community_id)
+    cx = f"^^^&amp;{answer.assigning_authority}&amp;ISO".encode()
     patients: dict[str, bytes] = {}
-    for item in found:
+    for item in answer.found:
         if isinstance(item, str):
             parts += (b'<rim:ObjectRef id="urn:uuid:', item.encode(), b'"', home, b"/>")
             continue
@@ -164,6 +166,16 @@ def query_response(found: Sequence[FoundObject] | Sequence[str], home: bytes, au
     return b"".join(parts)
 
 
+def write_answer(answer: QueryAnswer, _message: SoapRequest) -> SoapReply:
+    """The answer of ITI-18 and ITI-51."""
+    return SoapReply(query_response(answer))
+
+
+def refuse_query(findings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
+    """The answer to a question that was not answered."""
+    return SoapReply(query_refusal(findings))
+
+
 def query_refusal(findings: Sequence[Finding]) -> bytes:
     """``query:AdhocQueryResponse`` that says what is wrong."""
     return (
@@ -176,6 +188,14 @@ def query_refusal(findings: Sequence[Finding]) -> bytes:
 def child_text(element: Any, local_name: str) -> str:
     """Text of a child in the namespace of XDS.b; "" when it is not there."""
     return (element.findtext(f"{{{XDSB}}}{local_name}") or "").strip()
+
+
+def inline_content(element: Any) -> MemoryContent | None:
+    """The base64 of a Document that is not a part of its own; None where it is none."""
+    try:
+        return MemoryContent(base64.b64decode("".join((element.text or "").split()), validate=True))
+    except (binascii.Error, ValueError):
+        return None
 
 
 def expect(body: Any, namespace: str, local_name: str) -> None:

@@ -84,16 +84,11 @@ def _resource(kind: str, bindings: Sequence[tuple[Transaction, FhirBinding]]) ->
             resource[element] = True
     if "conditional-delete" in plain:
         resource["conditionalDelete"] = "single"
-    if "search-type" in plain and answer:
-        resource["searchInclude"] = answer["include"]
-        if answer["revinclude"]:
-            resource["searchRevInclude"] = answer["revinclude"]
     if "search-type" in plain:
-        resource["searchParam"] = [_parameter(n, row) for n, row in _served(kind)]
-        page = _TABLE["page"].get(kind, {})
         for element, name in (("searchInclude", "include"), ("searchRevInclude", "revinclude")):
-            if page:
-                resource[element] = list(page[name])
+            if listed := answer.get(name):
+                resource[element] = listed
+        resource["searchParam"] = [_parameter(n, row) for n, row in _served(kind)]
     if operations := _operations(kind, bindings):
         resource["operation"] = operations
     return resource

@@ -455,7 +455,7 @@ def _source(authors: Sequence[Author], contained: _Contained) -> dict[str, Any] 
 def splice(found: FoundResource, base: bytes) -> bytes:
     """The JSON of a resource; ``base`` is the address of the service as it stands within a JSON text."""
     status, patient = _STATUS_OF[found.kind][found.status], logical_id(found.patient_id).encode()
-    head = (b"%d" % found.revision, found.updated_at.encode())
+    head = (found.revision.encode(), found.updated_at.encode())
     values: tuple[bytes, ...]
     if found.kind == "D":
         values = (*head, status, patient, _relates_to(found.relations), base)

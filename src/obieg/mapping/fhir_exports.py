@@ -23,7 +23,7 @@ from obieg.domain.problems import Finding, Problem
 from obieg.mapping.fhir_bundle import searchset
 from obieg.mapping.fhir_parameters import CURSOR, arguments
 from obieg.mapping.fhir_patient import instant, patient_value
-from obieg.protocol import Content, FhirReply, FhirRequest
+from obieg.protocol import FhirReply, FhirRequest, Sent
 
 _TABLE = toml("fhir.toml")["bulk"]
 _STATUS, _FILE = "$export-status", "$export-file"
@@ -137,7 +137,7 @@ def write_state(export: Export, files: Sequence[ExportFile], expires_at: datetim
     return FhirReply(content=MemoryContent(orjson.dumps(manifest), "application/json"), headers=(("Expires", expires),))
 
 
-def write_file(content: Content, request: FhirRequest) -> FhirReply:
+def write_file(content: Sent, request: FhirRequest) -> FhirReply:
     """NDJSON, packed where the caller takes that."""
     packed = (("Content-Encoding", "gzip"),) if request.gzip else ()
     return FhirReply(content=content, headers=(*packed, ("Vary", "Accept-Encoding")))

@@ -58,10 +58,9 @@ class Search(Value, frozen=True):
     used: tuple[tuple[str, str], ...]  # what is obeyed: the self link
     warnings: tuple[Finding, ...] = ()
     count: int = 0  # of one page; 0: nobody said
-    capped: bool = False  # more on one page was asked for than is given
     cursor: str = ""
     count_only: bool = False  # _summary=count, _count=0
-    sort: str = ""  # with a minus sign before it for the greatest first
+    sort: str = ""  # the table's where nobody says; with a minus sign before it for the greatest first
     inclusions: tuple[tuple[str, str], ...] = ()  # _include or _revinclude with its modifier, and Type:parameter
     total: bool = True  # not with _total=none
 
@@ -72,9 +71,10 @@ class Search(Value, frozen=True):
 def search(request: FhirRequest, *, tell: bool = False) -> Search:
     """The search; raises Problem with everything that is wrong with its parameters.
 
-    ``tell``: what is unknown and therefore left out is a warning.
+    ``tell``: what is unknown and therefore left out, and a page that was cut short, are warnings.
     """
     table = _TABLE["search"][request.resource]
+    answer = _TABLE["answer"].get(request.resource, {})
     findings: list[Finding] = []
     warnings: list[Finding] = []
     criteria: list[Criterion] = []
@@ -97,7 +97,6 @@ def search(request: FhirRequest, *, tell: bool = False) -> Search:
                 )
             used += [(key, value)] if name != CURSOR else []
             continue
-        answer = _TABLE["answer"].get(request.resource)
         if answer and name in ("_sort", "_include", "_revinclude"):
             if _shaped(key, value, answer, inclusions, shape, findings):
                 used.append((key, value))
@@ -121,17 +120,22 @@ def search(request: FhirRequest, *, tell: bool = False) -> Search:
     if left < 0:
         findings = [Finding("LimitExceeded", f"more than {PARAMETERS_MAX} parameters and alternatives", "http")]
     count = _count(shape.get("_count", ""), findings)
+    if count is not None and count > COUNT_MAX:
+        count = COUNT_MAX
+        used = [(key, str(COUNT_MAX) if key == "_count" else value) for key, value in used]
+        if tell:
+            said = f"a page has at most {COUNT_MAX} resources; links lead to the others"
+            warnings.append(Finding("LimitExceeded", said, "http._count", warning=True))
     if findings:
         raise Problem(findings)
     return Search(
         criteria=tuple(criteria),
         used=tuple(used),
         warnings=tuple(warnings),
-        count=min(count or 0, COUNT_MAX),
-        capped=(count or 0) > COUNT_MAX,
+        count=count or 0,
         cursor=shape.get(CURSOR, ""),
         count_only=count == 0 or shape.get("_summary") == "count",
-        sort=shape.get("_sort", ""),
+        sort=shape.get("_sort", answer.get("by", "")),
         inclusions=tuple(inclusions),
         total=shape.get("_total") != "none",
     )
@@ -140,7 +144,7 @@ def search(request: FhirRequest, *, tell: bool = False) -> Search:
 def _shaped(
     key: str,
     value: str,
-    answer: dict[str, list[str]],
+    answer: dict[str, Any],
     inclusions: list[tuple[str, str]],
     shape: dict[str, str],
     findings: list[Finding],
@@ -154,13 +158,13 @@ def _shaped(
             said = (
                 f"{value[:64]!r} is not served: sort by one of {', '.join(answer['sort'])}, - before it turns it round"
             )
-    elif modifier not in ("", "iterate"):
+    elif modifier and not (modifier == "iterate" and answer.get("iterate")):
         said = f"the modifier :{modifier[:32]} cannot be obeyed for {name}"
     else:
-        parameter = ":".join(value.split(":")[:2])
+        path = value.removesuffix(":").split(":")
+        parameter = ":".join(path[:2])
         listed = _inclusions() if modifier else frozenset(answer[name.removeprefix("_")])
-        target = value.split(":")[2:]
-        if parameter not in listed or target not in ([], [_target(parameter)]):
+        if parameter not in listed or path[2:] not in ([], *([target] for target in _targets(parameter))):
             said = f"{value[:64]!r} is not served; {', '.join(sorted(listed)) or 'nothing'} is"
         else:
             inclusions.append((key, parameter))
@@ -171,13 +175,15 @@ def _shaped(
 
 @cache
 def _inclusions() -> frozenset[str]:
-    return frozenset(i for row in _TABLE["answer"].values() for i in (*row["include"], *row["revinclude"]))
+    """What may be asked of what is itself included."""
+    rows = [row for row in _TABLE["answer"].values() if row.get("iterate")]
+    return frozenset(i for row in rows for i in (*row["include"], *row["revinclude"]))
 
 
-def _target(parameter: str) -> str:
+def _targets(parameter: str) -> list[str]:
     kind, _, name = parameter.partition(":")
     target: str = _TABLE["search"][kind][name]["target"]
-    return target
+    return target.split()
 
 
 def _criterion(resource: str, key: str, alternatives: tuple[str, ...], *, chained: bool = False) -> Criterion | str:

@@ -81,7 +81,7 @@ def read_request(request: FhirRequest) -> DirectoryRead | DirectorySearch:
     query = DirectoryQuery(
         lookup=wanted,
         count=0 if asked.count_only else asked.count or PAGE,
-        sort=asked.sort.removeprefix("-") or "_id",
+        sort=asked.sort.removeprefix("-"),
         descending=asked.sort.startswith("-"),
         inclusions=tuple(_inclusion(key, named) for key, named in asked.inclusions),
         bound=bound,

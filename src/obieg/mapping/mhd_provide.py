@@ -7,10 +7,10 @@ by other numbers, documents by their uniqueId, folders that may exist already.
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -40,9 +40,6 @@ from obieg.mapping.fhir_documents import RESOURCE_OF, splice
 from obieg.mapping.fhir_parameters import arguments, token
 from obieg.mapping.fhir_patient import instant
 from obieg.mapping.mhd_metadata import (
-    Reading,
-    Sought,
-    Source,
     check_modifiers,
     entry_uuid,
     read_entry,
@@ -50,6 +47,7 @@ from obieg.mapping.mhd_metadata import (
     read_submission_set,
     unique_id,
 )
+from obieg.mapping.mhd_reading import Reading, Sought, Source
 from obieg.protocol import FhirReply, FhirRequest
 from obieg.wire import cda, fhir_json, fhir_xml
 from obieg.wire.fhir_validation import violations
@@ -572,14 +570,12 @@ def _fingerprint(
 
 def decoded(text: str) -> bytes | None:
     """The bytes of a base64Binary; None where it is none. White space is read over, as FHIR allows."""
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except binascii.Error:
-        pass
-    try:
-        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
-    except binascii.Error:
-        return None
+    # msgspec decodes several times faster than binascii.
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(text, bytes)
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert("".join(text.split()), bytes)
+    return None
 
 
 def read_document(reading: Reading, source: Source, mime_type: str) -> MemoryContent | None:

@@ -22,6 +22,7 @@ import orjson
 
 from obieg.codes.load import toml
 from obieg.domain.affinity_domain import AffinityDomain
+from obieg.domain.audit import AuditObject
 from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId, is_oid, is_uuid_urn
 from obieg.domain.problems import Finding, Problem
@@ -30,17 +31,17 @@ from obieg.domain.registry import FoundResource
 from obieg.mapping.fhir_bundle import searchset
 from obieg.mapping.fhir_codes import scheme_of
 from obieg.mapping.fhir_documents import LIST_TYPES, OID, PROFILES, RESOURCE_OF, STATUS, URI, read_unique_id, splice
-from obieg.mapping.fhir_parameters import COUNT_MAX, CURSOR, Criterion, plain, search, token
+from obieg.mapping.fhir_parameters import CURSOR, Criterion, Search, plain, search, token
 from obieg.mapping.fhir_patient import authority, patient_value
 from obieg.protocol import FhirReply, FhirRequest
 from obieg.wire import mime
 from obieg.wire.hl7v2 import escape
 
 COUNT_DEFAULT = 100  # resources of one page where nobody says
-_PAGES = toml("fhir.toml")["page"]
 _FIELDS: dict[str, dict[str, dict[str, str]]] = toml("fhir.toml")["search"]
 _QUESTIONS = {"DocumentReference": "search_documents", "List": "search_lists"}
 _BUNDLES = {"DocumentReference": PROFILES["found_documents"], "List": PROFILES["found_lists"]}
+_AUDITED = {"DocumentReference": "find_document_references", "List": "find_document_lists"}
 _ALTERNATIVE, _PART = "\x1f", "\x1e"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _POSITION = re.compile(r"\d{0,20}\|[0-9a-f-]{36}\Z", re.ASCII)
@@ -92,23 +93,16 @@ def read_request(request: FhirRequest) -> DocumentsAsked:
         asked = DocumentSearch(question=question, parameters=by_ids(question, (request.id,)), count=1)
         return DocumentsAsked(resource=request.resource, query=asked, id=request.id)
     findings: list[Finding] = []
-    page = _Page(request, findings)
-    try:
-        found = search(replace(request, parameters=tuple(page.others)), tell=True)
-    except Problem as problem:
-        raise Problem([*problem.findings, *findings]) from None
+    found = search(replace(request, parameters=_named(request.parameters)), tell=True)
     values = _values(request, found.criteria, findings)
     if not any(c.name in _NAMES_SOMEBODY for c in found.criteria):
         said = f"one of {', '.join(_NAMES_SOMEBODY)} is needed: this would list the documents of the whole region"
         findings.append(Finding("RequiredFieldMissing", said, "http.patient"))
-    values |= page.order(values, found.cursor)
+    values |= _order(request.resource, found, values, findings)
     if findings:
         raise Problem(findings)
     patients = values.pop("asked_patients", ())
-    warnings = list(found.warnings)
-    if found.capped:
-        said = f"a page has at most {COUNT_MAX} resources; links lead to the others"
-        warnings.append(Finding("LimitExceeded", said, "http._count", warning=True))
+    included = (_FIELDS[(at := named.split(":"))[0]][at[1]][way.removeprefix("_")] for way, named in found.inclusions)
     return DocumentsAsked(
         resource=request.resource,
         query=DocumentSearch(
@@ -116,15 +110,12 @@ def read_request(request: FhirRequest) -> DocumentsAsked:
             parameters={**SEARCHES[question], **values},
             count=0 if found.count_only else found.count or COUNT_DEFAULT,
             patients=patients,
-            include=tuple(page.include),
-            text="&".join(f"{name}={value}" for name, value in (*found.used, *page.used)).encode(),
+            include=tuple(dict.fromkeys(included)),
+            text="&".join(f"{name}={value}" for name, value in found.used).encode(),
         ),
         count_only=found.count_only,
-        used=tuple(
-            (name, str(COUNT_MAX) if name == "_count" and found.capped else value)
-            for name, value in (*found.used, *page.used)
-        ),
-        warnings=tuple(warnings),
+        used=found.used,
+        warnings=found.warnings,
     )
 
 
@@ -133,66 +124,22 @@ def _expect_uuid(request: FhirRequest) -> None:
         raise Problem.of("AddressNotFound", f"no {request.resource} has this id: here they are UUIDs in lower case")
 
 
-class _Page:
-    """Parameters that shape the answer: _include, _revinclude, _sort. All others are left in ``others``."""
+def _named(parameters: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Parameters under the names that the table has for them."""
+    return tuple((_OTHER_NAMES.get(name := _TYPED.sub(r"\1", key), name), value) for key, value in parameters)
 
-    def __init__(self, request: FhirRequest, findings: list[Finding]) -> None:
-        self._table: dict[str, Any] = _PAGES[request.resource]
-        self._kinds = SEARCHES[_QUESTIONS[request.resource]].get("kinds", ())
-        self._findings = findings
-        self._sort = ""
-        self.include: dict[str, None] = {}
-        self.used: list[tuple[str, str]] = []
-        self.others: list[tuple[str, str]] = []
-        for key, value in request.parameters:
-            name = _TYPED.sub(r"\1", key)
-            name = _OTHER_NAMES.get(name, name)
-            if name.partition(":")[0] in ("_include", "_revinclude"):
-                self._included(name, value)
-            elif name == "_sort":
-                self._sorted(value)
-            else:
-                self.others.append((name, value))
 
-    def _included(self, key: str, value: str) -> None:
-        name, _, modifier = key.partition(":")
-        known: dict[str, str] = self._table[name.removeprefix("_")]
-        path, _, target = value.removesuffix(":").partition(":")
-        part, _, target = target.partition(":")
-        found = known.get(f"{path}:{part}")
-        if modifier:
-            said = f"the modifier :{modifier[:32]} is not served: what is included includes nothing more"
-        elif found is None or target not in ("", *RESOURCE_OF.values()):
-            said = f"{value[:80]!r} is none of {', '.join(known)}"
-        else:
-            self.include[found] = None
-            self.used.append((key, value))
-            return
-        self._findings.append(Finding("UnsupportedQueryField", said, f"http.{name}"))
-
-    def _sorted(self, value: str) -> None:
-        known: dict[str, str] = self._table["sort"]
-        if value.removeprefix("-") not in known or self._sort not in ("", value):
-            said = (
-                f"{value[:80]!r}: the answer is sorted by one of {', '.join(known)}, with a minus for the latest first"
-            )
-            self._findings.append(Finding("UnsupportedQueryField", said, "http._sort"))
-            return
-        if not self._sort:
-            self.used.append(("_sort", value))
-        self._sort = value
-
-    def order(self, values: Mapping[str, Any], cursor: str) -> dict[str, Any]:
-        """The parameters of the statement."""
-        if self._sort and "F" in values.get("kinds", self._kinds):
-            # A folder's date changes whenever something is put into it: pages sorted by it would lose and repeat.
-            said = "only submission sets can be sorted by date: ask with code=submissionset"
-            self._findings.append(Finding("UnsupportedQueryField", said, "http._sort"))
-        by = self._sort or self._table["by"]
-        order: dict[str, Any] = {"by": by.removeprefix("-"), "descending": by.startswith("-")}
-        if cursor:
-            order["after_key"], order["after_uuid"] = _read_cursor(cursor)
-        return order
+def _order(kind: str, found: Search, values: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]:
+    """The parameters of the statement that say in which order, and after what."""
+    by = found.sort.removeprefix("-")
+    if by == "date" and "F" in values.get("kinds", SEARCHES[_QUESTIONS[kind]].get("kinds", ())):
+        # A folder's date changes whenever something is put into it: pages sorted by it would lose and repeat.
+        said = "only submission sets can be sorted by date: ask with code=submissionset"
+        findings.append(Finding("UnsupportedQueryField", said, "http._sort"))
+    order: dict[str, Any] = {"by": by, "descending": found.sort.startswith("-")}
+    if found.cursor:
+        order["after_key"], order["after_uuid"] = _read_cursor(found.cursor)
+    return order
 
 
 def _read_cursor(text: str) -> tuple[str, str]:
@@ -219,17 +166,14 @@ def filters(request: FhirRequest, parameters: Sequence[tuple[str, str]], names: 
     """
     question = _QUESTIONS[request.resource]
     findings: list[Finding] = []
-    given = []
-    for key, value in parameters:
-        name = _TYPED.sub(r"\1", key)
-        name = _OTHER_NAMES.get(name, name)
-        given.append((name, value))
+    given = _named(parameters)
+    for name, _ in given:
         if name.partition(":")[0] not in names:
             said = f"{name[:64]!r} is no filter of this topic; {', '.join(names)} are"
             findings.append(Finding("UnsupportedQueryField", said, f"http.{name[:64]}"))
     if findings:
         raise Problem(findings)
-    found = search(replace(request, parameters=tuple(given), strict=True))
+    found = search(replace(request, parameters=given, strict=True))
     values = _values(request, found.criteria, findings)
     if findings:
         raise Problem(findings)
@@ -470,6 +414,27 @@ def _digits(moment: datetime) -> str:
 # ITI-66, ITI-67: answers -----------------------------------------------------------------------------------------
 
 
+def answered(asked: DocumentsAsked, page: FoundResources) -> tuple[DocumentsAsked, FoundResources]:
+    """The question with its answer. Raises Problem where a resource was named and is not there."""
+    if asked.id and not page.found:
+        said = f"no {asked.resource} has this id, or none that this caller may know of"
+        raise Problem.of("AddressNotFound", said)
+    return asked, page
+
+
+def audit(asked: DocumentsAsked) -> tuple[AuditObject, ...]:
+    """The query and the patients it names; the registry adds those who are found by other names."""
+    patients = tuple(AuditObject("patient", str(patient)) for patient in asked.query.patients)
+    query = asked.query.text or f"_id={asked.id}".encode()
+    return (*patients, AuditObject(_AUDITED[asked.resource], asked.resource, query=query))
+
+
+def write_found(result: tuple[DocumentsAsked, FoundResources], request: FhirRequest) -> FhirReply:
+    """The resource that was read, or a page of those that were found."""
+    asked, page = result
+    return write_read(page.found[0], request) if asked.id else write_page(asked, page, request)
+
+
 def write_page(asked: DocumentsAsked, page: FoundResources, request: FhirRequest) -> FhirReply:
     """One page: what fits, then what was included; JSON that is put together from renderings."""
     warnings = list(asked.warnings)
@@ -503,10 +468,11 @@ def _entry(found: FoundResource, base: bytes, mode: bytes) -> bytes:
 
 def write_read(found: FoundResource, request: FhirRequest) -> FhirReply:
     """One DocumentReference or List."""
+    merged = "-" in found.revision  # it has changed since its own last change: its version says so, its time does not
     return FhirReply(
         json=splice(found, orjson.dumps(request.base)[1:-1]),
-        version=str(found.revision),
-        updated_at=datetime.fromisoformat(found.updated_at),
+        version=found.revision,
+        updated_at=None if merged else datetime.fromisoformat(found.updated_at),
     )
 
 

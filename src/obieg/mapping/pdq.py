@@ -14,9 +14,8 @@ from typing import Any
 
 from obieg.codes.load import toml
 from obieg.domain.authorities import Authorities
-from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import Candidate, Candidates, DemographicsQuery
+from obieg.domain.patients import Cancel, Candidate, Candidates, Continuation, DemographicsQuery, Question
 from obieg.domain.problems import Problem
 from obieg.mapping.adt import source
 from obieg.mapping.pid import VALUE_LENGTH_MAX, Reading, read_time, write_pid
@@ -34,24 +33,6 @@ _NOT_APPLICABLE = "N"  # PV1-2 (HL7 table 0004): the index knows no visits
 _SEARCHES = uuid.UUID("5f0a9f0e-2f6d-5a53-9c52-6f9f4b1f7c10")  # name space of what askers call their searches
 # How each answer is called: MSH-9 (ITI TF-2:3.21.4.2.2.1, 3.22.4.2.2.1).
 _ANSWER_TYPES = {"Q22": ("RSP", "K22", "RSP_K21"), "ZV1": ("RSP", "ZV2", "RSP_ZV2")}
-
-
-class Continuation(Value, frozen=True):
-    """Asks for the next records of an answer (DSC)."""
-
-    cursor: str
-    count: int
-    text: bytes  # the query as asked, for the audit
-
-
-class Cancel(Value, frozen=True):
-    """Wants no more records of an answer (QCN^J01)."""
-
-    cursor: str
-    text: bytes
-
-
-Question = DemographicsQuery | Continuation | Cancel
 
 
 # reading -------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 from obieg.codes.load import toml
 from obieg.domain.authorities import Authorities
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import Candidate, Candidates, DemographicsQuery
+from obieg.domain.patients import Cancel, Candidate, Candidates, Continuation, DemographicsQuery, Question
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping.hl7v3 import (
     CANCEL_SUFFIX,
@@ -30,7 +30,7 @@ from obieg.mapping.hl7v3 import (
     source_of,
 )
 from obieg.mapping.hl7v3_person import Reading, write_patient_id, write_person
-from obieg.mapping.pdq import RECORDS_MAX, WHOLE_ANSWER, Cancel, Continuation
+from obieg.mapping.pdq import RECORDS_MAX, WHOLE_ANSWER
 from obieg.mapping.pixv3 import read_domains
 from obieg.protocol import SoapReply, SoapRequest
 from obieg.wire import hl7v3
@@ -45,9 +45,6 @@ _PERCENT = re.compile(r"(100|\d{1,2})\Z", re.ASCII)
 _SIMILAR = ("SRCH", "PHON", "SNDX")  # EntityNameUse: not limited to an exact match
 _GO_ON, _STOP = "waitContinuedQueryResponse", "aborted"  # QueryStatusCode
 _NO_ID = '<id nullFlavor="NA"/>'
-
-
-Question = DemographicsQuery | Continuation | Cancel
 
 
 # reading -------------------------------------------------------------------------------------------------------------

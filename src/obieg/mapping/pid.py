@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
+from functools import lru_cache
 from typing import Any, Final
 
 from obieg.codes.load import toml
@@ -78,8 +79,10 @@ class Reading:
         if not value:
             self.find("RequiredFieldMissing", "the identifier has no value (CX-1)", f"{location}-1")
         self._length(value, f"{location}-1")
-        namespace, oid, kind = cx.parts(4, 3)
-        authority = self.authority(namespace, oid, kind, f"{location}-4")
+        authority = _authority(cx.component(4), cx.delimiters, cx.codec, self.authorities)
+        if not authority:
+            namespace, oid, kind = cx.parts(4, 3)
+            authority = self.authority(namespace, oid, kind, f"{location}-4")
         return PatientId(value, authority) if len(self.findings) == before else None
 
     def authority(self, namespace: str, oid: str, kind: str, location: str) -> str:
@@ -130,7 +133,7 @@ class Reading:
                 values[name] = _EMPTY[name]
             elif (value := read(self, self.message.repetitions(pid, number), number)) is not _UNSAID:
                 values[name] = value
-        telecoms = [*self._telecoms(pid, 13, _PRIVATE), *self._telecoms(pid, 14, _WORK)]
+        telecoms = self._telecoms(pid, 13, _PRIVATE) + self._telecoms(pid, 14, _WORK)
         if telecoms or NULL in (pid.field(13), pid.field(14)):
             values["telecoms"] = tuple(telecoms)
         return values
@@ -138,19 +141,20 @@ class Reading:
     def _names(self, repetitions: Sequence[Repetition], number: int) -> Any:
         names, said = [], False
         for repetition in repetitions:
-            family, given, further, suffix, prefix, _, use = _filled(repetition.texts(), 7)
-            if family or given or further or suffix or prefix:
+            texts = _filled(repetition.texts(), 7)
+            if any(texts[:5]):
                 said = True
-                given, further = _text(given), _text(further)
+                family, given, further, suffix, prefix, _, use = _valued(texts)
                 name = PersonName(
-                    family=_text(family),
+                    family=family,
                     given=(*([given] if given else []), *further.split()),
-                    prefix=_text(prefix),
-                    suffix=_text(suffix),
-                    use=_text(use),
+                    prefix=prefix,
+                    suffix=suffix,
+                    use=use,
                 )
-                for value in (name.family, *name.given, name.prefix, name.suffix, name.use):
-                    self._length(value, f"PID-{number}")
+                if len(repetition.raw) > VALUE_LENGTH_MAX:
+                    for value in (name.family, *name.given, name.prefix, name.suffix, name.use):
+                        self._length(value, f"PID-{number}")
                 if name.family or name.given:
                     names.append(name)
         names.sort(key=lambda name: name.use != "L")  # the legal one first, the others as sent
@@ -166,7 +170,7 @@ class Reading:
             texts = _filled(repetition.texts(), 10)
             if any(texts[:6]) or texts[8]:
                 said = True
-                street, other, city, state, postal_code, country, use, _, county, tract = map(_text, texts)
+                street, other, city, state, postal_code, country, use, _, county, tract = _valued(texts)
                 if not street:  # SAD: street and number may stand apart
                     street = f"{repetition.get(1, 2).strip()} {repetition.get(1, 3).strip()}".strip()
                 address = Address(
@@ -179,8 +183,9 @@ class Reading:
                     terc=county if _MUNICIPALITY.match(county) else "",
                     simc=tract if _MUNICIPALITY.match(tract) else "",
                 )
-                for value in (address.street, city, state, postal_code, country, use):
-                    self._length(value, f"PID-{number}")
+                if len(repetition.raw) > VALUE_LENGTH_MAX:
+                    for value in (address.street, city, state, postal_code, country, use):
+                        self._length(value, f"PID-{number}")
                 if address != Address(use=use):
                     addresses.append(address)
         return tuple(addresses) if said else _UNSAID
@@ -188,11 +193,10 @@ class Reading:
     def _telecoms(self, pid: Segment, number: int, use: str) -> list[Telecom]:
         telecoms = []
         for repetition in self.message.repetitions(pid, number):
-            texts = tuple(map(_text, _filled(repetition.texts(), 8)))
+            texts = _valued(_filled(repetition.texts(), 8))
             written, said, equipment, email, country_code, area_code, local_number, _ = texts
-            parts = (f"+{country_code.lstrip('+')}" if country_code else "", area_code, local_number)
             telecom = Telecom(
-                number=written or email or " ".join(filter(None, parts)),
+                number=written or email or _spelt(country_code, area_code, local_number),
                 use=said or use,
                 equipment=equipment,
                 country_code=country_code,
@@ -299,14 +303,32 @@ def read_time(text: str) -> str | None:
     padded = digits + "00000101000000"[len(digits) :]
     try:
         date(int(padded[:4]), int(padded[4:6]), int(padded[6:8]))
-        time(int(padded[8:10]), int(padded[10:12]), int(padded[12:14]))
+        if len(digits) > _DATE_DIGITS:
+            time(int(padded[8:10]), int(padded[10:12]), int(padded[12:14]))
     except ValueError:
         return None
     return digits
 
 
+@lru_cache(maxsize=1 << 10)
+def _authority(raw: str, delimiters: Delimiters, codec: str, authorities: Authorities) -> str:
+    """The OID that CX-4 names, or "" where there is something to be said about it."""
+    namespace, oid, kind = Repetition(raw, delimiters, codec).parts(1, 3)
+    return Reading(Message((), delimiters, codec), authorities).authority(namespace, oid, kind, "")
+
+
+def _spelt(country_code: str, area_code: str, local_number: str) -> str:
+    parts = (f"+{country_code.lstrip('+')}" if country_code else "", area_code, local_number)
+    return " ".join(filter(None, parts))
+
+
 def _filled(texts: tuple[str, ...], length: int) -> tuple[str, ...]:
     return (texts + ("",) * length)[:length]
+
+
+def _valued(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts with nothing where there is no value any more."""
+    return tuple(map(_text, texts)) if NULL in texts else texts
 
 
 def _text(text: str) -> str:

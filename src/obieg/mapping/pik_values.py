@@ -43,8 +43,9 @@ def utc(time: str) -> str | None:
         return None
     digits, offset = match.groups()
     padded = digits + "00000101000000"[len(digits) :]
+    month, day, hour, minute, second = (int(padded[at : at + 2]) for at in range(4, 14, 2))
     try:
-        moment = datetime.strptime(padded, "%Y%m%d%H%M%S")  # noqa: DTZ007 - the zone follows
+        moment = datetime(int(padded[:4]), month, day, hour, minute, second)  # noqa: DTZ001 - the zone follows
         if len(digits) <= _DATE_DIGITS:
             return digits
         return moment.replace(tzinfo=_zone(offset)).astimezone(UTC).strftime("%Y%m%d%H%M%S")[: len(digits)]

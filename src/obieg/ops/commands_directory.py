@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -24,21 +23,28 @@ from obieg.mapping import mcsd
 from obieg.mapping.directory_csv import COLUMNS
 from obieg.mapping.directory_terms import KINDS
 from obieg.mapping.mcsd import DirectoryHistory, DirectorySearch
-from obieg.ops import showing_patients as show_
-from obieg.ops.commands_audit import settings_of
-from obieg.ops.commands_patients import progress_bar
+from obieg.ops.asking import settings_of
 from obieg.ops.directory_import import COUNTED, HEADER, DirectoryImport, Imported, operator_event, removal
 from obieg.ops.failure import Failure
-from obieg.ops.import_files import Source, examine
-from obieg.ops.index_access import Access, opened, os_user
-from obieg.ops.options import NodeFile, OptionalSettingsFile
+from obieg.ops.import_files import Source
+from obieg.ops.index_access import Access, asked, opened, os_user
+from obieg.ops.options import AsJson, By, Charset, NodeFile, OptionalSettingsFile, Rejects
+from obieg.ops.showing import (
+    examined,
+    local,
+    print_columns,
+    print_counts,
+    print_json,
+    print_lines,
+    print_rejects,
+    progress_bar,
+)
 from obieg.ops.wiring import new_uuid, utc_now
 from obieg.protocol import Context, FhirRequest
 from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.transactions import TRANSACTIONS
 from obieg.wire import fhir_json
 
-T = TypeVar("T")
 SOURCE = "operator"  # who says what is imported without --source
 _SEARCH = toml("fhir.toml")["search"]
 _WORDS = {
@@ -48,8 +54,6 @@ _WORDS = {
     "deactivated": "made inactive, since they are not in the file",
     "rejected": "records rejected",
 }
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-_By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does it; the system's user if not given.")]
 _One = Annotated[str, typer.Argument(metavar="WHAT", help="TYPE/ID, or an identifier: księga, REGON, NIP, NPWZ.")]
 
 
@@ -74,19 +78,15 @@ def import_(
         typer.Option(metavar="NAME", help="Who says so: RPWDL, a hospital. Each source changes only what is its own."),
     ] = SOURCE,
     format_: Annotated[str, typer.Option("--format", metavar="csv|fhir", help="If it is not recognised.")] = "",
-    charset: Annotated[
-        str, typer.Option(metavar="NAME", help="Of CSV: utf-8, windows-1250 or iso-8859-2; if it is not certain.")
-    ] = "",
-    rejects: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where rejected records go; FILE.rejected if not given.")
-    ] = None,
-    by: _By = "",
+    charset: Charset = "",
+    rejects: Rejects = None,
+    by: By = "",
     *,
     complete: Annotated[
         bool, typer.Option("--complete", help="The file is all that the source has: make inactive what is not in it.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Import facilities, their units and cells, services, practitioners and their roles into the directory.
 
@@ -105,70 +105,53 @@ def import_(
     results = []
     with opened(settings or settings_of(node)) as access:
         for path in files:
-            examined = _examined(path, format_, charset)
+            source_ = _examined(path, format_, charset)
             target = rejects or Path(f"{path}.rejected")
             done = asyncio.run(
-                _imported(access, examined, target, source, by or os_user(), complete=complete, dry_run=dry_run)
+                _imported(access, source_, target, source, by or os_user(), complete=complete, dry_run=dry_run)
             )
             results.append((path, done))
             if not as_json:
                 _print_imported(console, path, done, dry_run=dry_run)
     if as_json:
-        _print_json([_imported_data(path, done, dry_run=dry_run) for path, done in results])
+        print_json([_imported_data(path, done, dry_run=dry_run) for path, done in results])
     if any(done.counts.get("rejected") for _, done in results):
         raise typer.Exit(1)
 
 
 def _examined(path: Path, format_: str, charset: str) -> Source:
-    with progress_bar("") as progress:
-        size = path.stat().st_size if path.exists() else 0
-        shown = progress.add_task(f"looking at {path.name}", total=size or None)
-        examined = examine(path, format_, charset, lambda count: progress.advance(shown, count), HEADER)
-    if examined.format not in ("csv", "fhir"):
+    source = examined(path, format_, charset, HEADER)
+    if source.format not in ("csv", "fhir"):
         raise Failure(
             f"{path} is a file of HL7 v2 messages.",
             "These say nothing of who gives care; nothing was imported from it.",
             "Give CSV or FHIR.",
         )
-    return examined
+    return source
 
 
 async def _imported(
     access: Access, source: Source, rejects: Path, speaker: str, by: str, *, complete: bool, dry_run: bool
 ) -> Imported:
-    await access.database.open()
-    try:
-        with progress_bar("{task.fields[records]} resources") as progress:
-            shown = progress.add_task(f"importing {source.path.name}", total=source.size, records=0)
+    with progress_bar("{task.fields[records]} resources") as progress:
+        shown = progress.add_task(f"importing {source.path.name}", total=source.size, records=0)
 
-            def advance(count: int, counts: Mapping[str, int]) -> None:
-                progress.update(shown, advance=count, records=sum(counts.values()))
+        def advance(count: int, counts: Mapping[str, int]) -> None:
+            progress.update(shown, advance=count, records=sum(counts.values()))
 
+        async with access.connected():
             store = PostgresDirectoryStore(access.database, access.audit)
             work = DirectoryImport(store, source, speaker=speaker, by=by, dry_run=dry_run, advance=advance)
             return await work.run(rejects, complete=complete)
-    finally:
-        access.database.close()
 
 
 def _print_imported(console: Console, path: Path, done: Imported, *, dry_run: bool) -> None:
     console.print(Text.assemble((str(path), "bold"), "  only looked at, nothing was stored" if dry_run else ""))
-    table = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
-    table.add_column(justify="right", style="bold")
-    table.add_column()
-    for name in COUNTED:
-        if done.counts.get(name):
-            table.add_row(str(done.counts[name]), _WORDS[name], style="red" if name == "rejected" else "")
-    console.print(table)
-    for line, why in done.first_rejects:
-        console.print(Text(f"  line {line}: {why}", style="dim"), soft_wrap=True)
+    print_counts(console, done.counts, _WORDS)
+    print_lines(console, done.first_rejects)
     if done.kept_since_rejected:
         console.print("  Nothing was made inactive, because records were rejected: they may be what is missing.")
-    if done.rejects is not None:
-        console.print(
-            Text(f"  Rejected records and why: {done.rejects}. Correct them there and import that file."),
-            soft_wrap=True,
-        )
+    print_rejects(console, done.rejects)
 
 
 def _imported_data(path: Path, done: Imported, *, dry_run: bool) -> dict[str, Any]:
@@ -184,15 +167,10 @@ def _imported_data(path: Path, done: Imported, *, dry_run: bool) -> dict[str, An
 
 def columns() -> None:
     """Print the columns that a CSV file of the directory may have."""
-    table = Table("Column", "What stands there", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, means in COLUMNS.items():
-        table.add_row(name, means)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(
-        "\nThe first line names the columns, in any order; Polish names (numer księgi, cz. V, nazwa, REGON) are "
-        "understood as well. One of book and npwz is needed. Cells are parted by ; or , or a tabulator.",
-        soft_wrap=True,
+    print_columns(
+        COLUMNS,
+        "Polish names (numer księgi, cz. V, nazwa, REGON) are understood as well. One of book and npwz is needed. "
+        "Cells are parted by ; or , or a tabulator.",
     )
 
 
@@ -249,19 +227,6 @@ class _Asker:
         return found
 
 
-def _asked(node: Path | None, settings: Path | None, question: Callable[[Access], Awaitable[T]]) -> T:
-    with opened(settings or settings_of(node)) as access:
-
-        async def ask() -> T:
-            await access.database.open()
-            try:
-                return await question(access)
-            finally:
-                access.database.close()
-
-        return asyncio.run(ask())
-
-
 def search(
     words: Annotated[
         list[str], typer.Argument(metavar="[TYPE] [WORD|PARAMETER=VALUE]...", help="What is looked for; see above.")
@@ -270,7 +235,7 @@ def search(
     settings: OptionalSettingsFile = None,
     count: Annotated[int, typer.Option("-n", help="How many of each type.", min=1, max=200)] = 20,
     *,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search the directory as its clients do (ITI-90).
 
@@ -293,7 +258,7 @@ def search(
             total += number
         return found, total
 
-    found, total = _asked(node, settings, ask)
+    found, total = asked(node, settings, ask)
     if as_json:
         _print_lines([mcsd.resource(v) for v in found])
         return
@@ -308,14 +273,14 @@ def search(
     console.print(f"{total} found{more}.")
 
 
-def show(what: _One, node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: _Json = False) -> None:
+def show(what: _One, node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: AsJson = False) -> None:
     """Show a resource of the directory, and when it was changed."""
 
     async def ask(access: Access) -> list[list[Version]]:
         asker = _Asker(access)
         return [await asker.history(*name) for name in await asker.named(what)]
 
-    histories = [h for h in _asked(node, settings, ask) if h]
+    histories = [h for h in asked(node, settings, ask) if h]
     if not histories:
         raise Failure(f"The directory has no {what}.", "Nothing was changed.", "obieg directory search finds by name.")
     if as_json:
@@ -327,11 +292,11 @@ def show(what: _One, node: NodeFile = None, settings: OptionalSettingsFile = Non
         console.print(Text(f"{newest.kind}/{newest.id}  {_title(mcsd.resource(newest))}", style="bold"), soft_wrap=True)
         for version in history:
             done = "removed" if version.deleted else "stored"
-            console.print(f"  version {version.version} {done} {show_.local(version.updated_at)}")
+            console.print(f"  version {version.version} {done} {local(version.updated_at)}")
         console.print(Text(fhir_json.write(mcsd.resource(newest), pretty=True).decode()), soft_wrap=True)
 
 
-def remove(what: _One, node: NodeFile = None, settings: OptionalSettingsFile = None, by: _By = "") -> None:
+def remove(what: _One, node: NodeFile = None, settings: OptionalSettingsFile = None, by: By = "") -> None:
     """Remove a resource that should never have been there; an import makes inactive what has closed.
 
     Its history stays, and clients that follow the changes are told (ITI-91). What others refer to is not removed.
@@ -348,7 +313,7 @@ def remove(what: _One, node: NodeFile = None, settings: OptionalSettingsFile = N
         await _remove(asker.store, kind, id_, event)
         return kind, id_
 
-    kind, id_ = _asked(node, settings, ask)
+    kind, id_ = asked(node, settings, ask)
     Console(highlight=False).print(f"{kind}/{id_} was removed.")
 
 
@@ -387,10 +352,6 @@ def _numbers(resource: Mapping[str, Any]) -> str:
 
 def _state(resource: Mapping[str, Any]) -> str:
     return "inactive" if resource.get("active") is False or resource.get("status") in ("inactive", "off") else ""
-
-
-def _print_json(data: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n")
 
 
 def _print_lines(resources: Sequence[dict[str, Any]]) -> None:

@@ -15,9 +15,7 @@ from datetime import UTC, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,12 +29,12 @@ from obieg.edges.clients import discard
 from obieg.ops import describing, ready
 from obieg.ops.exchange import APPROVED, DEPRECATED, Exchange
 from obieg.ops.failure import Failure
-from obieg.ops.options import NeededNodeFile, command
+from obieg.ops.options import AsJson, NeededNodeFile, command
+from obieg.ops.showing import WARSAW, print_json
 from obieg.ops.submitting import JOBS, Item, Outcome, Result, Submitter, said
 from obieg.protocol import Content
 from obieg.wire.hl7v2 import unescape
 
-WARSAW = ZoneInfo("Europe/Warsaw")
 _DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2}))?")
 STATUSES = {"approved": (APPROVED,), "deprecated": (DEPRECATED,), "all": (APPROVED, DEPRECATED)}
 
@@ -254,7 +252,7 @@ def find(
     ] = "",
     to: Annotated[str, typer.Option("--to", metavar="DATE", help="Written on that day at the latest.")] = "",
     status: Annotated[str, typer.Option(help="approved, deprecated (replaced by newer ones) or all.")] = "approved",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List a patient's documents, the newest first."""
     if status not in STATUSES:
@@ -273,8 +271,7 @@ def find(
     entries = asyncio.run(_find(named, node, parameters))
     entries.sort(key=lambda entry: (entry.creation_time or "").ljust(14, "0"), reverse=True)
     if as_json:
-        data = msgspec.json.encode([_plain(entry) for entry in entries])
-        sys.stdout.write(msgspec.json.format(data, indent=2).decode() + "\n")
+        print_json([_plain(entry) for entry in entries])
         return
     console = Console(highlight=False)
     if not entries:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
-from zoneinfo import ZoneInfo
 
 import msgspec
 import psycopg
@@ -24,17 +23,14 @@ from obieg.domain.documents import Submission
 from obieg.domain.inbox import INBOX
 from obieg.mapping.ebrim import IdSource
 from obieg.mapping.ebrs import write_submit_objects
-from obieg.ops import settings as node_settings
-from obieg.ops.commands_audit import settings_of
+from obieg.ops.asking import ask, connected, loaded
 from obieg.ops.documents import explained, open_store
 from obieg.ops.failure import Failure
-from obieg.ops.options import NodeFile, OptionalSettingsFile
-from obieg.ops.postgres import reach
+from obieg.ops.options import ROWS_MAX, NodeFile, OptionalSettingsFile
 from obieg.ops.settings import Settings
+from obieg.ops.showing import local
 from obieg.storage.statements import load
 
-WARSAW = ZoneInfo("Europe/Warsaw")
-ROWS_MAX = 10_000
 METADATA = "METADATA.XML"
 
 _SQL = load("inbox.sql")
@@ -71,17 +67,16 @@ def list_(
 ) -> None:
     """Say what came and nobody has taken yet, the oldest first. Times are those of Warsaw."""
     console = Console(highlight=False)
-    described = node_settings.load(settings or settings_of(node))
-    with _database(described) as connection:
-        rows = _ask(connection, "list_inbox", everything=everything, count=count)
-        [(waiting, total)] = _ask(connection, "count_inbox")
+    with connected(loaded(node, settings), "inbox") as connection:
+        rows = ask(connection, _SQL.list_inbox, everything=everything, count=count)
+        [(waiting, total)] = ask(connection, _SQL.count_inbox)
     if not rows:
         console.print("Nothing came." if not total else f"All of {total} submissions are taken.")
         return
     table = Table("No.", "Received", "From", "Patient", "Title", "Documents", "Taken", box=None, pad_edge=False)
     for number, received_at, sender, patient, title, documents, taken_at in rows:
-        taken = _when(taken_at) if taken_at else ""
-        table.add_row(str(number), _when(received_at), Text(sender), Text(patient), Text(title), str(documents), taken)
+        taken = local(taken_at) if taken_at else ""
+        table.add_row(str(number), local(received_at), Text(sender), Text(patient), Text(title), str(documents), taken)
     console.print(table)
     if (more := (total if everything else waiting) - len(rows)) > 0:
         console.print(f"\n{more} more; -n {min(len(rows) + more, ROWS_MAX)} lists them.")
@@ -94,14 +89,13 @@ def show(
 ) -> None:
     """Say what a submission is about and for whom, and what documents it holds."""
     console = Console(highlight=False, soft_wrap=True)
-    described = node_settings.load(settings or settings_of(node))
-    with _database(described) as connection:
+    with connected(loaded(node, settings), "inbox") as connection:
         [held] = _held(connection, [number])
     submission = _read(held.submission)
     sset = submission.submission_set
     facts = [
-        ("received", f"{_when(held.received_at)} from {held.sender}"),
-        ("taken", _when(held.taken_at) if held.taken_at else "not yet"),
+        ("received", f"{local(held.received_at)} from {held.sender}"),
+        ("taken", local(held.taken_at) if held.taken_at else "not yet"),
         ("patient", sset.patient_id or "not named (limited metadata)"),
         ("title", " / ".join(text for _, text in sset.title)),
         ("comments", " / ".join(text for _, text in sset.comments)),
@@ -136,15 +130,15 @@ def take(
     """
     if bool(ids) == everything:
         raise typer.BadParameter("name submissions by their numbers, or say --all")
-    described = node_settings.load(settings or settings_of(node))
+    described = loaded(node, settings)
     folder.mkdir(parents=True, exist_ok=True)
     taken = 0
-    with _database(described) as connection:
+    with connected(described, "inbox") as connection:
         for held in _held(connection, list(ids or ())):
             target = folder / str(held.inbox_id)
             if not _stands(held, target):
                 asyncio.run(_write(described, connection, held, target))
-            _ask(connection, "take_inbox_submission", inbox_id=held.inbox_id)
+            ask(connection, _SQL.take_inbox_submission, inbox_id=held.inbox_id)
             typer.echo(target)
             taken += 1
     if not taken:
@@ -157,9 +151,8 @@ def drop(
     settings: OptionalSettingsFile = None,
 ) -> None:
     """Delete submissions and their documents from the inbox, whether they were taken or not."""
-    described = node_settings.load(settings or settings_of(node))
-    with _database(described) as connection:
-        dropped = {row[0] for row in _ask(connection, "drop_inbox_submissions", ids=ids, repository_unique_id=INBOX)}
+    with connected(loaded(node, settings), "inbox") as connection:
+        dropped = {row[0] for row in ask(connection, _SQL.drop_inbox_submissions, ids=ids, repository_unique_id=INBOX)}
     if missed := sorted(set(ids) - dropped):
         raise _not_found(missed)
     typer.echo(f"{len(dropped)} dropped")
@@ -192,7 +185,7 @@ async def _write(described: Settings, connection: psycopg.Connection[Any], held:
     names = [file_name(place, e.mime_type) for place, e in enumerate(submission.entries, 1)]
     entries = tuple(msgspec.structs.replace(e, uri=name) for e, name in zip(submission.entries, names, strict=True))
     unique_ids = [e.unique_id for e in entries]
-    rows = _ask(connection, "inbox_documents", unique_ids=unique_ids, repository_unique_id=INBOX)
+    rows = ask(connection, _SQL.inbox_documents, unique_ids=unique_ids, repository_unique_id=INBOX)
     places = {row[0]: row for row in rows}
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -225,7 +218,7 @@ def _written(path: Path) -> Iterator[BinaryIO]:
 
 def _held(connection: psycopg.Connection[Any], ids: Sequence[int]) -> list[_Held]:
     """The submissions of these numbers; without any, all that wait. Fails where one is not there."""
-    rows = [_Held(*row) for row in _ask(connection, "inbox_submissions", ids=list(ids), waiting=not ids)]
+    rows = [_Held(*row) for row in ask(connection, _SQL.inbox_submissions, ids=list(ids), waiting=not ids)]
     if missed := sorted(set(ids) - {row.inbox_id for row in rows}):
         raise _not_found(missed)
     return rows
@@ -237,23 +230,3 @@ def _not_found(missed: Sequence[int]) -> Failure:
         "Nothing was sent under these numbers, or it was dropped.",
         "See obieg inbox list --all.",
     )
-
-
-@contextmanager
-def _database(described: Settings) -> Iterator[psycopg.Connection[Any]]:
-    with (
-        reach(described.database.dsn, described.postgres_dir) as dsn,
-        psycopg.connect(dsn, autocommit=True, application_name="obieg inbox") as connection,
-    ):
-        yield connection
-
-
-def _ask(connection: psycopg.Connection[Any], name: str, **values: Any) -> list[tuple[Any, ...]]:
-    statement = getattr(_SQL, name)
-    cursor = psycopg.RawCursor(connection)
-    cursor.execute(statement.sql.encode(), [values[parameter] for parameter in statement.parameters])
-    return cursor.fetchall() if cursor.description else []
-
-
-def _when(moment: datetime) -> str:
-    return f"{moment.astimezone(WARSAW):%Y-%m-%d %H:%M:%S}"

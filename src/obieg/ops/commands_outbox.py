@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NamedTuple
-from zoneinfo import ZoneInfo
 
-import psycopg
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from obieg.domain.subscriptions import DESTINATION
-from obieg.ops import settings as node_settings
-from obieg.ops.commands_audit import settings_of
+from obieg.ops.asking import ask, connected, loaded
 from obieg.ops.failure import Failure
-from obieg.ops.options import NodeFile, OptionalSettingsFile
-from obieg.ops.postgres import reach
-from obieg.ops.settings import Settings
-from obieg.storage.statements import load
-
-WARSAW = ZoneInfo("Europe/Warsaw")
-ROWS_MAX = 10_000
+from obieg.ops.options import ROWS_MAX, NodeFile, OptionalSettingsFile
+from obieg.ops.showing import local
+from obieg.storage.statements import Statement, load
 
 _SQL = load("outbox.sql")
 _Receiver = Annotated[str, typer.Option("--receiver", metavar="NAME", help="Only what is for this receiver.")]
@@ -66,14 +58,14 @@ def list_(
 ) -> None:
     """Say what waits for whom, since when, why, and what to do. Times are those of Warsaw."""
     console = Console(highlight=False)
-    described = node_settings.load(settings or settings_of(node))
-    with _database(described) as connection:
-        backlog = [b for b in _ask(connection, "backlog") if receiver in ("", b[0])]
-        rows = [Row(*r) for r in _ask(connection, "list_letters", destination=receiver, dead=dead, count=count)]
+    known = loaded(node, settings)
+    with connected(known, "outbox") as connection:
+        backlog = [b for b in ask(connection, _SQL.backlog) if receiver in ("", b[0])]
+        rows = [Row(*r) for r in ask(connection, _SQL.list_letters, destination=receiver, dead=dead, count=count)]
     if not backlog:
         console.print("Nothing waits.")
         return
-    _print_backlog(console, backlog, {s.name for s in described.subscribers})
+    _print_backlog(console, backlog, {s.name for s in known.subscribers})
     if rows:
         _print_rows(console, rows)
     total = sum(died if dead else waiting + died for _, waiting, died, _ in backlog)
@@ -95,7 +87,7 @@ def retry(
     again never brings old news. Changes of links (ITI-64) are told one by one: look
     whether later ones about the same patient went through before you repeat one.
     """
-    changed = _change(ids, node, settings, receiver, "retry_letters", everything=everything)
+    changed = _change(ids, node, settings, receiver, _SQL.retry_letters, everything=everything)
     typer.echo(f"{changed} to be sent again" if changed else "nothing to send again")
 
 
@@ -118,7 +110,7 @@ def drop(
         node,
         settings,
         receiver,
-        "drop_letters",
+        _SQL.drop_letters,
         everything=everything or all_dead,
         dead=all_dead and not everything,
     )
@@ -130,7 +122,7 @@ def _change(
     node: Any,
     settings: Any,
     receiver: str,
-    statement: str,
+    statement: Statement,
     *,
     everything: bool,
     **values: Any,
@@ -138,12 +130,9 @@ def _change(
     """How many rows were changed. Fails where a message that was named is not there or on its way."""
     if bool(ids) == everything:
         raise typer.BadParameter("name messages by their numbers, or say that you mean all of them")
-    described = node_settings.load(settings or settings_of(node))
-    with _database(described) as connection:
-        given = {"ids": list(ids or ()), "destination": receiver}
-        if statement == "drop_letters":
-            given["dead"] = values["dead"]
-        changed = {row[0] for row in _ask(connection, statement, **given)}
+    with connected(loaded(node, settings), "outbox") as connection:
+        given = {"ids": list(ids or ()), "destination": receiver, **values}
+        changed = {row[0] for row in ask(connection, statement, **given)}
     if missed := sorted(set(ids or ()) - changed):
         raise Failure(
             f"Not found, or being sent at this moment: {', '.join(map(str, missed))}"
@@ -152,22 +141,6 @@ def _change(
             "See obieg outbox list.",
         )
     return len(changed)
-
-
-@contextmanager
-def _database(described: Settings) -> Iterator[psycopg.Connection[Any]]:
-    with (
-        reach(described.database.dsn, described.postgres_dir) as dsn,
-        psycopg.connect(dsn, autocommit=True, application_name="obieg outbox") as connection,
-    ):
-        yield connection
-
-
-def _ask(connection: psycopg.Connection[Any], name: str, **values: Any) -> list[tuple[Any, ...]]:
-    statement = getattr(_SQL, name)
-    cursor = psycopg.RawCursor(connection)
-    cursor.execute(statement.sql.encode(), [values[parameter] for parameter in statement.parameters])
-    return cursor.fetchall()
 
 
 # printing ------------------------------------------------------------------------------------------------------------
@@ -192,7 +165,7 @@ def _print_rows(console: Console, rows: Sequence[Row]) -> None:
         console.print(head, soft_wrap=True)
         tried = f", tried {row.attempts} time{'s' * (row.attempts != 1)}" if row.attempts else ", not yet tried"
         console.print(
-            f"    since {_when(row.created_at)} ({_age((now - row.created_at).total_seconds())}){tried}", soft_wrap=True
+            f"    since {local(row.created_at)} ({_age((now - row.created_at).total_seconds())}){tried}", soft_wrap=True
         )
         if row.last_error:
             console.print(Text(f"    {row.last_error}"), soft_wrap=True)
@@ -212,11 +185,7 @@ def _advice(row: Row) -> str:
         return "Being sent at this moment."
     if not row.attempts:
         return "Sent as soon as its turn comes; messages about one patient go out in order."
-    return f"Nothing to be done here: tried again at {_when(row.next_attempt_at)}. See whether the receiver runs."
-
-
-def _when(moment: datetime) -> str:
-    return f"{moment.astimezone(WARSAW):%Y-%m-%d %H:%M:%S}"
+    return f"Nothing to be done here: tried again at {local(row.next_attempt_at)}. See whether the receiver runs."
 
 
 def _age(seconds: float) -> str:

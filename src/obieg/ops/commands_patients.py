@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import Progress
 from rich.text import Text
 
 from obieg.domain.identifiers import PatientId, is_oid
@@ -23,15 +21,25 @@ from obieg.domain.problems import Problem
 from obieg.mapping.patient_csv import COLUMNS
 from obieg.ops import rematching
 from obieg.ops import showing_patients as show_
-from obieg.ops.commands_audit import settings_of
+from obieg.ops.asking import settings_of
 from obieg.ops.failure import Failure
-from obieg.ops.import_files import FORMATS, Source, examine
-from obieg.ops.importing import COUNTED, Imported, import_file
-from obieg.ops.index_access import Access, opened, os_user
-from obieg.ops.options import NodeFile, OptionalSettingsFile
+from obieg.ops.import_files import FORMATS, Source
+from obieg.ops.importing import COUNTED, Imported, Readers, import_file
+from obieg.ops.index_access import Access, asked, opened, os_user
+from obieg.ops.options import ROWS_MAX, AsJson, By, Charset, NodeFile, OptionalSettingsFile, Rejects
+from obieg.ops.showing import (
+    WARSAW,
+    examined,
+    local,
+    print_columns,
+    print_counts,
+    print_json,
+    print_lines,
+    print_rejects,
+    progress_bar,
+)
 from obieg.storage.statements import load
 
-T = TypeVar("T")
 _BULK = load("bulk.sql")
 _WORDS = {
     "created": "new patients",
@@ -47,12 +55,7 @@ _WORDS = {
 _Who = Annotated[str, typer.Argument(metavar="ID", help="PESEL, number@authority, 'number^^^&OID&ISO' or patient id.")]
 _One = Annotated[str, typer.Argument(metavar="A", help="PESEL, number@authority, 'number^^^&OID&ISO' or patient id.")]
 _Other = Annotated[str, typer.Argument(metavar="B", help="Likewise.")]
-_By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; the system's user if not given.")]
 _Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; kept with the decision.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-_Rejects = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Where rejected records go; FILE.rejected if not given.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -84,14 +87,12 @@ def import_(
         typer.Option(metavar="FACILITY|APPLICATION", help="Whose records these are, where CSV and FHIR do not say."),
     ] = "",
     format_: Annotated[str, typer.Option("--format", metavar="csv|fhir|hl7v2", help="If it is not recognised.")] = "",
-    charset: Annotated[
-        str, typer.Option(metavar="NAME", help="Of CSV: utf-8, windows-1250 or iso-8859-2; if it is not certain.")
-    ] = "",
-    rejects: _Rejects = None,
-    by: _By = "",
+    charset: Charset = "",
+    rejects: Rejects = None,
+    by: By = "",
     *,
     again: Annotated[bool, typer.Option("--again", help="Import a file anew that was imported before.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Import patients, matched by the same rules as every feed. A killed import goes on where it stopped.
 
@@ -107,18 +108,27 @@ def import_(
         raise typer.BadParameter("is for one file", param_hint="--rejects")
     console = Console(highlight=False)
     results = []
-    with opened(settings or settings_of(node)) as access:
+    with Readers() as readers, opened(settings or settings_of(node)) as access:
         oid = _authority(access, authority)
         for path in files:
-            examined = _examined(path, format_, charset)
-            done = _imported(
-                access, examined, oid, source, by or os_user(), rejects or Path(f"{path}.rejected"), again=again
-            )
-            results.append((path, examined, done))
+            source_ = examined(path, format_, charset)
+            with progress_bar("{task.fields[records]} records, {task.fields[rate]}/s") as progress:
+                done = import_file(
+                    access,
+                    readers,
+                    source_,
+                    authority=oid,
+                    speaker=source,
+                    by=by or os_user(),
+                    rejects=rejects or Path(f"{path}.rejected"),
+                    again=again,
+                    advance=_advancing(progress, source_),
+                )
+            results.append((path, source_, done))
             if not as_json:
-                _print_imported(console, examined, done)
+                _print_imported(console, source_, done)
     if as_json:
-        _print_json([_imported_data(*each) for each in results])
+        print_json([_imported_data(*each) for each in results])
     if any(done.counts.get("rejected") for _, _, done in results):
         raise typer.Exit(1)
 
@@ -133,49 +143,18 @@ def _authority(access: Access, named: str) -> str:
     return oid
 
 
-def progress_bar(unit: str) -> Progress:
-    """How far a file is read, shown while it takes longer."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-        console=Console(stderr=True, highlight=False),
-        transient=True,
-    )
+def _advancing(progress: Progress, source: Source) -> Callable[[int, Mapping[str, int]], None]:
+    """What shows how far the import of a file is."""
+    shown = progress.add_task(f"importing {source.path.name}", total=source.size, records=0, rate=0)
+    first: dict[str, int] = {}
 
+    def advance(count: int, counts: Mapping[str, int]) -> None:
+        records = _records(counts)
+        before = first.setdefault("records", records)
+        elapsed = progress.tasks[0].elapsed or 0.001
+        progress.update(shown, advance=count, records=records, rate=round((records - before) / elapsed))
 
-def _examined(path: Path, format_: str, charset: str) -> Source:
-    with progress_bar("") as progress:
-        size = path.stat().st_size if path.exists() else 0
-        shown = progress.add_task(f"looking at {path.name}", total=size or None)
-        return examine(path, format_, charset, lambda count: progress.advance(shown, count))
-
-
-def _imported(
-    access: Access, source: Source, oid: str, speaker: str, by: str, rejects: Path, *, again: bool
-) -> Imported:
-    with progress_bar("{task.fields[records]} records, {task.fields[rate]}/s") as progress:
-        shown = progress.add_task(f"importing {source.path.name}", total=source.size, records=0, rate=0)
-        first: dict[str, int] = {}
-
-        def advance(count: int, counts: Mapping[str, int]) -> None:
-            records = _records(counts)
-            before = first.setdefault("records", records)
-            elapsed = progress.tasks[0].elapsed or 0.001
-            progress.update(shown, advance=count, records=records, rate=round((records - before) / elapsed))
-
-        return import_file(
-            access,
-            source,
-            authority=oid,
-            speaker=speaker,
-            by=by,
-            rejects=rejects,
-            again=again,
-            advance=advance,
-        )
+    return advance
 
 
 def _records(counts: Mapping[str, int]) -> int:
@@ -187,26 +166,15 @@ def _print_imported(console: Console, source: Source, done: Imported) -> None:
     console.print(Text.assemble((str(source.path), "bold"), f"  {kind}, {_records(done.counts)} records"))
     if done.finished_at is not None:
         console.print(
-            f"  was imported at {show_.local(done.finished_at)}; nothing was done now. --again imports it anew.",
+            f"  was imported at {local(done.finished_at)}; nothing was done now. --again imports it anew.",
             soft_wrap=True,
         )
         return
     if done.resumed_at:
         console.print(f"  went on at line {done.resumed_at}; the numbers are those of the whole file")
-    table = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
-    table.add_column(justify="right", style="bold")
-    table.add_column()
-    for name in COUNTED:
-        if done.counts.get(name):
-            table.add_row(str(done.counts[name]), _WORDS[name], style="red" if name == "rejected" else "")
-    console.print(table)
-    for line, said in done.warned[:5]:
-        console.print(Text(f"  line {line}: {show_.masked(said)}", style="dim"))
-    if done.rejects is not None:
-        console.print(
-            Text(f"  Rejected records and why: {done.rejects}. Correct them there and import that file."),
-            soft_wrap=True,
-        )
+    print_counts(console, done.counts, _WORDS)
+    print_lines(console, [(line, show_.masked(said)) for line, said in done.warned[:5]])
+    print_rejects(console, done.rejects)
     if done.counts.get("worklist"):
         console.print("  See obieg patients worklist.")
 
@@ -219,53 +187,31 @@ def _imported_data(path: Path, source: Source, done: Imported) -> dict[str, Any]
         "records": _records(done.counts),
         **{name: done.counts.get(name, 0) for name in COUNTED},
         "resumed_at_line": done.resumed_at or None,
-        "imported_before": show_.local(done.finished_at) or None,
+        "imported_before": local(done.finished_at) or None,
         "rejects": str(done.rejects) if done.rejects else None,
     }
 
 
 def columns() -> None:
     """Print the columns that a CSV file of patients may have."""
-    table = Table("Column", "What stands there", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, means in COLUMNS.items():
-        table.add_row(name, means)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(
-        "\nThe first line names the columns, in any order; Polish names (nazwisko, data urodzenia, kod pocztowy) are "
-        "understood as well. One of id, pesel and document is needed. Cells are parted by ; or , or a tabulator.",
-        soft_wrap=True,
+    print_columns(
+        COLUMNS,
+        "Polish names (nazwisko, data urodzenia, kod pocztowy) are understood as well. One of id, pesel and document "
+        "is needed. Cells are parted by ; or , or a tabulator.",
     )
 
 
 # the worklist --------------------------------------------------------------------------------------------------------
 
 
-def _asked(node: Path | None, settings: Path | None, question: Callable[[Access], Awaitable[T]]) -> T:
-    with opened(settings or settings_of(node)) as access:
-
-        async def ask() -> T:
-            await access.database.open()
-            try:
-                return await question(access)
-            finally:
-                access.database.close()
-
-        return asyncio.run(ask())
-
-
-def _print_json(data: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n")
-
-
 def worklist(
     context: typer.Context,
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
-    count: Annotated[int, typer.Option("-n", help="How many lines.", min=1, max=10_000)] = 50,
+    count: Annotated[int, typer.Option("-n", help="How many lines.", min=1, max=ROWS_MAX)] = 50,
     *,
     decided: Annotated[bool, typer.Option("--decided", help="What was decided, too.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """List what a person must decide, oldest first. Show one line with: obieg patients worklist show NUMBER."""
     if context.invoked_subcommand is not None:
@@ -274,9 +220,9 @@ def worklist(
     async def ask(access: Access) -> tuple[Sequence[Any], int]:
         return await access.who.curation.worklist(decided=decided, count=count), await access.who.curation.open_tasks()
 
-    tasks, total = _asked(node, settings, ask)
+    tasks, total = asked(node, settings, ask)
     if as_json:
-        _print_json([show_.task_data(each) for each in tasks])
+        print_json([show_.task_data(each) for each in tasks])
         return
     console = Console(highlight=False)
     if not tasks:
@@ -292,14 +238,14 @@ _Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Line of the work
 
 
 def task(
-    number: _Number, node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: _Json = False
+    number: _Number, node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: AsJson = False
 ) -> None:
     """Show a line: both records side by side, the evidence for and against, and what was decided."""
 
     async def ask(access: Access) -> tuple[Any, Access]:
         return await access.who.curation.task(number), access
 
-    found, access = _asked(node, settings, ask)
+    found, access = asked(node, settings, ask)
     if found is None:
         raise Failure(
             f"There is no line {number} on the worklist.",
@@ -307,7 +253,7 @@ def task(
             "obieg patients worklist --decided lists all of them.",
         )
     if as_json:
-        _print_json(show_.task_data(found))
+        print_json(show_.task_data(found))
         return
     show_.task(Console(highlight=False), found, access.who.authorities, access.authority, access.weights)
 
@@ -318,7 +264,9 @@ def decide(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
     note: _Note = "",
-    by: _By = "",
+    by: By = "",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Decide a line of the worklist: the same person (they are linked) or different people (never joined).
 
@@ -327,12 +275,12 @@ def decide(
     """
     if verdict not in ("same", "different"):
         raise typer.BadParameter("is same or different", param_hint="same|different")
-    _asked(
-        node,
-        settings,
-        lambda access: access.who.curation.decide(number, same=verdict == "same", by=by or os_user(), note=note),
-    )
-    typer.echo(f"line {number}: {show_.DECISIONS[verdict]}, by {by or os_user()}")
+    by = by or os_user()
+    asked(node, settings, lambda access: access.who.curation.decide(number, same=verdict == "same", by=by, note=note))
+    if as_json:
+        print_json({"task_id": number, "decision": verdict, "decided_by": by, "note": note})
+        return
+    typer.echo(f"line {number}: {show_.DECISIONS[verdict]}, by {by}")
 
 
 def link(
@@ -341,16 +289,21 @@ def link(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
     note: _Note = "",
-    by: _By = "",
+    by: By = "",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Say that A and B are one person. A's id stays; both answer for both until you take it back."""
+    by = by or os_user()
 
-    async def ask(access: Access) -> PatientId:
-        return await access.who.curation.link(
-            access.identifier(one), access.identifier(other), by=by or os_user(), note=note
-        )
+    async def ask(access: Access) -> tuple[PatientId, PatientId, PatientId]:
+        pair = access.identifier(one), access.identifier(other)
+        return *pair, await access.who.curation.link(*pair, by=by, note=note)
 
-    survivor = _asked(node, settings, ask)
+    first, second, survivor = asked(node, settings, ask)
+    if as_json:
+        print_json({"a": str(first), "b": str(second), "survivor": str(survivor), "decided_by": by, "note": note})
+        return
     typer.echo(f"{other} is the same person as {one}: patient {survivor.value}. Undo: obieg patients unlink {other}")
 
 
@@ -360,16 +313,22 @@ def apart(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
     note: _Note = "",
-    by: _By = "",
+    by: By = "",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Say that A and B are different people: they are never joined automatically."""
+    by = by or os_user()
 
-    async def ask(access: Access) -> None:
-        await access.who.curation.keep_apart(
-            access.identifier(one), access.identifier(other), by=by or os_user(), note=note
-        )
+    async def ask(access: Access) -> tuple[PatientId, PatientId]:
+        pair = access.identifier(one), access.identifier(other)
+        await access.who.curation.keep_apart(*pair, by=by, note=note)
+        return pair
 
-    _asked(node, settings, ask)
+    first, second = asked(node, settings, ask)
+    if as_json:
+        print_json({"a": str(first), "b": str(second), "decided_by": by, "note": note})
+        return
     typer.echo(f"{one} and {other} are kept apart")
 
 
@@ -377,10 +336,10 @@ def unlink(
     who: _Who,
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
-    by: _By = "",
+    by: By = "",
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take back the link or merge of a patient: both are their own again, as they were.
 
@@ -393,11 +352,11 @@ def unlink(
         known = await access.who.links.link_of(stands[2] or stands[0]) if stands else None
         return known.link if known else None
 
-    found = _asked(node, settings, about)
+    found = asked(node, settings, about)
     if found is not None and not yes:
         sys.stderr.write(
             f"Patient {found.patient.value} has been read as {found.merged_into.value} since "
-            f"{show_.local(found.linked_at)} ({found.reason}, {found.linked_by}).\n"
+            f"{local(found.linked_at)} ({found.reason}, {found.linked_by}).\n"
             "Taking it back divides records, documents and access logs again.\n"
         )
         typer.confirm("Take it back?", abort=True, err=True)
@@ -405,9 +364,9 @@ def unlink(
     async def ask(access: Access) -> Any:
         return await access.who.curation.unlink(access.identifier(who), by=by or os_user())
 
-    undone = _asked(node, settings, ask)
+    undone = asked(node, settings, ask)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "patient": str(undone.patient),
                 "survivor": str(undone.survivor),
@@ -452,7 +411,7 @@ def mixed(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
     *,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """List links that were taken back: who was read as whom, and for how long; of one patient, who saw it."""
 
@@ -460,9 +419,9 @@ def mixed(
         found = await access.who.curation.mixtures(access.identifier(who) if who else None)
         return [(each, await access.who.curation.seen_mixed(each) if who else ()) for each in found]
 
-    found = _asked(node, settings, ask)
+    found = asked(node, settings, ask)
     if as_json:
-        _print_json(
+        print_json(
             [
                 {
                     "patient": str(each.patient),
@@ -494,7 +453,7 @@ def mixed(
 
 
 def explain(
-    one: _One, other: _Other, node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: _Json = False
+    one: _One, other: _Other, node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: AsJson = False
 ) -> None:
     """Say why A and B are one person or not: every record of the one against every record of the other."""
 
@@ -505,12 +464,12 @@ def explain(
         pairs = list(await access.who.curation.explain(left, right))
         return access, pairs, len(keys) == 1 and len(standing) == len({left, right})
 
-    access, pairs, one_patient = _asked(node, settings, ask)
+    access, pairs, one_patient = asked(node, settings, ask)
     if one_patient:  # the records are those of one person: none is compared with itself, and no two of them twice
         seen: set[frozenset[Any]] = set()
         pairs = [p for p in pairs if p.left != p.right and not _seen(seen, frozenset((p.left, p.right)))]
     if as_json:
-        _print_json(
+        print_json(
             {
                 "one_patient": one_patient,
                 "pairs": [
@@ -543,7 +502,7 @@ def _seen(seen: set[Any], one: Any) -> bool:
     return False
 
 
-def show(who: _Who, node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: _Json = False) -> None:
+def show(who: _Who, node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: AsJson = False) -> None:
     """Show a patient: identifiers, what each source says, links, version."""
 
     async def ask(access: Access) -> tuple[Access, show_.Shown]:
@@ -553,9 +512,9 @@ def show(who: _Who, node: NodeFile = None, settings: OptionalSettingsFile = None
             raise Problem.of("UnknownKeyIdentifier", "no patient has or had this identifier", who)
         return access, await _shown(access, standing.patient_key)
 
-    access, shown = _asked(node, settings, ask)
+    access, shown = asked(node, settings, ask)
     if as_json:
-        _print_json(show_.patient_data(shown))
+        print_json(show_.patient_data(shown))
         return
     show_.patient(Console(highlight=False), shown, access.who.authorities, access.authority)
 
@@ -584,7 +543,7 @@ def accesses(
     since: _Day = "",
     until: _Day = "",
     *,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """List who read or changed a patient's data, also under another id while both were linked."""
     first = _day(since, "--since") if since else datetime(1970, 1, 1, tzinfo=UTC)
@@ -593,9 +552,9 @@ def accesses(
     async def ask(access: Access) -> Sequence[Any]:
         return await access.who.curation.accesses(access.identifier(who), first, last)
 
-    found = _asked(node, settings, ask)
+    found = asked(node, settings, ask)
     if as_json:
-        _print_json([show_.access_data(each) for each in found])
+        print_json([show_.access_data(each) for each in found])
         return
     console = Console(highlight=False)
     if not found:
@@ -606,7 +565,7 @@ def accesses(
 
 def _day(text: str, option: str) -> datetime:
     try:
-        return datetime.combine(date.fromisoformat(text), time(), show_.WARSAW)
+        return datetime.combine(date.fromisoformat(text), time(), WARSAW)
     except ValueError:
         raise typer.BadParameter("is a day such as 2026-03-01", param_hint=option) from None
 
@@ -614,7 +573,7 @@ def _day(text: str, option: str) -> datetime:
 # going over all ------------------------------------------------------------------------------------------------------
 
 
-def learn(node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: _Json = False) -> None:
+def learn(node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_json: AsJson = False) -> None:
     """Learn the weights of matching from the region's own records, and keep them.
 
     A node uses the newest weights from its next start on; these commands use them at once. Pairs that were judged
@@ -623,7 +582,7 @@ def learn(node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_js
     with opened(settings or settings_of(node)) as access:
         learned = rematching.learn_weights(access)
     if as_json:
-        _print_json({"weights_id": learned.weights_id, "records": learned.records, "people": learned.people})
+        print_json({"weights_id": learned.weights_id, "records": learned.records, "people": learned.people})
         return
     typer.echo(
         f"weights {learned.weights_id}: learned from {learned.records} records of {learned.people} people. Restart the "
@@ -634,10 +593,10 @@ def learn(node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_js
 def rematch(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
-    by: _By = "",
+    by: By = "",
     *,
     again: Annotated[bool, typer.Option("--again", help="From the beginning, though a run was interrupted.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at every record again: link, or put onto the worklist, whom the feeds missed.
 
@@ -661,6 +620,6 @@ def rematch(
         done = rematching.rematch(access, by or os_user(), again=again, advance=advance)
     linked, lines = done.counts.get("linked", 0), done.counts.get("worklist", 0)
     if as_json:
-        _print_json({"linked": linked, "worklist": lines, "resumed": done.resumed})
+        print_json({"linked": linked, "worklist": lines, "resumed": done.resumed})
         return
     typer.echo(f"{linked} patients linked, {lines} lines added to the worklist")

@@ -208,28 +208,12 @@ def _new_oid() -> str:
     return f"{_UUID_ROOT}.{uuid.uuid4().int}"
 
 
-async def _write(
-    output: Path, submissions: Sequence[Submission], source: Source, at: datetime, institution: str
-) -> list[ToWrite]:
-    planned = xdm.plan_medium(submissions, lambda: str(uuid.uuid4()))
-    facts = {"institution": institution or "(not stated)", "date": at.strftime("%Y-%m-%d")}
-    index, readme = xdm.page_names()
+@contextmanager
+def _writing(output: Path) -> Iterator[Path]:
+    """Where to write what becomes ``output`` when it is whole: nothing is left of what did not."""
     new = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with new.open("xb") as file:
-            writer = ArchiveWriter(file, at)
-            writer.add(index, xdm.write_index(planned, **facts))
-            writer.add(readme, xdm.write_readme(planned, version=metadata.version("obieg"), **facts))
-            for folder in planned:
-                writer.add(folder.metadata_file, folder.metadata)
-                for entry in folder.submission.entries:
-                    async for content in source(entry):
-                        with writer.begin(folder.files[entry.entry_uuid], content.size) as document:
-                            async for piece in content.chunks():
-                                await asyncio.to_thread(document.write, piece)
-            writer.close()
-            file.flush()
-            os.fsync(file.fileno())
+        yield new
         new.replace(output)
     except OSError as error:
         raise Failure(
@@ -238,7 +222,32 @@ async def _write(
             "Choose a folder that exists, has room, and may be written.",
         ) from error
     finally:
-        new.unlink(missing_ok=True)
+        if new.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            new.unlink(missing_ok=True)
+
+
+async def _write(
+    output: Path, submissions: Sequence[Submission], source: Source, at: datetime, institution: str
+) -> list[ToWrite]:
+    planned = xdm.plan_medium(submissions, lambda: str(uuid.uuid4()))
+    facts = {"institution": institution or "(not stated)", "date": at.strftime("%Y-%m-%d")}
+    index, readme = xdm.page_names()
+    with _writing(output) as new, new.open("xb") as file:
+        writer = ArchiveWriter(file, at)
+        writer.add(index, xdm.write_index(planned, **facts))
+        writer.add(readme, xdm.write_readme(planned, version=metadata.version("obieg"), **facts))
+        for folder in planned:
+            writer.add(folder.metadata_file, folder.metadata)
+            for entry in folder.submission.entries:
+                async for content in source(entry):
+                    with writer.begin(folder.files[entry.entry_uuid], content.size) as document:
+                        async for piece in content.chunks():
+                            await asyncio.to_thread(document.write, piece)
+        writer.close()
+        file.flush()
+        os.fsync(file.fileno())
     return planned
 
 
@@ -319,8 +328,7 @@ def _show(medium: Medium) -> None:
 
 def _write_out(archive: Archive, medium: Medium, output: Path) -> None:
     """Metadata and documents in their folders; the folder appears whole or not at all."""
-    new = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
+    with _writing(output) as new:
         new.mkdir(mode=0o700)
         for folder, submission, files in medium.sets:
             names = [xdm.metadata_name(archive, folder), *(files[e.entry_uuid] for e in submission.entries)]
@@ -330,15 +338,6 @@ def _write_out(archive: Archive, medium: Medium, output: Path) -> None:
                 with path.open("xb") as file:
                     for piece in archive.pieces(name):
                         file.write(piece)
-        new.rename(output)
-    except OSError as error:
-        raise Failure(
-            f"{output} cannot be written: {error.strerror or error}.",
-            "Nothing of it is kept.",
-            "Choose a folder that exists, has room, and may be written.",
-        ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     console.print(f"written to {output}", soft_wrap=True)
 
 

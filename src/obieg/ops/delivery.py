@@ -128,7 +128,7 @@ class Delivery:
         )
 
     async def _end_subscriptions(self) -> None:
-        """Switches off subscriptions whose end has come, for ever."""
+        """Switches off subscriptions whose end has come and removes those long off, for ever."""
         while True:
             try:
                 await self._broker.end_all()

@@ -18,8 +18,8 @@ from obieg.storage.directory_store import PostgresDirectoryStore
 SOURCE = "demo"
 UNIT = "01"
 _COLUMNS = (
-    "book", "part_v", "part_vii", "part_viii", "name", "npwz", "profession", "family", "given", "prefix", "street",
-    "city", "postal_code", "phone",
+    "book", "part_v", "part_vii", "part_viii", "name", "regon", "npwz", "profession", "family", "given", "prefix",
+    "street", "city", "postal_code", "phone",
 )  # fmt: skip
 
 
@@ -35,14 +35,11 @@ def fill_directory(settings: Path, file: Path, seed: int) -> None:
     with opened(settings) as access:
 
         async def work() -> int:
-            await access.database.open()
-            try:
+            async with access.connected():
                 store = PostgresDirectoryStore(access.database, access.audit)
                 source = examine(file, header=HEADER)
                 done = await DirectoryImport(store, source, speaker=SOURCE, by="demo").run(rejects, complete=True)
                 return done.counts.get("rejected", 0)
-            finally:
-                access.database.close()
 
         if asyncio.run(work()):
             raise Failure(
@@ -53,13 +50,13 @@ def fill_directory(settings: Path, file: Path, seed: int) -> None:
 
 
 def rows(facility: Facility, seed: int) -> Iterator[dict[str, str]]:
-    """A facility as the rows of a CSV file: podmiot, jednostka, komórki, people. Its REGON is as made up as itself."""
+    """A facility as the rows of a CSV file: podmiot, jednostka, komórki, people."""
     book, address = facility.book, facility.address
     street = " ".join(filter(None, (address.street, address.house)))
     place = {"street": street, "city": address.city, "postal_code": address.postal_code}
     phone = {"phone": facility.phone.removeprefix("tel:")}
-    yield {"book": book, "name": facility.name, **place, **phone}
-    yield {"book": book, "part_v": UNIT, "name": facility.unit, **place, **phone}
+    yield {"book": book, "name": facility.name, "regon": facility.regon9, **place, **phone}
+    yield {"book": book, "part_v": UNIT, "name": facility.unit, "regon": facility.regon14, **place, **phone}
     wanted = "ward" if facility.kind == "hospital" else "clinic"
     cells = sorted({case[wanted] for case in data()["case"] if case.get(wanted)})
     for number, code in enumerate(cells, 1):

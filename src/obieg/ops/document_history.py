@@ -6,12 +6,10 @@ leaves (``registry_change``, ``removed_document``); who registered stands in the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import msgspec
 import psycopg
@@ -22,16 +20,14 @@ from rich.text import Text
 from obieg.domain.documents import Association, DocumentEntry, Folder, SubmissionSet
 from obieg.domain.history import Act, Event, RegistryObject, differences
 from obieg.domain.identifiers import PatientId
-from obieg.ops import settings as node_settings
-from obieg.ops.commands_audit import settings_of
+from obieg.ops.asking import ask, connected, loaded
 from obieg.ops.failure import Failure
-from obieg.ops.options import NodeFile, OptionalSettingsFile
-from obieg.ops.postgres import reach
+from obieg.ops.options import AsJson, NodeFile, OptionalSettingsFile
+from obieg.ops.showing import local, print_json
 from obieg.storage.lifecycle_store import read_object
-from obieg.storage.statements import Parameter, Statement, load
+from obieg.storage.statements import load
 from obieg.wire.xml import parse_message
 
-WARSAW = ZoneInfo("Europe/Warsaw")
 _SQL = load("lifecycle.sql")
 _TYPES: dict[str, type[RegistryObject]] = {"D": DocumentEntry, "S": SubmissionSet, "F": Folder, "A": Association}
 _REPLACES = ("RPLC", "XFRM_RPLC")
@@ -42,14 +38,11 @@ def history(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what happened to a document: who did what, when, and what changed by it."""
-    described = node_settings.load(settings or settings_of(node))
-    with (
-        reach(described.database.dsn, described.postgres_dir) as dsn,
-        psycopg.connect(dsn, autocommit=True, application_name="obieg documents history") as connection,
-    ):
+    described = loaded(node, settings)
+    with connected(described, "documents history") as connection:
         events = _events(connection, identifier, described.identity.assigning_authority)
     if not events:
         raise Failure(
@@ -58,29 +51,22 @@ def history(
             "Give the entryUUID or the uniqueId; obieg find lists a patient's documents.",
         )
     if as_json:
-        data = msgspec.json.encode([_plain(event) for event in events])
-        sys.stdout.write(msgspec.json.format(data, indent=2).decode() + "\n")
+        print_json([_plain(event) for event in events])
         return
     _print(Console(highlight=False, soft_wrap=True), events)
-
-
-def _rows(connection: psycopg.Connection[Any], statement: Statement, **given: Parameter) -> list[tuple[Any, ...]]:
-    cursor = psycopg.RawCursor(connection)
-    cursor.execute(statement.sql.encode(), [given[name] for name in statement.parameters])
-    return cursor.fetchall()
 
 
 def _events(connection: psycopg.Connection[Any], identifier: str, authority: str) -> list[Event]:
     """In the order in which it happened."""
     uuid = _uuid(identifier)
-    rows = _rows(connection, _SQL.history_objects, id=identifier, uuid=uuid)
+    rows = ask(connection, _SQL.history_objects, id=identifier, uuid=uuid)
     objects = []
     for kind, rendering, status, version, patient, unique_id, at, *sset in rows:
         cx = str(PatientId(patient, authority))
         objects.append((read_object(kind, rendering, status, version, cx, ""), unique_id, at, sset))
     uuids = [value.entry_uuid[9:] for value, *_ in objects]
     unique_ids = sorted({unique_id for _, unique_id, *_ in objects} or ({identifier} if uuid is None else set()))
-    changes = _rows(connection, _SQL.history_changes, uuids=[*uuids, *([uuid] if uuid else [])], unique_ids=unique_ids)
+    changes = ask(connection, _SQL.history_changes, uuids=[*uuids, *([uuid] if uuid else [])], unique_ids=unique_ids)
     events = [_change(row) for row in changes]
     unique_ids = sorted({*unique_ids, *(u for e in events if (u := getattr(e.before or e.after, "unique_id", None)))})
     brought = {e.after.entry_uuid for e in events if e.after is not None and e.act in (Act.CHANGED, Act.MOVED)}
@@ -90,12 +76,12 @@ def _events(connection: psycopg.Connection[Any], identifier: str, authority: str
             act = Act.REGISTERED if _version(value) == 1 else Act.CHANGED
             event = _submitted(Event(at, act, value.entry_uuid, version=_version(value), after=value), sset, senders)
             events.append(event)
-    for kind, source, target, status, other, at, *sset in _rows(connection, _SQL.history_relations, uuids=uuids):
+    for kind, source, target, status, other, at, *sset in ask(connection, _SQL.history_relations, uuids=uuids):
         act = Act.REPLACED if kind in _REPLACES else Act.RELATED
         event = _submitted(Event(at, act, f"urn:uuid:{target}"), sset, senders)
         deprecated = ", association deprecated" if status != "A" else ""
         events.append(event._replace(detail=f"{kind} by {other} (urn:uuid:{source}){deprecated}"))
-    for unique_id, repository, at, by, request_id, size, sha1, sha256 in _rows(
+    for unique_id, repository, at, by, request_id, size, sha1, sha256 in ask(
         connection, _SQL.history_removed, unique_ids=unique_ids
     ):
         detail = f"{unique_id} of repository {repository}: {size} bytes, SHA-1 {sha1}, SHA-256 {sha256.hex()}"
@@ -129,7 +115,7 @@ def _senders(
     sets = sorted({sset[0] for *_, sset in objects if sset[0]})
     patients = sorted({getattr(value, "patient_id", None) or "" for value, *_ in objects})
     found = {}
-    for transaction, request_id, message in _rows(
+    for transaction, request_id, message in ask(
         connection, _SQL.history_audit, patient_ids=patients, set_unique_ids=sets
     ):
         root = parse_message(message.encode())
@@ -180,7 +166,7 @@ def _told(event: Event) -> list[Any]:
 
 def _print(console: Console, events: Sequence[Event]) -> None:
     for event in events:
-        when = event.at.astimezone(WARSAW).strftime("%Y-%m-%d %H:%M:%S")
+        when = local(event.at)
         line = Text(f"{when}  {event.act.value}", style="bold")
         if event.version:
             line.append(f", version {event.version}")

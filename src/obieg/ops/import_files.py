@@ -95,9 +95,10 @@ def examine(
                 head = head or block
                 digest.update(block)
                 if not block.isascii():
-                    high += len(block) - len(block.translate(None, bytes(range(128, 256))))
+                    others = block.translate(None, bytes(range(128)))
+                    high += len(others)
                     for byte in counted:
-                        counted[byte] += block.count(byte)
+                        counted[byte] += others.count(byte)
                 if wrong_at < 0:
                     try:
                         utf8.decode(block)

@@ -1,8 +1,8 @@
 """Reads records of a file into feeds, in processes of their own: parsing and folding cost more than deciding.
 
-``python -m obieg.ops.import_reading`` takes a :class:`Reading` and then chunks on its standard input, each preceded by
-its length, and gives back for each the :class:`Fed` records on its standard output. It ends when its input does, so
-none outlives the import.
+``python -m obieg.ops.import_reading`` takes for each file a :class:`Reading` and then its chunks on its standard input,
+each preceded by its length, and gives back for each chunk the :class:`Fed` records on its standard output. It ends when
+its input does, so none outlives the import.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from obieg.wire import fhir_elements, fhir_json
 from obieg.wire.hl7v2 import MessageError, parse
 
 _LENGTH_BYTES = 4
-GARBAGE_THRESHOLD = 500_000  # values have no cycles: looking for some would cost more than reading
+GARBAGE_THRESHOLD = 5_000_000  # values have no cycles: looking for some among all that is remembered would cost more
 _EVENTS = frozenset(FeedEvent) - {FeedEvent.MOVE}
 
 
@@ -270,15 +270,19 @@ def reason(problem: Problem) -> str:
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fed = msgspec.msgpack.Decoder(list[Fed]).decode
+_decode_told = msgspec.msgpack.Decoder(Reading | Chunk).decode
 
 
 class Worker:
-    """A process that reads; one chunk at a time."""
+    """A process that reads; one chunk at a time. It gets ready while the caller goes on."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+
+    def begin(self, reading: Reading) -> None:
+        """The chunks that follow are read like this. Raises EOFError when the process has ended."""
         self._send(_encode(reading))
 
     def read(self, chunk: Chunk) -> bytes:
@@ -322,10 +326,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the import, which then ends this process
     source, target = sys.stdin.buffer, sys.stdout.buffer
     try:
-        reader = Reader(msgspec.msgpack.decode(_receive(source), type=Reading))
         while True:
-            chunk = msgspec.msgpack.decode(_receive(source), type=Chunk)
-            data = _encode(reader.read(chunk))
+            told = _decode_told(_receive(source))
+            if isinstance(told, Reading):
+                reader = Reader(told)
+                continue
+            data = _encode(reader.read(told))
             target.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
             target.flush()
     except (EOFError, BrokenPipeError):

@@ -179,14 +179,23 @@ class Importer:
         self.line = 1
         self.warned: list[tuple[int, str]] = []  # the first ones, for people
 
-    def run(self, reading: Reading, rejects: Rejects, *, position: int, line: int, counts: Mapping[str, int]) -> None:
+    def run(
+        self,
+        readers: Readers,
+        reading: Reading,
+        rejects: Rejects,
+        *,
+        position: int,
+        line: int,
+        counts: Mapping[str, int],
+    ) -> None:
         """Imports the rest of the file. Raises Failure where it cannot go on; what was stored until then stays."""
         self.position, self.line, self.counts = position, line, Counter(counts)
         thresholds = gc.get_threshold()
         gc.set_threshold(GARBAGE_THRESHOLD)
         try:
-            with _Readers(msgspec.structs.replace(reading, audit=self.around)) as readers:
-                self.take(readers.parts(self._source, position, line), rejects)
+            reading = msgspec.structs.replace(reading, audit=self.around)
+            self.take(readers.parts(reading, self._source, position, line), rejects)
         except RetryLater as error:
             raise Failure(
                 f"{error}.",
@@ -200,6 +209,7 @@ class Importer:
                 "Perhaps the machine has too little memory. Give the same command again: it goes on from there.",
             ) from None
         finally:
+            gc.freeze()  # nor are they looked at now
             gc.set_threshold(*thresholds)
         finished = Progress(
             self._fingerprint, self.position, self._source.size, self.line, self.counts, rejects.length, finished=True
@@ -396,13 +406,13 @@ class Importer:
     ) -> tuple[Change | None, PatientId]:
         """What the feed changes, as the patient index decides it; raises Problem."""
         identifiers = (*feed.identifiers, *feed.merged)
-        facts = memory.facts(identifiers, fed.blocks)._replace(in_blocks=in_blocks or 0)
+        facts = memory.facts(identifiers, fed.blocks, in_blocks or 0)
         decision = self._feeding.decide(feed, facts, fed.blocks)
         if look := decision.look:
             state = self._store.in_blocks(look) if in_blocks is not None else 0
             if missing := memory.missing(look):
                 memory.learn(self._store.read(columns(()), missing))
-            facts = memory.facts(identifiers, look)._replace(in_blocks=state)
+            facts = memory.facts(identifiers, look, state)
             decision = self._feeding.decide(feed, facts, look)
         if decision.look:
             raise RetryLater(f"the record of line {fed.line} cannot be decided about")
@@ -443,6 +453,7 @@ class Imported(NamedTuple):
 
 def import_file(
     access: Access,
+    readers: Readers,
     source: Source,
     *,
     authority: str,
@@ -506,7 +517,7 @@ def import_file(
         )
         try:
             advance(position, counts)
-            importer.run(reading, file, position=position, line=line, counts=counts)
+            importer.run(readers, reading, file, position=position, line=line, counts=counts)
         finally:
             file.close()
         resumed = line if standing is not None and standing.finished_at is None else 0
@@ -524,13 +535,13 @@ def _standing(store: BulkStore, fingerprint: str, source: Source) -> Standing | 
         ) from None
 
 
-class _Readers:
+class Readers:
     """The processes that read, and what they have read, in the order of the file."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self) -> None:
         count = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
         self._free: SimpleQueue[Worker] = SimpleQueue()
-        self._workers = [Worker(reading) for _ in range(count)]
+        self._workers = [Worker() for _ in range(count)]
         for worker in self._workers:
             self._free.put(worker)
         self._pool = ThreadPoolExecutor(count)
@@ -543,17 +554,19 @@ class _Readers:
             worker.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def parts(self, source: Source, position: int, line: int) -> Iterator[Part]:
-        """The parts of the file from there on."""
+    def parts(self, reading: Reading, source: Source, position: int, line: int) -> Iterator[Part]:
+        """The parts of the file from there on. One file at a time."""
+        for worker in self._workers:
+            worker.begin(reading)
         ahead: deque[tuple[Chunk, Future[bytes]]] = deque()
         for chunk in chunks(source, position, line):
             ahead.append((chunk, self._pool.submit(self._read, chunk)))
             if len(ahead) > 2 * len(self._workers):
-                chunk_, reading = ahead.popleft()
-                yield from parts(chunk_, decode(reading.result()))
+                chunk_, read = ahead.popleft()
+                yield from parts(chunk_, decode(read.result()))
         while ahead:
-            chunk_, reading = ahead.popleft()
-            yield from parts(chunk_, decode(reading.result()))
+            chunk_, read = ahead.popleft()
+            yield from parts(chunk_, decode(read.result()))
 
     def _read(self, chunk: Chunk) -> bytes:
         worker = self._free.get()

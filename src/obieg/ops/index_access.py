@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import pwd
 import secrets
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
@@ -22,6 +23,7 @@ from obieg.domain.identifiers import PatientId, is_oid, patient_id
 from obieg.domain.linkage import Weights
 from obieg.domain.problems import Problem, RetryLater
 from obieg.ops import settings as node_settings
+from obieg.ops.asking import settings_of
 from obieg.ops.failure import Failure
 from obieg.ops.postgres import reach
 from obieg.ops.settings import Settings
@@ -33,6 +35,7 @@ from obieg.storage.link import Database
 from obieg.storage.outbox_store import PostgresOutbox
 from obieg.transactions import TRANSACTIONS
 
+T = TypeVar("T")
 _DRAWN = 1000
 PESEL_ROOT: str = toml("national/pl/pik.toml")["roots"]["pesel"]
 
@@ -42,7 +45,7 @@ class Access(NamedTuple):
 
     settings: Settings
     dsn: str
-    database: Database  # to be opened by whoever asks the actors
+    database: Database  # open within ``connected``
     audit: AuditStore
     who: PatientActors
     matcher: RememberingMatcher
@@ -57,6 +60,15 @@ class Access(NamedTuple):
     def authority(self) -> str:
         """The OID of the affinity domain."""
         return self.settings.identity.assigning_authority
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """The actors can be asked within."""
+        await self.database.open()
+        try:
+            yield
+        finally:
+            self.database.close()
 
     def bulk(self, name: str) -> BulkStore:
         """A way for many records."""
@@ -99,6 +111,17 @@ def opened(path: Path) -> Iterator[Access]:
         )
     with reach(settings.database.dsn, settings.postgres_dir) as dsn, told():
         yield access(settings, dsn, newest_weights(dsn))
+
+
+def asked(node: Path | None, settings: Path | None, question: Callable[[Access], Awaitable[T]]) -> T:
+    """What the index that --node or --settings means answers to one question; its database is open for it."""
+    with opened(settings or settings_of(node)) as found:
+
+        async def ask() -> T:
+            async with found.connected():
+                return await question(found)
+
+        return asyncio.run(ask())
 
 
 def access(settings: Settings, dsn: str, weights: Weights | None = None) -> Access:

@@ -20,6 +20,16 @@ ReadyFile = Annotated[
     Path | None,
     typer.Option("--ready-file", help="File to write the endpoints to (JSON) as soon as the node is ready."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does it; the system's user if not given.")]
+Charset = Annotated[
+    str, typer.Option(metavar="NAME", help="Of CSV: utf-8, windows-1250 or iso-8859-2; if it is not certain.")
+]
+Rejects = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Where rejected records go; FILE.rejected if not given.")
+]
+
+ROWS_MAX = 10_000  # of a list
 
 
 def command() -> str:

@@ -23,11 +23,12 @@ from obieg.domain.persons import Demographics
 from obieg.domain.problems import RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.rematching import Rematching
+from obieg.ops.asking import ask
 from obieg.ops.failure import Failure
 from obieg.ops.index_access import Access
 from obieg.storage.bulk_store import BulkStore, audit_row, batch
 from obieg.storage.patient_store import columns
-from obieg.storage.statements import Statement, load
+from obieg.storage.statements import load
 
 RECORDS_MAX = 500  # looked at in one transaction
 SAMPLE_RECORDS = 50_000  # that weights are learned from
@@ -170,10 +171,10 @@ class Learned(NamedTuple):
 def learn_weights(access: Access) -> Learned:
     """Learns from a sample of the records and keeps what was learned. Raises Failure where there are too few."""
     with psycopg.connect(access.dsn, autocommit=True, application_name="obieg patients learn") as connection:
-        [(people,)] = _rows(connection, _SQL.count_people)
-        sample = _rows(connection, _SQL.sample_records, after_patient=secrets.randbelow(2**62), count=SAMPLE_RECORDS)
+        [(people,)] = ask(connection, _SQL.count_people)
+        sample = ask(connection, _SQL.sample_records, after_patient=secrets.randbelow(2**62), count=SAMPLE_RECORDS)
         if len(sample) < SAMPLE_RECORDS:
-            sample = _rows(connection, _SQL.sample_records, after_patient=0, count=SAMPLE_RECORDS)
+            sample = ask(connection, _SQL.sample_records, after_patient=0, count=SAMPLE_RECORDS)
         if len(sample) < RECORDS_MIN:
             raise Failure(
                 f"The index has {len(sample)} records.",
@@ -186,11 +187,5 @@ def learn_weights(access: Access) -> Learned:
         ]
         weights = learn(records, people)
         given = {"records": len(records), "weights": msgspec.json.encode(weights)}
-        [(weights_id,)] = _rows(connection, _SQL.insert_weights, **given)
+        [(weights_id,)] = ask(connection, _SQL.insert_weights, **given)
     return Learned(weights_id, len(records), people, weights)
-
-
-def _rows(connection: psycopg.Connection[Any], statement: Statement, **values: Any) -> list[tuple[Any, ...]]:
-    cursor = psycopg.RawCursor(connection)
-    cursor.execute(statement.sql.encode(), [values[name] for name in statement.parameters])
-    return cursor.fetchall()

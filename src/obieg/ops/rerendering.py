@@ -19,6 +19,7 @@ import psycopg
 from obieg.mapping import ebrim
 from obieg.mapping.fhir_documents import Renderer
 from obieg.mapping.fhir_patient import instant
+from obieg.ops.asking import ask
 from obieg.ops.failure import Failure
 from obieg.storage.statements import Statement, load
 
@@ -50,34 +51,46 @@ class Kind(NamedTuple):
     total: Statement
 
 
-def _ebrim(name: str, letter: str, following: Statement, write: Statement, total: Statement) -> Kind:
-    return Kind(name, ebrim.RENDERING_VERSION, following, write, partial(ebrim.renew_rendering, letter), total)
+# What is rendered: its name for people, the letter of ebrim, its table.
+_OBJECTS = (
+    ("document entries", "D", "document_entry"),
+    ("submission sets", "S", "submission_set"),
+    ("folders", "F", "folder"),
+    ("associations", "A", "association"),
+)
 
-
-KINDS: tuple[Kind, ...] = (
-    _ebrim(
-        "document entries", "D", _SQL.next_document_entries, _SQL.renew_document_entries, _SQL.count_document_entries
-    ),
-    _ebrim("submission sets", "S", _SQL.next_submission_sets, _SQL.renew_submission_sets, _SQL.count_submission_sets),
-    _ebrim("folders", "F", _SQL.next_folders, _SQL.renew_folders, _SQL.count_folders),
-    _ebrim("associations", "A", _SQL.next_associations, _SQL.renew_associations, _SQL.count_associations),
+KINDS: tuple[Kind, ...] = tuple(
+    Kind(
+        name,
+        ebrim.RENDERING_VERSION,
+        following=_SQL.next_ebrim.of(table),
+        write=_SQL.renew_ebrim.of(table),
+        renew=partial(ebrim.renew_rendering, letter),
+        total=_SQL.count_ebrim.of(table),
+    )
+    for name, letter, table in _OBJECTS
 )
 
 
 def fhir_kinds(renderer: Renderer) -> tuple[Kind, ...]:
     """The renderings in FHIR, which are made at the first reading or here; those of another affinity domain are old."""
 
-    def kind(name: str, letter: str, following: Statement, write: Statement, total: Statement) -> Kind:
-        def renew(source: bytes, version: int, registered_at: datetime) -> bytes:
-            value: Any = ebrim.read_rendering(letter, source, "A", version)
-            return renderer.render(value, instant(registered_at))
+    def renew(letter: str, source: bytes, registered_at: datetime) -> bytes:
+        # Which version of an object this is stands in no rendering: FHIR counts revisions, between the pieces.
+        value: Any = ebrim.read_rendering(letter, source, "A", version=1)
+        return renderer.render(value, instant(registered_at))
 
-        return Kind(f"{name} in FHIR", renderer.version, following, write, renew, total)
-
-    return (
-        kind("document entries", "D", _SQL.next_fhir_documents, _SQL.renew_fhir_documents, _SQL.count_fhir_documents),
-        kind("submission sets", "S", _SQL.next_fhir_sets, _SQL.renew_fhir_sets, _SQL.count_fhir_sets),
-        kind("folders", "F", _SQL.next_fhir_folders, _SQL.renew_fhir_folders, _SQL.count_fhir_folders),
+    return tuple(
+        Kind(
+            f"{name} in FHIR",
+            renderer.version,
+            following=_SQL.next_fhir.of(table),
+            write=_SQL.renew_fhir.of(table),
+            renew=partial(renew, letter),
+            total=_SQL.count_fhir.of(table),
+        )
+        for name, letter, table in _OBJECTS
+        if letter != "A"
     )
 
 
@@ -100,7 +113,7 @@ class Rerendered(NamedTuple):
 def status(dsn: str, kinds: Sequence[Kind] = KINDS) -> list[State]:
     """How many rows of each kind there are, and how many an older mapping wrote."""
     with psycopg.connect(dsn, autocommit=True, application_name="obieg db rerender") as connection:
-        return [State(kind.name, *_rows(connection, kind.total, rendering_version=kind.version)[0]) for kind in kinds]
+        return [State(kind.name, *ask(connection, kind.total, rendering_version=kind.version)[0]) for kind in kinds]
 
 
 def rerender(
@@ -142,7 +155,7 @@ class _Worker:
             time.sleep(number * PASS_PAUSE_S)
             self._refused = []
             self.renewed[kind.name] += self._pass(kind)
-            [(_, old)] = _rows(self._connection, kind.total, rendering_version=kind.version)
+            [(_, old)] = ask(self._connection, kind.total, rendering_version=kind.version)
             if old == len(self._refused):
                 break
         else:
@@ -150,14 +163,14 @@ class _Worker:
         self.refused += self._refused
 
     def _pass(self, kind: Kind) -> int:
-        rows = _rows(self._connection, _SQL.read_rerendering, kind=kind.name)
+        rows = ask(self._connection, _SQL.read_rerendering, kind=kind.name)
         if not rows or rows[0][0] != kind.version or rows[0][-1] is not None:
-            _rows(self._connection, _SQL.begin_pass, kind=kind.name, rendering_version=kind.version)
+            ask(self._connection, _SQL.begin_pass, kind=kind.name, rendering_version=kind.version)
             at, renewed = (0, _FIRST), 0
         else:  # an interrupted one
             at, renewed = (rows[0][1], rows[0][2]), rows[0][4]
         while True:
-            found = _rows(
+            found = ask(
                 self._connection,
                 kind.following,
                 rendering_version=kind.version,
@@ -166,7 +179,7 @@ class _Worker:
                 count=BATCH,
             )
             if not found:
-                _rows(self._connection, _SQL.end_pass, kind=kind.name)
+                ask(self._connection, _SQL.end_pass, kind=kind.name)
                 return renewed
             at = found[-1][:2]
             done = self._batch(kind, found, at)
@@ -187,8 +200,8 @@ class _Worker:
             if made:
                 keys, uuids, sources, renewed = map(list, zip(*made, strict=True))
                 given = {"keys": keys, "uuids": uuids, "old": sources, "renewed": renewed}
-                [(done,)] = _rows(self._connection, kind.write, rendering_version=kind.version, **given)
-            _rows(
+                [(done,)] = ask(self._connection, kind.write, rendering_version=kind.version, **given)
+            ask(
                 self._connection,
                 _SQL.advance_pass,
                 kind=kind.name,
@@ -198,9 +211,3 @@ class _Worker:
                 renewed=done,
             )
         return done
-
-
-def _rows(connection: psycopg.Connection[Any], statement: Statement, **values: Any) -> list[tuple[Any, ...]]:
-    cursor = psycopg.RawCursor(connection)
-    cursor.execute(statement.sql.encode(), [values[name] for name in statement.parameters])
-    return cursor.fetchall() if cursor.description else []

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import unescape
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.table import Table
@@ -21,8 +20,8 @@ from obieg.domain.linkage import Weights, default_weights
 from obieg.domain.matching import Evidence, Judgement, Verdict
 from obieg.domain.patients import Candidate, Link, Task, TaskKind
 from obieg.domain.persons import Address, Demographics, PersonName, Telecom
+from obieg.ops.showing import local
 
-WARSAW = ZoneInfo("Europe/Warsaw")
 KINDS = {
     TaskKind.POSSIBLE_DUPLICATE: "perhaps one person",
     TaskKind.CONTRADICTION: "contradiction",
@@ -71,11 +70,6 @@ FIELDS = {
 _STRENGTHS = ((6.0, "very strongly"), (3.0, "strongly"), (1.0, "somewhat"), (0.0, "hardly"))
 _REQUESTOR = re.compile(r'<ActiveParticipant UserID="([^"]*)" UserIsRequestor="true"')
 _DIGITS = re.compile(r"(?<!\d)\d{11}(?!\d)")
-
-
-def local(moment: datetime | None) -> str:
-    """A moment in Warsaw."""
-    return f"{moment.astimezone(WARSAW):%Y-%m-%d %H:%M:%S}" if moment else ""
 
 
 def masked(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
@@ -32,11 +33,13 @@ from obieg.actors.resource_validator import ResourceValidator
 from obieg.codes.load import toml
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.authorities import AssigningAuthority, Authorities
+from obieg.domain.document_store import DocumentStore
 from obieg.domain.linkage import LinkageMatcher, Weights
 from obieg.domain.matching import Matcher
 from obieg.domain.problems import RetryLater
 from obieg.domain.removing import KeptAtWill, KeptForEver, Retention
 from obieg.edges import fhir
+from obieg.edges.asgi import Host
 from obieg.edges.clients import SoapAsker, SoapRegistryClient, SubscriberHooks
 from obieg.edges.mllp import MllpEdge, MllpLimits
 from obieg.edges.soap import PATH_PREFIX, SoapEdge, SoapLimits
@@ -50,7 +53,7 @@ from obieg.ops.documents import open_store
 from obieg.ops.pages import pages
 from obieg.ops.settings import Settings
 from obieg.ops.weights import newest_weights
-from obieg.protocol import Authenticator, OnDemandSource
+from obieg.protocol import OnDemandSource
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.curation_store import PostgresCurationStore
 from obieg.storage.directory_store import PostgresDirectoryStore
@@ -183,205 +186,280 @@ def patient_actors(
     return PatientActors(store, index, links, PatientCuration(links, store, index, **common), known, parts)
 
 
+class Parts(NamedTuple):
+    """What the actors and edges of one worker's node are built of."""
+
+    settings: Settings
+    codes: AffinityDomain
+    authorities: Authorities
+    database: Database
+    documents: DocumentStore
+    audit: AuditStore
+    retention: Retention
+    spool: Path
+
+    @property
+    def assigning_authority(self) -> str:
+        """Of affinity-domain ids."""
+        return self.settings.identity.assigning_authority
+
+    @property
+    def home_community_id(self) -> str:
+        """As documents name it."""
+        return f"urn:oid:{self.settings.identity.home_community_id}"
+
+
+def _parts(settings: Settings) -> Parts:
+    database = Database(settings.database.dsn)
+    spool = settings.data_dir / "spool"
+    spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Parts(
+        settings,
+        codes=affinity_domain(settings),
+        authorities=authorities(settings),
+        database=database,
+        documents=open_store(settings),
+        audit=AuditStore(
+            database,
+            source_id=settings.name,
+            names={t.id: t.name for t in TRANSACTIONS} | {n.id: n.name for n in NOTIFICATIONS},
+            now=utc_now,
+        ),
+        retention=KeptAtWill() if settings.lab else KeptForEver(),
+        spool=spool,
+    )
+
+
+class Role(NamedTuple):
+    """What makes a node a region or a facility.
+
+    A new actor is a field of Actors, built in _region, in _facility, or in _add_common where both have it.
+    """
+
+    actors: Actors
+    background: tuple[Callable[[], Awaitable[None]], ...]  # what the leading worker does for ever
+    closing: tuple[Callable[[], Awaitable[None]], ...]
+
+
+def _region(parts: Parts) -> Role:
+    """Index, registry and regional repository, directory, and what a region tells others."""
+    settings = parts.settings
+    outbox = PostgresOutbox(parts.database, parts.audit)
+    weights = _learned(settings.database.dsn)
+    who = patient_actors(settings, parts.database, parts.audit, outbox, LinkageMatcher(weights))
+    index, registry = who.actor, _registry(parts)
+    hooks = SubscriberHooks(anywhere=settings.lab)
+    broker = _broker(parts, outbox, registry, hooks)
+    delivery = Delivery(settings, outbox, authorities=parts.authorities, spool=parts.spool, broker=broker, hooks=hooks)
+    exporter = _exporter(parts, index)
+    actors = Actors(
+        patient_index=index,
+        patient_curation=who.curation,
+        document_registry=registry,
+        document_lifecycle=_lifecycle(parts),
+        provider_directory=ProviderDirectory(PostgresDirectoryStore(parts.database, parts.audit)),
+        notification_broker=broker,
+        exporter=exporter,
+    )
+    repository = _repository(parts, actors)
+    _add_common(parts, actors, repository)
+    actors.patient_summary = PatientSummary(index, registry, repository, parts.audit)
+    background = (*delivery.background, lambda: _forget_searches(index), exporter.work, exporter.expire)
+    return Role(actors, background, (delivery.close,))
+
+
+def _facility(parts: Parts) -> Role:
+    """A repository whose registry is another node's."""
+    asker = SoapAsker(spool_folder=parts.spool, source_address=parts.settings.registry.source_address)
+    register = next(t for t in TRANSACTIONS if t.id == "ITI-42")
+    actors = Actors()
+    repository = _repository(parts, actors, SoapRegistryClient(asker, register, read_registry_response))
+    _add_common(parts, actors, repository)
+    return Role(actors, (lambda: _resume(repository),), (asker.close,))
+
+
+def _add_common(parts: Parts, actors: Actors, repository: DocumentRepository) -> None:
+    """What both roles have: the repository, who brings documents to it and takes them from it, and the validator."""
+    actors.document_repository = repository
+    actors.document_publisher = DocumentPublisher(
+        repository,
+        codes=parts.codes,
+        assigning_authority=parts.assigning_authority,
+        registry=actors.document_registry,
+        index=actors.patient_index,
+        authorities=parts.authorities,
+        directory=actors.provider_directory,
+    )
+    actors.document_recipient = DocumentRecipient(PostgresInbox(parts.database, parts.audit), parts.documents)
+    actors.document_removal = DocumentRemoval(
+        _lifecycle_store(parts),
+        parts.retention,
+        repository_unique_id=parts.settings.identity.repository_unique_id,
+        home_community_id=parts.home_community_id,
+    )
+    actors.resource_validator = ResourceValidator()
+
+
+def _registry(parts: Parts) -> DocumentRegistry:
+    return DocumentRegistry(
+        RegistryDatabase(parts.database, parts.audit),
+        codes=parts.codes,
+        assigning_authority=parts.assigning_authority,
+        home_community_id=parts.home_community_id,
+        allow_limited_metadata=parts.settings.affinity_domain.allow_limited_metadata,
+        results_max=parts.settings.limits.results_max,
+        new_uuid=new_uuid,
+        renderer=Renderer(parts.codes),
+    )
+
+
+def _repository(parts: Parts, actors: Actors, client: SoapRegistryClient | None = None) -> DocumentRepository:
+    """With the registry among ``actors``, or the client of one elsewhere."""
+    settings = parts.settings
+    return DocumentRepository(
+        RegistryDatabase(parts.database, parts.audit),
+        parts.documents,
+        repository_unique_id=settings.identity.repository_unique_id,
+        home_community_id=parts.home_community_id,
+        codes=parts.codes,
+        allow_limited_metadata=settings.affinity_domain.allow_limited_metadata,
+        new_uuid=new_uuid,
+        registry=actors.document_registry,
+        client=client,
+        registry_address=settings.registry.register_url,
+        assigning_authority=parts.assigning_authority,
+        on_demand=on_demand_sources(actors, settings),
+    )
+
+
+def _lifecycle_store(parts: Parts) -> PostgresLifecycle:
+    return PostgresLifecycle(parts.database, parts.audit, assigning_authority=parts.assigning_authority)
+
+
+def _lifecycle(parts: Parts) -> DocumentLifecycle:
+    return DocumentLifecycle(
+        _lifecycle_store(parts),
+        parts.retention,
+        codes=parts.codes,
+        assigning_authority=parts.assigning_authority,
+        home_community_id=parts.home_community_id,
+        allow_limited_metadata=parts.settings.affinity_domain.allow_limited_metadata,
+        new_uuid=new_uuid,
+    )
+
+
+def _broker(
+    parts: Parts, outbox: PostgresOutbox, registry: DocumentRegistry, hooks: SubscriberHooks
+) -> ResourceNotificationBroker:
+    settings = parts.settings
+    return ResourceNotificationBroker(
+        PostgresSubscriptions(parts.database, parts.audit, outbox),
+        registry,
+        hooks,
+        next(n for n in NOTIFICATIONS if n.id == "ITI-112"),
+        codes=parts.codes,
+        sender=(settings.identity.home_community_id, settings.name),
+        anywhere=settings.lab,
+        new_uuid=new_uuid,
+    )
+
+
+def _exporter(parts: Parts, index: PatientIndex) -> Exporter:
+    renderer = Renderer(parts.codes)
+    return Exporter(
+        PostgresExports(parts.database, parts.audit),
+        {
+            "Patient": PatientPages(parts.database, index.candidates),
+            "DocumentReference": DocumentPages(parts.database, renderer),
+            "List": ListPages(parts.database, renderer),
+        },
+        of_patients=frozenset({"Patient", "DocumentReference", "List"}),
+        new_uuid=new_uuid,
+    )
+
+
+def _soap_edge(parts: Parts, host: Host) -> SoapEdge:
+    limits = parts.settings.limits
+    return SoapEdge(
+        host,
+        limits=SoapLimits(
+            message_bytes_max=limits.message_bytes_max,
+            document_bytes_max=limits.document_bytes_max,
+            parts_max=limits.parts_max,
+            depth_max=limits.depth_max,
+            attributes_max=limits.attributes_max,
+            request_time_s=limits.request_time_s,
+            spool_folder=parts.spool,
+        ),
+    )
+
+
+def _fhir_edge(parts: Parts, host: Host) -> fhir.FhirEdge:
+    limits, version = parts.settings.limits, package_version("obieg")
+    return fhir.FhirEdge(
+        host,
+        limits=fhir.FhirLimits(
+            message_bytes_max=limits.message_bytes_max,
+            depth_max=limits.depth_max,
+            attributes_max=limits.attributes_max,
+            request_time_s=limits.request_time_s,
+        ),
+        refuse=fhir_outcome.refuse,
+        metadata=partial(capability_statement, made_at=utc_now().isoformat(timespec="seconds"), version=version),
+        openapi=partial(openapi, version=version),
+        affinity_domain=parts.assigning_authority,
+    )
+
+
+def _mllp_edge(parts: Parts, host: Host) -> MllpEdge | None:
+    """None where nobody listens for HL7 v2."""
+    settings = parts.settings
+    if settings.role != "region" or not settings.mllp.enabled:
+        return None
+    limits = settings.limits
+    return MllpEdge(
+        transactions=host.transactions,
+        actors=host.actors,
+        authenticator=host.authenticator,
+        audit=host.audit,
+        authorities=host.authorities,
+        limits=MllpLimits(frame_bytes_max=limits.mllp_frame_bytes_max, idle_time_s=limits.mllp_idle_time_s),
+        clock=host.clock,
+        new_request_id=host.new_request_id,
+    )
+
+
 class Node:
     """One worker's node, from its sockets to its database."""
 
     def __init__(self, settings: Settings) -> None:
-        codes = affinity_domain(settings)
-        known_authorities = authorities(settings)
-        identity, limits = settings.identity, settings.limits
-        self._database = Database(settings.database.dsn)
-        self._documents = open_store(settings)
-        self._asker: SoapAsker | None = None
-        self._delivery: Delivery | None = None
-        audit = AuditStore(
-            self._database,
-            source_id=settings.name,
-            names={t.id: t.name for t in TRANSACTIONS} | {n.id: n.name for n in NOTIFICATIONS},
-            now=utc_now,
-        )
-        store = RegistryDatabase(self._database, audit)
-        actors = Actors(resource_validator=ResourceValidator())
-        lifecycle = PostgresLifecycle(self._database, audit, assigning_authority=identity.assigning_authority)
-        retention: Retention = KeptAtWill() if settings.lab else KeptForEver()
-        actors.document_removal = DocumentRemoval(
-            lifecycle,
-            retention,
-            repository_unique_id=identity.repository_unique_id,
-            home_community_id=f"urn:oid:{identity.home_community_id}",
-        )
-        registry_client = None
-        spool = settings.data_dir / "spool"
-        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if settings.role == "region":
-            outbox = PostgresOutbox(self._database, audit)
-            who = patient_actors(
-                settings, self._database, audit, outbox, LinkageMatcher(_learned(settings.database.dsn))
-            )
-            actors.patient_index, actors.patient_curation = who.actor, who.curation
-            actors.provider_directory = ProviderDirectory(PostgresDirectoryStore(self._database, audit))
-            actors.document_registry = DocumentRegistry(
-                store,
-                codes=codes,
-                assigning_authority=identity.assigning_authority,
-                home_community_id=f"urn:oid:{identity.home_community_id}",
-                allow_limited_metadata=settings.affinity_domain.allow_limited_metadata,
-                results_max=limits.results_max,
-                new_uuid=new_uuid,
-                renderer=Renderer(codes),
-            )
-            hooks = SubscriberHooks(anywhere=settings.lab)
-            actors.notification_broker = ResourceNotificationBroker(
-                PostgresSubscriptions(self._database, audit, outbox),
-                actors.document_registry,
-                hooks,
-                next(n for n in NOTIFICATIONS if n.id == "ITI-112"),
-                codes=codes,
-                sender=(identity.home_community_id, settings.name),
-                anywhere=settings.lab,
-                new_uuid=new_uuid,
-            )
-            self._delivery = Delivery(
-                settings,
-                outbox,
-                authorities=known_authorities,
-                spool=spool,
-                broker=actors.notification_broker,
-                hooks=hooks,
-            )
-            actors.document_lifecycle = DocumentLifecycle(
-                lifecycle,
-                retention,
-                codes=codes,
-                assigning_authority=identity.assigning_authority,
-                home_community_id=f"urn:oid:{identity.home_community_id}",
-                allow_limited_metadata=settings.affinity_domain.allow_limited_metadata,
-                new_uuid=new_uuid,
-            )
-            renderer = Renderer(codes)
-            actors.exporter = Exporter(
-                PostgresExports(self._database, audit),
-                {
-                    "Patient": PatientPages(self._database, actors.patient_index.candidates),
-                    "DocumentReference": DocumentPages(self._database, renderer),
-                    "List": ListPages(self._database, renderer),
-                },
-                of_patients=frozenset({"Patient", "DocumentReference", "List"}),
-                new_uuid=new_uuid,
-            )
-        else:
-            register = next(t for t in TRANSACTIONS if t.id == "ITI-42")
-            self._asker = SoapAsker(spool_folder=spool, source_address=settings.registry.source_address)
-            registry_client = SoapRegistryClient(self._asker, register, read_registry_response)
-        repository = actors.document_repository = DocumentRepository(
-            store,
-            self._documents,
-            repository_unique_id=identity.repository_unique_id,
-            home_community_id=f"urn:oid:{identity.home_community_id}",
-            codes=codes,
-            allow_limited_metadata=settings.affinity_domain.allow_limited_metadata,
-            new_uuid=new_uuid,
-            registry=actors.document_registry,
-            client=registry_client,
-            registry_address=settings.registry.register_url,
-            assigning_authority=identity.assigning_authority,
-            on_demand=on_demand_sources(actors, settings),
-        )
-        actors.document_publisher = DocumentPublisher(
-            repository,
-            codes=codes,
-            assigning_authority=identity.assigning_authority,
-            registry=actors.document_registry,
-            index=actors.patient_index,
-            authorities=known_authorities,
-            directory=actors.provider_directory,
-        )
-        actors.document_recipient = DocumentRecipient(PostgresInbox(self._database, audit), self._documents)
-        if actors.patient_index is not None and actors.document_registry is not None:
-            actors.patient_summary = PatientSummary(actors.patient_index, actors.document_registry, repository, audit)
-        authenticator: Authenticator = (
-            LaboratoryAuthentication() if settings.lab else AddressAuthentication(bound_nodes(settings))
-        )
-        soap = SoapEdge(
+        self._parts = parts = _parts(settings)
+        self._role = role = _region(parts) if settings.role == "region" else _facility(parts)
+        host = Host(
             transactions=TRANSACTIONS,
-            actors=actors,
-            authenticator=authenticator,
-            audit=audit,
-            authorities=known_authorities,
-            limits=SoapLimits(
-                message_bytes_max=limits.message_bytes_max,
-                document_bytes_max=limits.document_bytes_max,
-                parts_max=limits.parts_max,
-                depth_max=limits.depth_max,
-                attributes_max=limits.attributes_max,
-                request_time_s=limits.request_time_s,
-                spool_folder=spool,
-            ),
+            actors=role.actors,
+            authenticator=LaboratoryAuthentication() if settings.lab else AddressAuthentication(bound_nodes(settings)),
+            audit=parts.audit,
+            authorities=parts.authorities,
             public_url=settings.http.public_url,
             clock=utc_now,
             new_request_id=new_uuid,
             observe=_observe,
         )
-        fhir_edge = fhir.FhirEdge(
-            transactions=TRANSACTIONS,
-            actors=actors,
-            authenticator=authenticator,
-            audit=audit,
-            limits=fhir.FhirLimits(
-                body_bytes_max=limits.message_bytes_max,
-                depth_max=limits.depth_max,
-                attributes_max=limits.attributes_max,
-                request_time_s=limits.request_time_s,
-            ),
-            refuse=fhir_outcome.refuse,
-            metadata=partial(
-                capability_statement,
-                made_at=utc_now().isoformat(timespec="seconds"),
-                version=package_version("obieg"),
-            ),
-            openapi=partial(openapi, version=package_version("obieg")),
-            authorities=known_authorities,
-            affinity_domain=identity.assigning_authority,
-            public_url=settings.http.public_url,
-            clock=utc_now,
-            new_request_id=new_uuid,
-            observe=_observe,
-        )
-        self.asgi = _front(soap, fhir_edge, pages(settings))
-        self.mllp = None
-        if settings.role == "region" and settings.mllp.enabled:
-            self.mllp = MllpEdge(
-                transactions=TRANSACTIONS,
-                actors=actors,
-                authenticator=authenticator,
-                audit=audit,
-                authorities=known_authorities,
-                limits=MllpLimits(frame_bytes_max=limits.mllp_frame_bytes_max, idle_time_s=limits.mllp_idle_time_s),
-                clock=utc_now,
-                new_request_id=new_uuid,
-            )
-        self.background: tuple[Callable[[], Awaitable[None]], ...] = ()
-        if registry_client is not None:
-            self.background = (lambda: _resume(repository),)
-        if self._delivery is not None:
-            self.background = self._delivery.background
-        if (index := actors.patient_index) is not None:
-            self.background = (*self.background, lambda: _forget_searches(index))
-        if actors.exporter is not None:
-            self.background = (*self.background, actors.exporter.work, actors.exporter.expire)
+        self.asgi = _front(_soap_edge(parts, host), _fhir_edge(parts, host), pages(settings))
+        self.mllp = _mllp_edge(parts, host)
+        self.background = role.background
 
     async def open(self) -> None:
         """Connects to the database."""
-        await self._database.open()
+        await self._parts.database.open()
 
     async def close(self) -> None:
         """Gives everything back."""
-        await self._documents.close()
-        if self._delivery is not None:
-            await self._delivery.close()
-        if self._asker is not None:
-            await self._asker.close()
-        self._database.close()
+        await self._parts.documents.close()
+        for close in self._role.closing:
+            await close()
+        self._parts.database.close()
 
 
 def build(settings: Settings) -> Node:

@@ -97,8 +97,9 @@ class AuditWriter:
     def row(self, patient: PatientId, objects: str) -> str:
         """The row of one record; the patient is named first."""
         first, second = self._row
-        own = audit_objects(self.around, (patient,))
-        return f"{first}{copied(str(patient))}{second}{self._head}{own}{objects}{self._tail}\n"
+        before, after = self.around
+        cx = str(patient)
+        return f"{first}{copied(cx)}{second}{self._head}{before}{_marked(cx)}{after}{objects}{self._tail}\n"
 
 
 def audit_row(audit: AuditStore, event: AuditEvent) -> str:
@@ -155,9 +156,12 @@ def record_columns(source: str, record: Record, blocks: Sequence[int]) -> bytes:
     """The columns of a record's row from ``source`` on, for COPY."""
     demographics = record.demographics
     names, sounds = name_keys(demographics)
+    said = _write(demographics).decode()
+    if "\\" in said:  # an escape of JSON in one of bytea in one of COPY
+        said = said.replace("\\", "\\\\\\\\")
     return (
         f"{copied(source)}\t{_array([i.authority for i in record.identifiers])}\t"
-        f"{_array([i.value for i in record.identifiers])}\t\\\\x{_write(demographics).hex()}\t"
+        f"{_array([i.value for i in record.identifiers])}\t{said}\t"
         f"{{{','.join(map(str, blocks))}}}\t{copied(names)}\t{copied(sounds)}\t{copied(demographics.birth_date)}\t"
         f"{copied(demographics.sex)}\n"
     ).encode()
@@ -181,7 +185,7 @@ class Batch(NamedTuple):
 def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[str], progress: Call) -> Batch:
     """Makes the rows; ``told`` has by record key what was made where the file was read."""
     records: list[bytes] = []
-    blocks: list[str] = []
+    blocks: list[tuple[int, int, int]] = []
     changed: list[bytes] = []
     gone: tuple[list[int], list[int]] = ([], [])
     for record_key, saved in writes.saved.items():
@@ -203,9 +207,10 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[str], progre
         if before != record.blocks:
             gone[0].extend(before)
             gone[1].extend([record_key] * len(before))
-            blocks += [f"{block}\t{key}\t{record_key}\n" for block in dict.fromkeys(record.blocks)]
+            blocks += [(block, key, record_key) for block in dict.fromkeys(record.blocks)]
+    blocks.sort()  # in the order of the index: neighbours are found in the processor's memory
     patients = [
-        f"{key}\t{copied(id_.value)}\t{1 + writes.touched.get(key, 0)}\n" for key, id_ in writes.created.items()
+        f"{key}\t{copied(id_.value)}\t{1 + writes.touched.get(key, 0)}\n" for key, id_ in sorted(writes.created.items())
     ]
     locators = [f"{copied(i.authority)}\t{copied(i.value)}\t{writes.claimed[i]}\n" for i in _in_order(writes.claimed)]
     return Batch(
@@ -213,7 +218,7 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[str], progre
         "".join(patients).encode(),
         "".join(locators).encode(),
         b"".join(records),
-        "".join(blocks).encode(),
+        "".join([f"{block}\t{key}\t{record_key}\n" for block, key, record_key in blocks]).encode(),
         b"".join(changed),
         len(changed),
         gone,
@@ -308,7 +313,7 @@ class BulkStore:
             self._reader,
             _SQL.moment(),
             _SQL.find_locators(**named),
-            _SQL.find_entries(blocks=_integers(blocks)),
+            _SQL.find_entries(blocks=_integers(sorted(blocks))),
         )
         locators = {PatientId(value, authority): (key, retired) for authority, value, key, retired in located}
         entries: dict[int, dict[int, int]] = {block: {} for block in blocks}
@@ -358,9 +363,10 @@ class BulkStore:
         writes = made.writes
         calls: list[Call] = []
         if writes.blocks:
+            blocks = _integers(sorted(writes.blocks))
             calls += [
-                _PATIENTS.lock_blocks(blocks=_integers(writes.blocks)),
-                _SQL.expect_entries(blocks=_integers(writes.blocks), state=writes.in_blocks),
+                _PATIENTS.lock_blocks(blocks=blocks),
+                _SQL.expect_entries(blocks=blocks, state=writes.in_blocks),
             ]
         if writes.versions:
             keys = sorted(writes.versions)

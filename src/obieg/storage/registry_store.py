@@ -329,6 +329,12 @@ class RegistryDatabase:
             for unique_id, state, patient_id, mime_type, size, sha1, location, wrapped_key in results[0]
         ]
 
+    async def was_removed(self, unique_id: str, repository_unique_id: str) -> bool:
+        """See the port."""
+        call = _REPOSITORY.was_removed(unique_id=unique_id, repository_unique_id=repository_unique_id)
+        [[(removed,)]] = await self._run(call)
+        return bool(removed)
+
     async def on_demand(self, unique_ids: Sequence[str], repository_unique_id: str) -> list[FoundOnDemand]:
         """See the port."""
         (rows,) = await self._run(
@@ -435,9 +441,9 @@ def _instant(digits: str) -> str:
 
 
 def _complete(statement: Statement, parameters: Mapping[str, Any], *, old_versions: bool = False) -> dict[str, Any]:
-    """The parameters, with what a query sees unless it says otherwise: newest versions, no limited metadata."""
-    usual = {"limited": False, "old_versions": old_versions}
-    return {**{name: value for name, value in usual.items() if name in statement.parameters}, **parameters}
+    """The parameters, with what a query sees unless it says otherwise: newest versions."""
+    usual = {"old_versions": old_versions} if "old_versions" in statement.parameters else {}
+    return {**usual, **parameters}
 
 
 def _found(question: str, rows: Sequence[Row], patient: str) -> list[FoundObject]:

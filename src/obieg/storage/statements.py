@@ -62,6 +62,10 @@ class Statement:
             raise TypeError(f"{self.name} takes {self.parameters}, got {tuple(given)}")
         return Call(self, values, formats)
 
+    def of(self, table: str) -> Statement:
+        """The same of one table, where ``{table}`` stands for several of one shape."""
+        return parse(f"{self.name}_{table}", self.text.replace("{table}", table))
+
 
 class Statements:
     """The statements of one file, as attributes."""

@@ -6,7 +6,7 @@ What registrations tell subscribers is stored by triggers (migration ``subscript
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -148,6 +148,11 @@ class PostgresSubscriptions:
     async def end_all(self) -> Sequence[str]:
         """See the port."""
         (rows,) = await self._run(_SQL.end_subscriptions())
+        return [row[0] for row in rows]
+
+    async def remove_off(self, kept: timedelta) -> Sequence[str]:
+        """See the port."""
+        (rows,) = await self._run(_SQL.remove_off_subscriptions(kept_s=int(kept.total_seconds())))
         return [row[0] for row in rows]
 
     async def number(self, id_: str, letter: Letter) -> tuple[DocumentSubscription | None, int]:

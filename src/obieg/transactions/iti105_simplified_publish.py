@@ -24,7 +24,7 @@ TRANSACTION = Transaction(
     responder="Document Recipient",
     binding=FhirBinding(
         resources=("DocumentReference",),
-        interactions=("create",),
+        interactions=("create", "conditional-create"),
         conforms_to="https://profiles.ihe.net/ITI/MHD/CapabilityStatement/IHE.MHD.DocumentRecipient.Simplified",
         profiles=(PROFILES["simplified"],),
     ),

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.domain.audit import AuditObject
 from obieg.domain.documents import DocumentEntry
 from obieg.domain.problems import Finding, Problem
-from obieg.domain.queries import StoredQuery
-from obieg.domain.registry import FoundObject
+from obieg.domain.queries import QueryAnswer, StoredQuery
 from obieg.mapping import ebrs
-from obieg.mapping.ebrim import RIM, home_attribute, read_entries
+from obieg.mapping.ebrim import RIM, read_entries
 from obieg.mapping.stored_query import read_stored_query, write_stored_query
-from obieg.protocol import Context, SoapBinding, SoapQuestion, SoapReply, SoapRequest, Transaction
-
-
-class _Answer(NamedTuple):
-    found: list[FoundObject] | list[str]
-    home: bytes
-    authority: str
+from obieg.protocol import Context, SoapBinding, SoapQuestion, SoapRequest, Transaction
 
 
 def _decode(message: SoapRequest) -> StoredQuery:
@@ -52,18 +44,8 @@ def _expect_success(answer: SoapRequest) -> None:
         raise Problem(findings or (Finding("XDSRegistryError", "the registry refuses and does not say why"),))
 
 
-async def _serve(registry: DocumentRegistry, query: StoredQuery, context: Context) -> _Answer:
-    return _Answer(
-        await registry.find(query, context), home_attribute(registry.home_community_id), registry.assigning_authority
-    )
-
-
-def _encode(answer: _Answer, _message: SoapRequest) -> SoapReply:
-    return SoapReply(ebrs.query_response(*answer))
-
-
-def _refuse(findings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
-    return SoapReply(ebrs.query_refusal(findings))
+async def _serve(registry: DocumentRegistry, query: StoredQuery, context: Context) -> QueryAnswer:
+    return await registry.find(query, context)
 
 
 def _audit(query: StoredQuery) -> tuple[AuditObject, ...]:
@@ -89,8 +71,8 @@ TRANSACTION = Transaction(
     event="query",
     decode=_decode,
     serve=_serve,
-    encode=_encode,
-    refuse=_refuse,
+    encode=ebrs.write_answer,
+    refuse=ebrs.refuse_query,
     audit=_audit,
     permission="document_registry:object:find",
 )

@@ -8,24 +8,13 @@ https://profiles.ihe.net/ITI/TF/Volume2/ITI-22.html
 
 from __future__ import annotations
 
-from typing import Any
-
 from obieg.domain.audit import AuditObject
-from obieg.domain.patients import Candidates
+from obieg.domain.patients import Question
 from obieg.mapping import pdq
-from obieg.protocol import Context, MllpBinding, Transaction
+from obieg.protocol import MllpBinding, Transaction
 
 
-async def _serve(index: Any, asked: pdq.Question, context: Context) -> Candidates:
-    found: Candidates
-    if isinstance(asked, pdq.Continuation):
-        found = await index.more(asked.cursor, asked.count, context)
-    else:
-        found = await index.search(asked, context)
-    return found
-
-
-def _audit(asked: pdq.Question) -> tuple[AuditObject, ...]:
+def _audit(asked: Question) -> tuple[AuditObject, ...]:
     """The query (ITI TF-2:3.22.5.1); the actor adds the patients that it answers, the edge MSH-10."""
     return (AuditObject(kind="pdvq_query", identifier=pdq.QUERY_NAME, query=asked.text),)
 
@@ -40,7 +29,7 @@ TRANSACTION = Transaction(
     binding=MllpBinding("QBP", ("ZV1",)),
     event="query",
     decode=lambda request: pdq.read_question(request.message, request.authorities),
-    serve=_serve,
+    serve=lambda index, asked, context: index.answer(asked, context),
     encode=lambda found, request: pdq.write_answer(found, request.message, request.authorities),
     refuse=lambda _findings, request: pdq.write_refusal(request.message),
     audit=_audit,

@@ -5,15 +5,12 @@ Or, at an address of its own, to a recipient without a registry (XDR, ITI TF-1:1
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from obieg.actors.document_recipient import DocumentRecipient
 from obieg.actors.document_repository import DocumentRepository, Provided
-from obieg.domain.content import MemoryContent
 from obieg.domain.documents import Submission
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping import ebrs
@@ -66,11 +63,10 @@ def _content(
                 Finding("XDSMissingDocument", f"the message has no part with Content-ID {href!r}", f"Document {entry}")
             )
         return part
-    try:
-        return MemoryContent(base64.b64decode("".join((element.text or "").split()), validate=True))
-    except (binascii.Error, ValueError):
+    content = ebrs.inline_content(element)
+    if content is None:
         findings.append(Finding("XDSRepositoryMetadataError", "the inline content is not base64", f"Document {entry}"))
-        return None
+    return content
 
 
 def encode_request(submission: Submission, documents: Mapping[str, Content], new_id: IdSource) -> SoapQuestion:

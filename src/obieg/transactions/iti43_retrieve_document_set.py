@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
 from obieg.actors.document_repository import DocumentRepository, DocumentRequest, NewDocument, Retrieved
 from obieg.domain.audit import AuditObject
-from obieg.domain.content import MemoryContent
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping import ebrs
 from obieg.protocol import Content, Context, SoapBinding, SoapQuestion, SoapReply, SoapRequest, Transaction
@@ -25,11 +22,7 @@ def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
     ebrs.expect(message.body, ebrs.XDSB, "RetrieveDocumentSetRequest")
     requests: dict[DocumentRequest, None] = {}
     for item in message.body.iterfind(_ITEM):
-        request = DocumentRequest(
-            unique_id=ebrs.child_text(item, "DocumentUniqueId"),
-            repository_unique_id=ebrs.child_text(item, "RepositoryUniqueId"),
-            home_community_id=ebrs.child_text(item, "HomeCommunityId"),
-        )
+        request = _named(item)
         if not request.unique_id or not request.repository_unique_id:
             raise Problem.of(
                 "XDSRepositoryError", "RepositoryUniqueId and DocumentUniqueId are needed", "DocumentRequest"
@@ -40,6 +33,14 @@ def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
     if len(requests) > DOCUMENTS_MAX:
         raise Problem.of("LimitExceeded", f"more than {DOCUMENTS_MAX} documents are asked for at once")
     return tuple(requests)
+
+
+def _named(item: Any) -> DocumentRequest:
+    return DocumentRequest(
+        unique_id=ebrs.child_text(item, "DocumentUniqueId"),
+        repository_unique_id=ebrs.child_text(item, "RepositoryUniqueId"),
+        home_community_id=ebrs.child_text(item, "HomeCommunityId"),
+    )
 
 
 def encode_request(requests: Sequence[DocumentRequest]) -> SoapQuestion:
@@ -62,11 +63,7 @@ def decode_answer(answer: SoapRequest) -> Retrieved:
     documents = []
     new = {}
     for item in answer.body.iterfind(_ANSWERED):
-        request = DocumentRequest(
-            unique_id=ebrs.child_text(item, "DocumentUniqueId"),
-            repository_unique_id=ebrs.child_text(item, "RepositoryUniqueId"),
-            home_community_id=ebrs.child_text(item, "HomeCommunityId"),
-        )
+        request = _named(item)
         element = item.find(_DOCUMENT)
         content = None if element is None else _content(element, answer)
         if content is None:
@@ -81,12 +78,7 @@ def decode_answer(answer: SoapRequest) -> Retrieved:
 
 def _content(element: Any, answer: SoapRequest) -> Content | None:
     href = include_href(element)
-    if href is not None:
-        return answer.parts.get(href)
-    try:
-        return MemoryContent(base64.b64decode("".join((element.text or "").split()), validate=True))
-    except (binascii.Error, ValueError):
-        return None
+    return answer.parts.get(href) if href is not None else ebrs.inline_content(element)
 
 
 async def _serve(repository: DocumentRepository, requests: tuple[DocumentRequest, ...], context: Context) -> Retrieved:

@@ -5,23 +5,9 @@ https://profiles.ihe.net/ITI/TF/Volume2/ITI-47.html
 
 from __future__ import annotations
 
-from obieg.actors.patient_index import PatientIndex
 from obieg.domain.audit import AuditObject
-from obieg.domain.patients import Candidates
 from obieg.mapping import hl7v3, pdqv3
-from obieg.mapping.pdq import Cancel, Continuation
-from obieg.protocol import Context, SoapBinding, SoapOperation, Transaction
-
-
-async def _serve(index: PatientIndex, asked: hl7v3.Asked, context: Context) -> Candidates | None:
-    match asked.value:
-        case Continuation() as wanted:
-            return await index.more(wanted.cursor, wanted.count, context)
-        case Cancel() as cancelled:
-            await index.cancel(cancelled.cursor, context)
-            return None
-        case query:
-            return await index.search(query, context)
+from obieg.protocol import SoapBinding, SoapOperation, Transaction
 
 
 def _audit(asked: hl7v3.Asked) -> tuple[AuditObject, ...]:
@@ -65,7 +51,7 @@ TRANSACTION = Transaction(
     ),
     event="query",
     decode=pdqv3.read_question,
-    serve=_serve,
+    serve=lambda index, asked, context: index.answer(asked.value, context),
     encode=pdqv3.write_answer,
     refuse=pdqv3.write_refusal,
     audit=_audit,

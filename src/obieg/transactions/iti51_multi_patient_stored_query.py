@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.domain.audit import AuditObject
-from obieg.domain.problems import Finding
-from obieg.domain.queries import StoredQuery
-from obieg.domain.registry import FoundObject
+from obieg.domain.queries import QueryAnswer, StoredQuery
 from obieg.mapping import ebrs
-from obieg.mapping.ebrim import home_attribute
 from obieg.mapping.stored_query import read_stored_query
-from obieg.protocol import Context, SoapBinding, SoapReply, SoapRequest, Transaction
-
-
-class _Answer(NamedTuple):
-    found: list[FoundObject] | list[str]
-    home: bytes
-    authority: str
+from obieg.protocol import Context, SoapBinding, SoapRequest, Transaction
 
 
 def _decode(message: SoapRequest) -> StoredQuery:
@@ -26,18 +15,8 @@ def _decode(message: SoapRequest) -> StoredQuery:
     return read_stored_query(message.body, "ITI-51")
 
 
-async def _serve(registry: DocumentRegistry, query: StoredQuery, context: Context) -> _Answer:
-    return _Answer(
-        await registry.find(query, context), home_attribute(registry.home_community_id), registry.assigning_authority
-    )
-
-
-def _encode(answer: _Answer, _message: SoapRequest) -> SoapReply:
-    return SoapReply(ebrs.query_response(*answer))
-
-
-def _refuse(findings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
-    return SoapReply(ebrs.query_refusal(findings))
+async def _serve(registry: DocumentRegistry, query: StoredQuery, context: Context) -> QueryAnswer:
+    return await registry.find(query, context)
 
 
 def _audit(query: StoredQuery) -> tuple[AuditObject, ...]:
@@ -63,8 +42,8 @@ TRANSACTION = Transaction(
     event="query",
     decode=_decode,
     serve=_serve,
-    encode=_encode,
-    refuse=_refuse,
+    encode=ebrs.write_answer,
+    refuse=ebrs.refuse_query,
     audit=_audit,
     permission="document_registry:object:find_of_several",
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from obieg.actors.document_lifecycle import DocumentLifecycle
 from obieg.domain.problems import Finding
-from obieg.mapping import ebrs, update
+from obieg.mapping import ebrs, submission
 from obieg.protocol import Context, SoapBinding, Transaction
 
 
-async def _serve(lifecycle: DocumentLifecycle, read: update.Read, context: Context) -> tuple[Finding, ...]:
+async def _serve(lifecycle: DocumentLifecycle, read: submission.Read, context: Context) -> tuple[Finding, ...]:
     return await lifecycle.update(read[0], context, restricted=False, found_already=read[1])
 
 
@@ -28,10 +28,10 @@ TRANSACTION = Transaction(
         response=(ebrs.RS, "RegistryResponse"),
     ),
     event="update",
-    decode=update.decode,
+    decode=submission.decode_update,
     serve=_serve,
-    encode=update.encode,
-    refuse=update.encode,
-    audit=update.audit,
+    encode=submission.encode,
+    refuse=submission.encode,
+    audit=submission.audit,
     permission="document_lifecycle:submission:update",
 )

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from obieg.actors.document_registry import DocumentRegistry
-from obieg.domain.documents import EntryType, Submission
-from obieg.domain.problems import Finding, Problem
-from obieg.mapping import ebrs
-from obieg.mapping.submission import submission_audit
-from obieg.protocol import Context, SoapBinding, SoapReply, SoapRequest, Transaction
-
-Read = tuple[Submission, tuple[Finding, ...]]
+from obieg.domain.documents import EntryType
+from obieg.domain.problems import Finding
+from obieg.mapping import ebrs, submission
+from obieg.protocol import Context, SoapBinding, Transaction
 
 
-def _decode(message: SoapRequest) -> Read:
-    ebrs.expect(message.body, ebrs.LCM, "SubmitObjectsRequest")
-    findings: list[Finding] = []
-    submission = ebrs.read_submit_objects(message.body, findings)
-    if submission is None:
-        raise Problem(findings)
-    return submission, tuple(findings)
-
-
-async def _serve(registry: DocumentRegistry, read: Read, context: Context) -> tuple[Finding, ...]:
+async def _serve(registry: DocumentRegistry, read: submission.Read, context: Context) -> tuple[Finding, ...]:
     return await registry.register(read[0], context, found_already=read[1], entry_type=EntryType.ON_DEMAND)
-
-
-def _encode(warnings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
-    return SoapReply(ebrs.registry_response(warnings))
 
 
 TRANSACTION = Transaction(
@@ -45,10 +29,10 @@ TRANSACTION = Transaction(
         response=(ebrs.RS, "RegistryResponse"),
     ),
     event="import",
-    decode=_decode,
+    decode=submission.decode,
     serve=_serve,
-    encode=_encode,
-    refuse=_encode,
-    audit=lambda read: submission_audit(read[0]),
+    encode=submission.encode,
+    refuse=submission.encode,
+    audit=submission.audit,
     permission="document_registry:submission:register",
 )

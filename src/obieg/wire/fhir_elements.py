@@ -21,6 +21,7 @@ _TYPES: dict[str, str] = _TABLE["types"]
 PRIMITIVES: dict[str, str] = _TABLE["primitives"]
 # All types of resources, in the order of the alphabet.
 RESOURCE_TYPES = tuple(n for n in sorted(_TYPES) if _TYPES[n].startswith(("DomainResource ", "Resource ")))
+_RESOURCE_TYPES = frozenset(RESOURCE_TYPES)
 RESOURCE = "Resource"  # the type of an element that holds a whole resource
 FAULTS_MAX = 50  # of one resource: who sends more has another kind of trouble
 _INTEGERS = {"integer": (-(2**31), 2**31 - 1), "unsignedInt": (0, 2**31 - 1), "positiveInt": (1, 2**31 - 1)}
@@ -58,16 +59,8 @@ class Element:
     many: bool
     required: bool  # for a choice: one of its elements
     choice: str  # value[x], or the name
-
-    @property
-    def location(self) -> str:
-        """What FHIRPath calls it, which knows no choices: value."""
-        return self.choice.removesuffix("[x]")
-
-    @property
-    def primitive(self) -> bool:
-        """Whether it holds a value."""
-        return self.kind in PRIMITIVES
+    location: str  # what FHIRPath calls it, which knows no choices: value
+    primitive: bool  # it holds a value
 
 
 class Fault(NamedTuple):
@@ -80,7 +73,7 @@ class Fault(NamedTuple):
 
 def is_resource(kind: str) -> bool:
     """Whether resources of this type can be read and written."""
-    return _TYPES.get(kind, "").startswith(("DomainResource ", "Resource "))
+    return kind in _RESOURCE_TYPES
 
 
 def is_domain_resource(kind: str) -> bool:
@@ -104,17 +97,23 @@ def order(kind: str) -> Mapping[str, int]:
     return {prefix + name: rank for rank, name in enumerate(elements(kind)) for prefix in ("", "_")}
 
 
+@cache
+def _required(kind: str) -> tuple[Element, ...]:
+    return tuple(element for element in elements(kind).values() if element.required)
+
+
 def _expanded(word: str) -> Iterator[Element]:
     name, _, kinds = word.partition("=")
     attribute, name = name.startswith("@"), name.removeprefix("@")
     many, required = name[-1] in "*+", name[-1] in "!+"
     name = name.rstrip("*+!")
     if not name.endswith("[x]"):
-        yield Element(name, kinds, attribute, many, required, name)
+        yield Element(name, kinds, attribute, many, required, name, name, kinds in PRIMITIVES)
         return
     for kind in (_TYPES["*"] if kinds == "*" else kinds).split("|"):
-        own = name.removesuffix("[x]") + kind[0].upper() + kind[1:]
-        yield Element(own, kind, attribute, many, required, name)
+        base = name.removesuffix("[x]")
+        own = base + kind[0].upper() + kind[1:]
+        yield Element(own, kind, attribute, many, required, name, base, kind in PRIMITIVES)
 
 
 # checking --------------------------------------------------------------------------------------------------------
@@ -155,15 +154,16 @@ def _check_object(value: dict[str, Any], kind: str, path: str, faults: list[Faul
             continue
         if element.choice != element.name and element.choice in there and element.name not in there:
             faults.append(Fault("type", where, f"{element.choice} is given in two types"))
-        there |= {element.name, element.choice}
+        there.add(element.name)
+        there.add(element.choice)
         if element.many:
             _check_list(content, element, where, faults, extends=extends, beside=f"_{key}" in value)
         elif extends:
             _check_extension(content, where, faults)
         else:
             _check_value(content, element, where, faults)
-    for element in known.values():
-        if element.required and element.choice not in there and element.name not in there:
+    for element in _required(kind):
+        if element.choice not in there and element.name not in there:
             faults.append(Fault("required", f"{path}.{element.location}", f"{kind} needs this element"))
             there.add(element.choice)
 
@@ -209,10 +209,12 @@ def is_text(value: str) -> bool:
 
 def _is_base64(value: bytes) -> bool:
     """Groups of four letters, the last one padded; white space may stand anywhere."""
-    letters = value.translate(None, b" \t\r\n")
-    said = letters.rstrip(b"=")
-    whole = bool(said) and len(letters) % 4 == 0 and len(letters) - len(said) <= 2
-    return whole and not said.translate(None, _BASE64)
+    beside = value.translate(None, _BASE64)
+    padding = beside.translate(None, b" \t\r\n")
+    letters = len(value) - len(beside)
+    if not letters or (letters + len(padding)) % 4 or padding not in (b"", b"=", b"=="):
+        return False
+    return not padding or not value[value.index(b"=") :].translate(None, b"= \t\r\n")
 
 
 def value_fault(value: Any, kind: str) -> str:
@@ -235,6 +237,4 @@ def value_fault(value: Any, kind: str) -> str:
     pattern = _PATTERNS.get(kind)
     if not value.strip(_SPACE) or (pattern is not None and not pattern.fullmatch(value)):
         return f"{value[:80]!r} is no {kind}"
-    if kind == "base64Binary" and (len(value) - sum(map(value.count, _SPACE))) % 4:
-        return "base64 comes in groups of four characters (RFC 4648)"
     return ""

@@ -30,7 +30,7 @@ def read(data: bytes, *, depth_max: int = 64) -> dict[str, Any]:
     """The JSON object. Raises :class:`JsonRefused`."""
     if data.startswith(_BOMS):
         raise JsonRefused("a byte order mark or another encoding than UTF-8: send UTF-8 without a mark (RFC 8259)")
-    if data.count(b",") >= VALUES_MAX:
+    if len(data) > VALUES_MAX and data.count(b",") >= VALUES_MAX:
         raise JsonRefused(f"more than {VALUES_MAX} values")
     try:
         text = data.decode("utf-8")
@@ -45,7 +45,7 @@ def read(data: bytes, *, depth_max: int = 64) -> dict[str, Any]:
         raise JsonRefused(f"nested more than {depth_max} deep") from None
     if not isinstance(value, dict):
         raise JsonRefused("a JSON object is expected")
-    if text.count("{") + text.count("[") > depth_max and _deeper_than(value, depth_max):
+    if _deeper_than(value, depth_max):
         raise JsonRefused(f"nested more than {depth_max} deep")
     return value
 

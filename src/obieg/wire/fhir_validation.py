@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ class _Demands(NamedTuple):
     rules: tuple[_Rule, ...]
     value_set: _ValueSet | None
     targets: frozenset[str]
+    narrative: bool
 
 
 def validate(resource: Any) -> list[Fault]:
@@ -89,28 +91,23 @@ class _Walk:
                 self._faults.append(Fault("invariant", path, f"{rule.key}: {rule.said}"))
 
     def _object(self, value: Mapping[str, Any], kind: str, scope: Scope, path: str) -> None:
-        known = elements(kind)
         if len(self._faults) > FAULTS_MAX:
             return
-        if value.keys() == {"id"} and not is_resource(kind):
+        if len(value) == 1 and "id" in value and not is_resource(kind):
             self._faults.append(Fault("invariant", path, "ele-1: an element has a value or elements besides its id"))
+        asked = _asked(kind)
         for key, content in value.items():
-            beside = key[:1] == "_"
-            element = known.get(key[1:] if beside else key)
-            if element is None or (beside and not element.primitive):
+            if key not in asked:
                 continue
+            element, demands = asked[key]
             where = f"{path}.{element.location}"
             if not element.many:
-                self._item(content, element, kind, scope, where, beside=beside)
+                self._item(content, element, demands, scope, where)
             elif isinstance(content, list):
                 for index, item in enumerate(content):
-                    self._item(item, element, kind, scope, f"{where}[{index}]", beside=beside)
+                    self._item(item, element, demands, scope, f"{where}[{index}]")
 
-    def _item(self, item: Any, element: Element, owner: str, scope: Scope, path: str, *, beside: bool) -> None:
-        if beside:
-            if isinstance(item, dict):
-                self._object(item, "Element", scope, path)
-            return
+    def _item(self, item: Any, element: Element, demands: _Demands | None, scope: Scope, path: str) -> None:
         if element.kind == RESOURCE:
             inner = item.get("resourceType") if isinstance(item, dict) else None
             if isinstance(inner, str) and is_resource(inner):
@@ -118,23 +115,18 @@ class _Walk:
                 # What is contained belongs to its container; what a Bundle or Parameters holds stands for itself.
                 self.resource(Scope(node, scope if element.name == "contained" else None), path)
             return
-        demands = _demands(owner, element)
-        node = Node(item, element.kind)
-        if element.primitive:
-            if isinstance(item, dict | list) or item is None:
-                return
-        elif not isinstance(item, dict):
+        if isinstance(item, list) or item is None or isinstance(item, dict) is element.primitive:
             return
-        self._obey(demands.rules, node, scope, path)
-        if element.kind == "xhtml" and (said := fhir_narrative.fault(str(item))):
-            self._faults.append(Fault("invariant", path, said))
-        if demands.value_set is not None:
-            self._faults.extend(_foreign_codes(item, element.kind, demands.value_set, path))
-        if not isinstance(item, dict):
-            return
-        if demands.targets:
-            self._faults.extend(_wrong_target(item, demands.targets, scope, path))
-        self._object(item, element.kind, scope, path)
+        if demands is not None:
+            self._obey(demands.rules, Node(item, element.kind), scope, path)
+            if demands.narrative and (said := fhir_narrative.fault(str(item))):
+                self._faults.append(Fault("invariant", path, said))
+            if demands.value_set is not None:
+                self._faults.extend(_foreign_codes(item, element.kind, demands.value_set, path))
+            if demands.targets:
+                self._faults.extend(_wrong_target(item, demands.targets, scope, path))
+        if isinstance(item, dict):
+            self._object(item, element.kind, scope, path)
 
 
 # codes -----------------------------------------------------------------------------------------------------------
@@ -191,17 +183,37 @@ def _rules(path: str) -> tuple[_Rule, ...]:
 
 
 @cache
-def _demands(owner: str, element: Element) -> _Demands:
+def _asked(kind: str) -> Mapping[str, tuple[Element, _Demands | None]]:
+    """By the keys of a JSON object of this type: what has to be looked at, and what is asked of it itself."""
+    found: dict[str, tuple[Element, _Demands | None]] = {}
+    for name, element in elements(kind).items():
+        demands = _demands(kind, element)
+        if demands is not None or not element.primitive:
+            found[name] = (element, demands)
+        if element.primitive:
+            found[f"_{name}"] = (_beside(element), None)
+    return found
+
+
+def _beside(element: Element) -> Element:
+    """What stands beside a primitive value: its id and extensions."""
+    return replace(element, kind="Element", primitive=False)
+
+
+def _demands(owner: str, element: Element) -> _Demands | None:
+    """None: nothing."""
     table = toml("fhir_rules.toml")
     paths = dict.fromkeys((f"{owner}.{element.choice}", f"{owner}.{element.name}", element.kind))
-    name = table["bindings"].get(f"{owner}.{element.choice}", "")
+    bound_to = table["bindings"].get(f"{owner}.{element.choice}", "")
     targets = table["targets"].get(f"{owner}.{element.choice}", "") if element.kind == "Reference" else ""
-    bound = element.kind in _CODED
-    return _Demands(
+    coded = element.kind in _CODED
+    demands = _Demands(
         rules=tuple(rule for path in paths for rule in _rules(path)),
-        value_set=_value_set(name) if bound and name in table["value_sets"] else None,
+        value_set=_value_set(bound_to) if coded and bound_to in table["value_sets"] else None,
         targets=frozenset(targets.split()),
+        narrative=element.kind == "xhtml",
     )
+    return demands if any(demands) else None
 
 
 _CODED = frozenset({"code", "Coding", "CodeableConcept", "string", "uri"})

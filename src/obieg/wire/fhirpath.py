@@ -29,12 +29,11 @@ from obieg.wire.fhirpath_values import (
     Undecided,
     as_boolean,
     children,
+    collect,
     compared,
     descendants,
-    elements_of,
     equal,
     key_of,
-    present,
     truth_of,
 )
 
@@ -100,21 +99,19 @@ def _to_integer(text: str, _: list[str]) -> int | None:
 
 
 def _exists(focus: Nodes, arguments: list[Step], _this: Nodes, scope: Scope) -> Nodes:
-    if not arguments:
-        return as_boolean(bool(focus))
     return as_boolean(any(truth_of(found) for _, found in _each(focus, arguments[0], scope)))
 
 
-def _has_value(focus: Nodes, *_: Any) -> Nodes:
+def _has_value(focus: Nodes) -> Nodes:
     return as_boolean(len(focus) == 1 and focus[0].value is not None and not isinstance(focus[0].value, dict))
 
 
-def _not(focus: Nodes, *_: Any) -> Nodes:
+def _not(focus: Nodes) -> Nodes:
     truth = truth_of(focus)
     return as_boolean(None if truth is None else not truth)
 
 
-def _distinct(focus: Nodes, *_: Any) -> Nodes:
+def _distinct(focus: Nodes) -> Nodes:
     return as_boolean(len({key_of(node) for node in focus}) == len(focus))
 
 
@@ -145,31 +142,33 @@ def _substring(text: str, given: list[str]) -> str | None:
     return text[start:] if 0 <= start < len(text) else None
 
 
+_PLAIN: dict[str, Callable[[Nodes], Nodes]] = {  # without arguments
+    "children": lambda focus: [child for node in focus for child in children(node)],
+    "count": lambda focus: [Node(len(focus), INTEGER)],
+    "descendants": lambda focus: [child for node in focus for child in descendants(node)],
+    "empty": lambda focus: FALSE if focus else TRUE,
+    "exists": lambda focus: TRUE if focus else FALSE,
+    "first": lambda focus: focus[:1],
+    "hasValue": _has_value,
+    "isDistinct": _distinct,
+    "not": _not,
+    "tail": lambda focus: focus[1:],
+}
 _FUNCTIONS: dict[str, Callable[[Nodes, list[Step], Nodes, Scope], Nodes]] = {
     "all": lambda f, a, _, s: as_boolean(all(truth_of(found) is True for _, found in _each(f, a[0], s))),
-    "children": lambda f, *_: [child for node in f for child in children(node)],
     "combine": lambda f, a, t, s: [*f, *a[0](t, t, s)],
     "contains": _text_function(lambda text, given: given[0] in text, BOOLEAN),
-    "count": lambda f, *_: [Node(len(f), INTEGER)],
-    "descendants": lambda f, *_: [child for node in f for child in descendants(node)],
-    "empty": lambda f, *_: as_boolean(not f),
     "exists": _exists,
-    "first": lambda f, *_: f[:1],
-    "hasValue": _has_value,
     "iif": _iif,
     "intersect": _intersect,
-    "isDistinct": _distinct,
     "matches": _text_function(lambda text, given: re.fullmatch(given[0], text, re.DOTALL) is not None, BOOLEAN),
-    "not": _not,
     "replaceMatches": _text_function(lambda text, given: re.sub(given[0], given[1], text), STRING),
     "resolve": _resolve,
     "select": lambda f, a, _, s: [node for _, found in _each(f, a[0], s) for node in found],
     "startsWith": _text_function(lambda text, given: text.startswith(given[0]), BOOLEAN),
     "substring": _text_function(_substring, STRING),
-    "tail": lambda f, *_: f[1:],
     "toInteger": _text_function(_to_integer, INTEGER),
     "toString": _text_function(lambda text, _: text, STRING),
-    "trace": lambda f, *_: f,
     "where": lambda f, a, _, s: [node for node, found in _each(f, a[0], s) if truth_of(found)],
 }
 _TYPED = frozenset({"is", "as", "ofType"})
@@ -307,7 +306,7 @@ class _Parser:
     """One expression.
 
     A part that depends on nothing but the resource or its container is worked out once for that: with each step goes
-    the attribute of the scope where its result is kept, or nothing.
+    the attribute of the scope where its result is kept, that it is a constant, or nothing.
     """
 
     def __init__(self, expression: str) -> None:
@@ -344,6 +343,7 @@ class _Parser:
         """The step, and where its result is kept."""
         if level == len(_LEVELS):
             return self._chain()
+        start = self._next
         left, fixed = self._level(level + 1)
         while (sign := self._peek()) in _LEVELS[level]:
             self._take()
@@ -351,28 +351,37 @@ class _Parser:
                 left = _of_type(left, sign, self._take()[1])
                 continue
             right, right_fixed = self._level(level + 1)
-            if right_fixed and not fixed and sign == "in":
+            if right_fixed in _KEPT and not fixed and sign == "in":
                 left = _in_fixed(left, _kept_keys(right, right_fixed))
             else:
                 left = _OPERATORS[sign](left, right)
-            fixed = right_fixed if fixed == right_fixed else "kept" if fixed and right_fixed else ""
-        return (_kept(left, fixed) if fixed else left), fixed
+            fixed = _joint(fixed, right_fixed)
+            left = self._kept(left, fixed, start)
+        return left, fixed
 
     def _chain(self) -> tuple[Step, str]:
+        start = self._next
         step, fixed = self._term()
         while self._peek() == ".":
             self._take()
             step, fixed = self._invocation(step, fixed=fixed)
-        return (_kept(step, fixed) if fixed else step), fixed
+            step = self._kept(step, fixed, start)
+        return step, fixed
+
+    def _kept(self, step: Step, fixed: str, start: int) -> Step:
+        """Equal parts of expressions share one result: what is written in the tokens from ``start``."""
+        if fixed not in _KEPT:
+            return step
+        return _kept(step, fixed, " ".join(text for _, text in self._tokens[start : self._next]))
 
     def _term(self) -> tuple[Step, str]:
         group, token = self._take()
         if group == "text":
-            return _constant(Node(_unescaped(token), STRING)), ""
+            return _constant(Node(_unescaped(token), STRING)), _CONSTANT
         if group == "number":
-            return _constant(Node(Exact(token), DECIMAL) if "." in token else Node(int(token), INTEGER)), ""
+            return _constant(Node(Exact(token), DECIMAL) if "." in token else Node(int(token), INTEGER)), _CONSTANT
         if token in ("true", "false"):
-            return _constant(Node(token[0] == "t", BOOLEAN)), ""
+            return _constant(Node(token[0] == "t", BOOLEAN)), _CONSTANT
         match token:
             case "(":
                 step, fixed = self._level(0)
@@ -387,7 +396,7 @@ class _Parser:
             case "%context":
                 return (lambda _, _this, scope: [scope.context]), ""
             case "%ucum":
-                return _constant(Node(UCUM, STRING)), ""
+                return _constant(Node(UCUM, STRING)), _CONSTANT
         if group != "name":
             self._refuse(f"{token} is not understood")
         self._next -= 1
@@ -404,8 +413,6 @@ class _Parser:
             step = _of_type(before, name, self._take()[1])
             self._take(")")
             return step, fixed
-        if name not in _FUNCTIONS:
-            self._refuse(f"{name}() is not known")
         arguments: list[Step] = []
         kept = ""
         while self._peek() != ")":
@@ -414,7 +421,14 @@ class _Parser:
             argument, kept = self._level(0)
             arguments.append(argument)
         self._take(")")
-        if name == "intersect" and kept:
+        if name == "trace":  # shows what goes through it, somewhere else
+            return before, fixed
+        if name in _PLAIN and not arguments:
+            plain = _PLAIN[name]
+            return (lambda focus, this, scope: plain(before(focus, this, scope))), fixed
+        if name not in _FUNCTIONS:
+            self._refuse(f"{name}() with {len(arguments)} arguments is not known")
+        if name == "intersect" and kept in _KEPT:
             keys = _kept_keys(argument, kept)
             return (lambda focus, this, scope: _common(before(focus, this, scope), keys(focus, this, scope))), ""
         function = _FUNCTIONS[name]
@@ -422,14 +436,24 @@ class _Parser:
         return step, "" if arguments else fixed
 
 
+_CONSTANT = "constant"
+_KEPT = ("kept", "kept_of_root")  # attributes of Scope
+
+
+def _joint(one: str, other: str) -> str:
+    """Where the result of two parts together is kept."""
+    if other in (one, _CONSTANT):
+        return one
+    return other if one == _CONSTANT else "kept" if one and other else ""
+
+
 def _constant(node: Node) -> Step:
     nodes = [node]
     return lambda _focus, _this, _scope: nodes
 
 
-def _kept(step: Step, where: str) -> Step:
+def _kept(step: Step, where: str, key: str) -> Step:
     """Worked out once for a resource, or for all that one contains."""
-    key = object()
 
     def kept(focus: Nodes, this: Nodes, scope: Scope) -> Nodes:
         results: dict[Any, Nodes] = getattr(scope, where)
@@ -475,8 +499,8 @@ def _member(before: Step, name: str, *, first: bool) -> Step:
         for node in before(focus, this, scope):
             if first and node.kind == name:
                 found.append(node)
-            elif wanted := elements_of(node).get(name):
-                found.extend(present(node, wanted))
+            else:
+                collect(node, name, found)
         return found
 
     return step

@@ -5,20 +5,24 @@ http://hl7.org/fhirpath/N1/, sections 4 to 6, as far as :mod:`obieg.wire.fhirpat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, NamedTuple
+from itertools import zip_longest
+from typing import Any
 
-from obieg.wire.fhir_elements import PRIMITIVES, RESOURCE, Element, elements, is_resource
+import msgspec
+
+from obieg.wire.fhir_elements import RESOURCE, Element, elements, is_resource
 
 BOOLEAN, STRING, INTEGER, DECIMAL = "Boolean", "String", "Integer", "Decimal"  # of FHIRPath itself
 _DATES = frozenset({"date", "dateTime", "instant"})
+_PRIMITIVE = (str, int, Decimal)
 _QUANTITIES = frozenset({"Quantity", "Age", "Count", "Distance", "Duration"})
 
 
-class Node(NamedTuple):
+class Node(msgspec.Struct, frozen=True):
     """A value in a resource, or one that was computed."""
 
     value: Any  # None: a primitive that has only extensions
@@ -43,7 +47,8 @@ class Scope:
         """The contained resources by their id."""
         found: dict[str, Node] | None = self.kept_of_root.get("contained")
         if found is None:
-            nodes = present(self.root, elements_of(self.root).get("contained", ()))
+            nodes: Nodes = []
+            collect(self.root, "contained", nodes)
             found = {n.value["id"]: n for n in nodes if isinstance(n.value.get("id"), str)}
             self.kept_of_root["contained"] = found
         return found
@@ -68,58 +73,68 @@ def _named(kind: str) -> Mapping[str, tuple[Element, ...]]:
     return found
 
 
-def present(node: Node, wanted: Iterable[Element]) -> Iterator[Node]:
-    """Those of the elements that are there; what is of the wrong form is left out."""
-    value = node.value if isinstance(node.value, dict) else node.beside
+def collect(node: Node, name: str, found: Nodes) -> None:
+    """Adds the elements of this name; a choice of types has one name. What is of the wrong form is left out."""
+    value, kind = (node.value, node.kind) if isinstance(node.value, dict) else (node.beside, "Element")
     if not isinstance(value, dict):
         return
+    wanted: Sequence[Element] = _named(kind).get(name, ())
+    if len(wanted) > 1:
+        wanted = [e for e in wanted if e.name in value or "_" + e.name in value]
     for element in wanted:
-        name, kind = element.name, element.kind
-        content = value.get(name)
-        beside = value.get(f"_{name}") if kind in PRIMITIVES else None
+        _collect(value, element, found)
+
+
+def _collect(value: dict[str, Any], element: Element, found: Nodes) -> None:
+    kind = element.kind
+    content = value.get(element.name)
+    if element.primitive:
+        beside = value.get("_" + element.name)
         if content is None and beside is None:
-            continue
-        if not element.many:
-            content, beside = [content], [beside]
-        for index in range(max(_length(content), _length(beside))):
-            item, more = _at(content, index), _at(beside, index)
-            if kind == RESOURCE:
-                inner = item.get("resourceType") if isinstance(item, dict) else None
-                if isinstance(inner, str) and is_resource(inner):
-                    yield Node(item, inner)
-            elif kind in PRIMITIVES:
-                if isinstance(item, str | int | Decimal) or isinstance(more, dict):
-                    yield Node(None if isinstance(item, dict | list) else item, kind, more)
-            elif isinstance(item, dict):
-                yield Node(item, kind)
+            return
+        if element.many:
+            pairs: Iterable[tuple[Any, Any]] = zip_longest(_listed(content), _listed(beside))
+        else:
+            pairs = ((content, beside),)
+        for item, more in pairs:
+            if isinstance(item, _PRIMITIVE):
+                found.append(Node(item, kind, more))
+            elif isinstance(more, dict):
+                found.append(Node(None, kind, more))
+    elif content is not None:
+        for item in _listed(content) if element.many else (content,):
+            if not isinstance(item, dict):
+                continue
+            if kind != RESOURCE:
+                found.append(Node(item, kind))
+            elif isinstance(inner := item.get("resourceType"), str) and is_resource(inner):
+                found.append(Node(item, inner))
 
 
-def _length(content: Any) -> int:
-    return len(content) if isinstance(content, list) else 0
+def _listed(content: Any) -> Sequence[Any]:
+    return content if isinstance(content, list) else ()
 
 
-def _at(content: Any, index: int) -> Any:
-    return content[index] if index < _length(content) else None
-
-
-def elements_of(node: Node) -> Mapping[str, tuple[Element, ...]]:
-    """Its elements by the name of FHIRPath, which knows no choices."""
-    if isinstance(node.value, dict):
-        return _named(node.kind)
-    return _named("Element") if node.beside else {}
-
-
-def children(node: Node) -> Iterator[Node]:
+def children(node: Node) -> Nodes:
     """All that stands directly in it."""
-    for wanted in elements_of(node).values():
-        yield from present(node, wanted)
+    value, kind = (node.value, node.kind) if isinstance(node.value, dict) else (node.beside, "Element")
+    found: Nodes = []
+    if isinstance(value, dict):
+        known = elements(kind)
+        for key in value:
+            name = key.removeprefix("_")
+            if name in known and (name == key or name not in value):  # a value and its extensions are one node
+                _collect(value, known[name], found)
+    return found
 
 
-def descendants(node: Node) -> Iterator[Node]:
-    """All that stands in it, at any depth."""
-    for child in children(node):
-        yield child
-        yield from descendants(child)
+def descendants(node: Node) -> Nodes:
+    """All that stands in it, at any depth; what stands higher comes first."""
+    found = children(node)
+    for child in found:  # which grows meanwhile
+        if child.beside or isinstance(child.value, dict):
+            found.extend(children(child))
+    return found
 
 
 # values ----------------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ CHARACTER_SETS = {
 }
 _C1 = re.compile("[\x80-\x9f]")  # control characters of ISO 8859 that no text has: the bytes are of another set
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_CONTROL_BYTES = bytes(set(range(0x20)) - set(b"\t\n\r"))  # the same in every character set that is read
 _SEGMENT_NAME = re.compile(r"[A-Z][A-Z0-9]{2}\Z")
 _PATH = re.compile(r"(?:.*/)?\.?([A-Z][A-Z0-9]{2})(?:\((\d+)\))?-(\d+)(?:\((\d+)\))?(?:-(\d+))?(?:-(\d+))?\Z")
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)\Z")
@@ -125,17 +126,23 @@ class Repetition(NamedTuple):
 
     def get(self, component: int = 1, subcomponent: int = 1) -> str:
         """The text of a sub-component, escapes resolved, or ""."""
+        if self.raw.isalnum():  # no delimiter is a letter or a digit
+            return self.raw if component == subcomponent == 1 else ""
         pieces = self.raw.split(self.delimiters.component)
         if component > len(pieces):
             return ""
         pieces = pieces[component - 1].split(self.delimiters.subcomponent)
         return unescape(pieces[subcomponent - 1], self.delimiters, self.codec) if subcomponent <= len(pieces) else ""
 
+    def component(self, number: int) -> str:
+        """The component as sent, or ""."""
+        pieces = self.raw.split(self.delimiters.component, number)
+        return pieces[number - 1] if number <= len(pieces) else ""
+
     def parts(self, component: int, count: int) -> tuple[str, ...]:
         """The texts of the first ``count`` sub-components of a component, without spaces around them; "" for none."""
         d = self.delimiters
-        raw = self.raw.split(d.component, component)
-        pieces = raw[component - 1].split(d.subcomponent)[:count] if component <= len(raw) else []
+        pieces = self.component(component).split(d.subcomponent)[:count]
         if d.escape in self.raw:
             pieces = [unescape(piece, d, self.codec) for piece in pieces]
         return (*[piece.strip() for piece in pieces], *("",) * (count - len(pieces)))
@@ -173,18 +180,16 @@ class Message:
                 occurrence -= 1
         else:
             return ""
+        if name == "MSH" and field > 2:
+            return _in_header(segment.field(field), self.delimiters, self.codec, repetition, component, subcomponent)
         found = self.repetitions(segment, field)
         return found[repetition].get(component, subcomponent) if repetition < len(found) else ""
 
     def repetitions(self, segment: Segment, field: int) -> tuple[Repetition, ...]:
         """The repetitions of a field that has any content."""
         raw = segment.field(field)
-        if not raw:
-            return ()
         delimiters = _VERBATIM if segment.name == "MSH" and field <= 2 else self.delimiters
-        if delimiters.repetition not in raw:
-            return (Repetition(raw, delimiters, self.codec),)
-        return tuple([Repetition(r, delimiters, self.codec) for r in raw.split(delimiters.repetition)])
+        return _repetitions(raw, delimiters, self.codec)
 
     @property
     def type(self) -> str:
@@ -222,6 +227,20 @@ class Message:
             return _spelled(text, self.codec).encode(self.codec, "replace")
 
 
+def _repetitions(raw: str, delimiters: Delimiters, codec: str) -> tuple[Repetition, ...]:
+    if not raw:
+        return ()
+    if delimiters.repetition not in raw:
+        return (Repetition(raw, delimiters, codec),)
+    return tuple([Repetition(r, delimiters, codec) for r in raw.split(delimiters.repetition)])
+
+
+@lru_cache(maxsize=1 << 10)  # one sender's headers are alike
+def _in_header(raw: str, delimiters: Delimiters, codec: str, repetition: int, component: int, subcomponent: int) -> str:
+    found = _repetitions(raw, delimiters, codec)
+    return found[repetition].get(component, subcomponent) if repetition < len(found) else ""
+
+
 _NO_DECOMPOSITION = str.maketrans("łŁđĐøØħĦŧŦıæÆœŒßþÞ–—„”“’‘…", 'lLdDoOhHtTiaAoOspP--"""\'\'.')
 
 
@@ -247,16 +266,15 @@ _VERBATIM = Delimiters("\0", "\0", "\0", "\0", "\0")  # MSH-1 and MSH-2 are not 
 
 def read_header(data: bytes) -> Message:
     """MSH alone, whatever follows and in whatever character set: enough to answer a message that cannot be read."""
-    text = data[:4096].decode("ascii", "replace").lstrip("\r\n")
-    line = text.partition("\r")[0].partition("\n")[0]
+    line = data[:4096].lstrip(b"\r\n").partition(b"\r")[0].partition(b"\n")[0].decode("ascii", "replace")
     delimiters = _delimiters(line)
-    header = Message((_split_header(line, delimiters),), delimiters, "ascii")
-    return Message(header.segments, delimiters, CHARACTER_SETS.get(_declared(header), "utf-8"))
+    header = _split_header(line, delimiters)
+    return Message((header,), delimiters, CHARACTER_SETS.get(_declared(header, delimiters), "utf-8"))
 
 
-def _declared(header: Message) -> str:
+def _declared(header: Segment, delimiters: Delimiters) -> str:
     """The character set that MSH-18 names; further ones, for single escapes, are not read."""
-    return header.get("MSH-18").strip().upper()
+    return _in_header(header.field(18), delimiters, "ascii", 0, 1, 1).strip().upper()
 
 
 def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None) -> Message:
@@ -264,7 +282,7 @@ def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None)
     header = header or read_header(data)
     delimiters = header.delimiters
     text, codec = _decode(data, header)
-    if control := _CONTROL.search(text):
+    if len(data.translate(None, _CONTROL_BYTES)) < len(data) and (control := _CONTROL.search(text)):
         raise MessageError(
             DATA_TYPE_ERROR,
             f"control character {ord(control[0]):02X} at position {control.start()}: two messages in one frame, or "
@@ -278,13 +296,14 @@ def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None)
         raise MessageError(SEGMENT_SEQUENCE_ERROR, f"{len(lines)} segments, at most {limits.segments_max} are read")
     segments = [_split_header(lines[0], delimiters)]
     for position, line in enumerate(lines[1:], 2):
-        name, *fields = line.split(delimiters.field, limits.fields_max + 1)
+        fields = line.split(delimiters.field, limits.fields_max + 1)
+        name = fields[0]
         if not _SEGMENT_NAME.match(name):
             raise MessageError(SEGMENT_SEQUENCE_ERROR, f"line {position} does not begin with the name of a segment")
         if name == "MSH":
             raise MessageError(SEGMENT_SEQUENCE_ERROR, "a second MSH: send one message in a frame", "MSH(1)-1")
-        segments.append(Segment(name, tuple(fields)))
-    long = max(len(segment.fields) for segment in segments) > limits.fields_max
+        segments.append(Segment(name, tuple(fields[1:])))
+    long = max([len(segment.fields) for segment in segments]) > limits.fields_max
     # MSH-2 has one of each.
     repeated = text.count(delimiters.repetition) > limits.repetitions_max
     if long or repeated or text.count(delimiters.escape) > 1:
@@ -327,7 +346,7 @@ def _split_header(line: str, delimiters: Delimiters) -> Segment:
 
 def _decode(data: bytes, header: Message) -> tuple[str, str]:
     """The text and its codec by MSH-18; without one, ASCII or UTF-8, which cannot be taken for anything else."""
-    declared = _declared(header)
+    declared = _declared(header.segments[0], header.delimiters)
     if declared and declared not in CHARACTER_SETS:
         said = "the character set is none of ASCII, UNICODE UTF-8, 8859/1 to 8859/9, 8859/15, CP1250"
         raise MessageError(TABLE_VALUE_NOT_FOUND, said, "MSH-18")

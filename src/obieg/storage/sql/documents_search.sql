@@ -1,6 +1,7 @@
 -- Searches over FHIR (MHD ITI-66, ITI-67). The parameters that are lists of groups are explained in the migration that
 -- made their functions. A page is what follows (:after_key, :after_uuid) in the order of the search; nothing that it is
--- sorted by ever changes, so pages neither lose nor repeat an object while others come.
+-- sorted by ever changes, so pages neither lose nor repeat an object while others come. The version in FHIR is the
+-- revision; where the patient was merged into another one, whom the resource names then, it says so too.
 
 -- name: search_documents
 WITH hits AS MATERIALIZED (
@@ -43,7 +44,9 @@ WITH hits AS MATERIALIZED (
   SELECT k.patient_key, obieg_person_id(k.patient_key) AS patient_id, obieg_kin(k.patient_key) AS keys
   FROM (SELECT DISTINCT patient_key FROM page) k
 )
-SELECT t.total, 'D', p.entry_uuid::text, r.content, p.status::text, p.revision, obieg_digits(p.updated_at), w.patient_id,
+SELECT t.total, 'D', p.entry_uuid::text, r.content, p.status::text,
+       p.revision || CASE WHEN w.keys[1] <> p.patient_key THEN '-' || left(md5(w.patient_id), 8) ELSE '' END,
+       obieg_digits(p.updated_at), w.patient_id,
        ARRAY(SELECT a.type || ' ' || a.target FROM association a
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type <> 'HasMember' AND a.status = 'A'
              ORDER BY a.type, a.target),
@@ -95,7 +98,9 @@ WITH keys AS MATERIALIZED (
   SELECT k.patient_key, obieg_person_id(k.patient_key) AS patient_id, obieg_kin(k.patient_key) AS keys
   FROM (SELECT DISTINCT patient_key FROM page) k
 )
-SELECT t.total, p.kind, p.entry_uuid::text, r.content, p.status::text, p.revision, obieg_digits(p.updated_at), w.patient_id,
+SELECT t.total, p.kind, p.entry_uuid::text, r.content, p.status::text,
+       p.revision || CASE WHEN w.keys[1] <> p.patient_key THEN '-' || left(md5(w.patient_id), 8) ELSE '' END,
+       obieg_digits(p.updated_at), w.patient_id,
        ARRAY(SELECT l.kind::text || ' ' || a.target FROM association a
              JOIN object_locator l ON l.entry_uuid = a.target AND l.kind IN ('D', 'F')
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type = 'HasMember' AND a.status = 'A'

@@ -60,6 +60,7 @@ WHERE p.patient_key > :after::bigint AND (:keys::bigint[] IS NULL OR p.patient_k
 ORDER BY p.patient_key LIMIT :count
 
 -- name: page_documents
+-- Newest versions, as a search finds them.
 WITH page AS MATERIALIZED (
   SELECT d.patient_key, d.entry_uuid, d.status, d.version, d.revision, d.registered_at,
          coalesce(d.updated_at, d.registered_at) AS updated_at, d.ebrim
@@ -67,12 +68,15 @@ WITH page AS MATERIALIZED (
   WHERE (d.patient_key, d.entry_uuid) > (:after_key::bigint, :after_uuid::uuid)
     AND (:keys::bigint[] IS NULL OR d.patient_key = ANY(:keys))
     AND (:since::timestamptz IS NULL OR coalesce(d.updated_at, d.registered_at) >= :since)
+    AND NOT d.superseded
   ORDER BY d.patient_key, d.entry_uuid LIMIT :count
 ), people AS MATERIALIZED (
   SELECT k.patient_key, obieg_person_id(k.patient_key) AS patient_id, obieg_kin(k.patient_key) AS keys
   FROM (SELECT DISTINCT patient_key FROM page) k
 )
-SELECT 'D', p.patient_key, p.entry_uuid::text, r.content, p.status::text, p.revision, p.updated_at, w.patient_id,
+SELECT 'D', p.patient_key, p.entry_uuid::text, r.content, p.status::text,
+       p.revision || CASE WHEN w.keys[1] <> p.patient_key THEN '-' || left(md5(w.patient_id), 8) ELSE '' END,
+       p.updated_at, w.patient_id,
        ARRAY(SELECT a.type || ' ' || a.target FROM association a
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type <> 'HasMember' AND a.status = 'A'
              ORDER BY a.type, a.target),
@@ -83,7 +87,7 @@ LEFT JOIN fhir_rendering r ON r.patient_key = p.patient_key AND r.entry_uuid = p
 ORDER BY p.patient_key, p.entry_uuid
 
 -- name: page_lists
--- Submission sets and folders.
+-- Submission sets and the newest versions of folders.
 WITH page AS MATERIALIZED (
   SELECT * FROM (
     SELECT 'S' AS kind, s.patient_key, s.entry_uuid, s.status, 1 AS version, s.revision, s.registered_at,
@@ -101,13 +105,16 @@ WITH page AS MATERIALIZED (
     WHERE (f.patient_key, f.entry_uuid) > (:after_key::bigint, :after_uuid::uuid)
       AND (:keys::bigint[] IS NULL OR f.patient_key = ANY(:keys))
       AND (:since::timestamptz IS NULL OR coalesce(f.updated_at, f.registered_at) >= :since)
+      AND NOT f.superseded
     ORDER BY f.patient_key, f.entry_uuid LIMIT :count) f
   ORDER BY 2, 3 LIMIT :count
 ), people AS MATERIALIZED (
   SELECT k.patient_key, obieg_person_id(k.patient_key) AS patient_id, obieg_kin(k.patient_key) AS keys
   FROM (SELECT DISTINCT patient_key FROM page) k
 )
-SELECT p.kind, p.patient_key, p.entry_uuid::text, r.content, p.status::text, p.revision, p.updated_at, w.patient_id,
+SELECT p.kind, p.patient_key, p.entry_uuid::text, r.content, p.status::text,
+       p.revision || CASE WHEN w.keys[1] <> p.patient_key THEN '-' || left(md5(w.patient_id), 8) ELSE '' END,
+       p.updated_at, w.patient_id,
        ARRAY(SELECT l.kind::text || ' ' || a.target FROM association a
              JOIN object_locator l ON l.entry_uuid = a.target AND l.kind IN ('D', 'F')
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type = 'HasMember' AND a.status = 'A'

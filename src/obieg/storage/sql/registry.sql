@@ -311,6 +311,15 @@ WITH found AS (
               WHERE NOT o.confidentiality_code && string_to_array(g, E'\x1f'))))
      OR (o.kind = 'S' AND o.status::text = ANY(:set_status::text[]))
      OR (o.kind = 'F' AND o.status::text = ANY(:folder_status::text[])))
+), limited AS MATERIALIZED (
+  SELECT x.entry_uuid FROM document_entry x
+  WHERE x.patient_key = ANY(obieg_patient_keys(:authority, :value)) AND x.entry_type IN ('L', 'M')
+), hidden AS MATERIALIZED (
+  -- What leads to an entry with limited metadata, or to what leads there, is not shown either: its end would be missing.
+  SELECT entry_uuid FROM limited
+  UNION ALL
+  SELECT a.entry_uuid FROM limited l JOIN association a
+    ON a.patient_key = ANY(obieg_patient_keys(:authority, :value)) AND l.entry_uuid IN (a.source, a.target)
 )
 SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM found
 UNION ALL
@@ -318,10 +327,7 @@ SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM associat
 WHERE a.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
   AND (:old_versions::boolean OR a.status = 'A')
-  -- What leads to an entry with limited metadata is not shown either: its end would be missing.
-  AND NOT EXISTS (
-    SELECT FROM document_entry x WHERE x.patient_key = ANY(obieg_patient_keys(:authority, :value))
-      AND x.entry_uuid IN (a.source, a.target) AND x.entry_type IN ('L', 'M'))
+  AND NOT EXISTS (SELECT FROM hidden h WHERE h.entry_uuid IN (a.source, a.target))
 LIMIT :results_max::bigint + 1
 
 -- name: get_objects
@@ -347,10 +353,11 @@ SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.p
 FROM named n JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid
 WHERE o.kind = :kind::text::"char" AND (:old_versions::boolean OR o.current)
   AND (o.logical_id = ANY(:logical_ids::uuid[]) OR cardinality(:logical_ids::uuid[]) = 0)
-  AND (:limited::boolean OR o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
+  AND (o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
 LIMIT :results_max::bigint + 1
 
 -- name: get_associations
+-- Not those that lead to an entry with limited metadata, as in get_all; OFFSET 0 has that looked up for each of them.
 WITH ends AS (SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])),
 found AS (
   SELECT a.* FROM ends e JOIN association a ON a.patient_key = ANY(obieg_kin(e.patient_key)) AND a.source = e.entry_uuid
@@ -359,10 +366,17 @@ found AS (
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM found f JOIN registry_object o ON o.patient_key = f.patient_key AND o.entry_uuid = f.entry_uuid AND o.kind = 'A'
-WHERE :old_versions::boolean OR o.current
+WHERE (:old_versions::boolean OR o.current)
+  AND NOT EXISTS (
+    SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
+    LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
+    JOIN object_locator e ON e.entry_uuid = ANY(ARRAY[l.entry_uuid, i.source, i.target])
+    JOIN document_entry x ON x.patient_key = e.patient_key AND x.entry_uuid = e.entry_uuid AND x.entry_type IN ('L', 'M')
+    WHERE h.patient_key = o.patient_key AND h.entry_uuid = o.entry_uuid OFFSET 0)
 LIMIT :results_max::bigint + 1
 
 -- name: get_documents_and_associations
+-- Not the associations that lead to an entry with limited metadata, as in get_associations.
 WITH named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
   UNION
@@ -376,13 +390,20 @@ WITH named AS (
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM members m JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
-WHERE (:limited::boolean OR o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
+WHERE (o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
   AND (:old_versions::boolean OR o.current)
+  AND NOT EXISTS (
+    SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
+    LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
+    JOIN object_locator e ON e.entry_uuid = ANY(ARRAY[l.entry_uuid, i.source, i.target])
+    JOIN document_entry x ON x.patient_key = e.patient_key AND x.entry_uuid = e.entry_uuid AND x.entry_type IN ('L', 'M')
+    WHERE h.patient_key = o.patient_key AND h.entry_uuid = o.entry_uuid OFFSET 0)
 LIMIT :results_max::bigint + 1
 
 -- name: get_containers
 -- GetSubmissionSets (kind S) and GetFoldersForDocument (kind F): what holds the named objects by HasMember. The
--- associations themselves belong to the answer of the first (ITI TF-2:3.18.4.1.2.3.7.9, .12).
+-- associations themselves belong to the answer of the first (ITI TF-2:3.18.4.1.2.3.7.9, .12), unless they lead
+-- to an entry with limited metadata, as in get_associations.
 WITH named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])
   UNION
@@ -398,7 +419,13 @@ WITH named AS (
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM wanted w JOIN registry_object o ON o.patient_key = w.patient_key AND o.entry_uuid = w.entry_uuid
-WHERE :old_versions::boolean OR o.current
+WHERE (:old_versions::boolean OR o.current)
+  AND NOT EXISTS (
+    SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
+    LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
+    JOIN object_locator e ON e.entry_uuid = ANY(ARRAY[l.entry_uuid, i.source, i.target])
+    JOIN document_entry x ON x.patient_key = e.patient_key AND x.entry_uuid = e.entry_uuid AND x.entry_type IN ('L', 'M')
+    WHERE h.patient_key = o.patient_key AND h.entry_uuid = o.entry_uuid OFFSET 0)
 LIMIT :results_max::bigint + 1
 
 -- name: get_contents

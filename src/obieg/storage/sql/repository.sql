@@ -17,6 +17,11 @@ SELECT obieg_expect((SELECT count(*) FROM stored WHERE sha256 = :sha256), 1,
 SELECT unique_id, state::text, patient_id, mime_type, size, sha1, location, wrapped_key
 FROM stored_document WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id
 
+-- name: was_removed
+-- Whether it lay here once.
+SELECT EXISTS (SELECT FROM removed_document
+               WHERE unique_id = :unique_id::text AND repository_unique_id = :repository_unique_id::text)
+
 -- name: lock_documents
 -- In one order for all; the next statement then sees what whoever held them before has committed.
 SELECT count(*) FROM (

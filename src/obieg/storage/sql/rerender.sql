@@ -1,4 +1,5 @@
 -- Renderings of an older mapping: found in the order of the keys, renewed where nobody uses or has changed the row.
+-- {table} is one of the tables of registry objects.
 
 -- name: read_rerendering
 SELECT rendering_version, after_patient, after_entry::text, looked, renewed, started_at, updated_at,
@@ -20,156 +21,45 @@ WHERE kind = :kind
 -- name: end_pass
 UPDATE rerendering SET finished_at = now(), updated_at = now() WHERE kind = :kind
 
--- name: count_document_entries
-SELECT count(*), count(*) FILTER (WHERE rendering_version < :rendering_version) FROM document_entry
+-- name: count_ebrim
+SELECT count(*), count(*) FILTER (WHERE rendering_version < :rendering_version) FROM {table}
 
--- name: count_submission_sets
-SELECT count(*), count(*) FILTER (WHERE rendering_version < :rendering_version) FROM submission_set
-
--- name: count_folders
-SELECT count(*), count(*) FILTER (WHERE rendering_version < :rendering_version) FROM folder
-
--- name: count_associations
-SELECT count(*), count(*) FILTER (WHERE rendering_version < :rendering_version) FROM association
-
--- name: next_document_entries
+-- name: next_ebrim
 -- The next rows by key; what is rendered only of those that are old.
 SELECT patient_key, entry_uuid::text, CASE WHEN rendering_version < :rendering_version THEN ebrim END
-FROM document_entry WHERE (patient_key, entry_uuid) > (:after_patient::bigint, :after_entry::uuid)
+FROM {table} WHERE (patient_key, entry_uuid) > (:after_patient::bigint, :after_entry::uuid)
 ORDER BY patient_key, entry_uuid LIMIT :count
 
--- name: next_submission_sets
-SELECT patient_key, entry_uuid::text, CASE WHEN rendering_version < :rendering_version THEN ebrim END
-FROM submission_set WHERE (patient_key, entry_uuid) > (:after_patient::bigint, :after_entry::uuid)
-ORDER BY patient_key, entry_uuid LIMIT :count
-
--- name: next_folders
-SELECT patient_key, entry_uuid::text, CASE WHEN rendering_version < :rendering_version THEN ebrim END
-FROM folder WHERE (patient_key, entry_uuid) > (:after_patient::bigint, :after_entry::uuid)
-ORDER BY patient_key, entry_uuid LIMIT :count
-
--- name: next_associations
-SELECT patient_key, entry_uuid::text, CASE WHEN rendering_version < :rendering_version THEN ebrim END
-FROM association WHERE (patient_key, entry_uuid) > (:after_patient::bigint, :after_entry::uuid)
-ORDER BY patient_key, entry_uuid LIMIT :count
-
--- name: renew_document_entries
+-- name: renew_ebrim
 -- A row that another transaction holds is left for the next pass: nobody waits, neither we nor the node.
 WITH mine AS (
   SELECT o.patient_key, o.entry_uuid, g.renewed
   FROM unnest(:keys::bigint[], :uuids::uuid[], :old::bytea[], :renewed::bytea[]) AS g (key, uuid, old, renewed)
-  JOIN document_entry o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
+  JOIN {table} o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
   WHERE o.ebrim = g.old AND o.rendering_version < :rendering_version FOR NO KEY UPDATE OF o SKIP LOCKED
 ), done AS (
-  UPDATE document_entry o SET ebrim = mine.renewed, rendering_version = :rendering_version FROM mine
+  UPDATE {table} o SET ebrim = mine.renewed, rendering_version = :rendering_version FROM mine
   WHERE o.patient_key = mine.patient_key AND o.entry_uuid = mine.entry_uuid RETURNING 1
 )
 SELECT count(*) FROM done
 
--- name: renew_submission_sets
-WITH mine AS (
-  SELECT o.patient_key, o.entry_uuid, g.renewed
-  FROM unnest(:keys::bigint[], :uuids::uuid[], :old::bytea[], :renewed::bytea[]) AS g (key, uuid, old, renewed)
-  JOIN submission_set o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
-  WHERE o.ebrim = g.old AND o.rendering_version < :rendering_version FOR NO KEY UPDATE OF o SKIP LOCKED
-), done AS (
-  UPDATE submission_set o SET ebrim = mine.renewed, rendering_version = :rendering_version FROM mine
-  WHERE o.patient_key = mine.patient_key AND o.entry_uuid = mine.entry_uuid RETURNING 1
-)
-SELECT count(*) FROM done
-
--- name: renew_folders
-WITH mine AS (
-  SELECT o.patient_key, o.entry_uuid, g.renewed
-  FROM unnest(:keys::bigint[], :uuids::uuid[], :old::bytea[], :renewed::bytea[]) AS g (key, uuid, old, renewed)
-  JOIN folder o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
-  WHERE o.ebrim = g.old AND o.rendering_version < :rendering_version FOR NO KEY UPDATE OF o SKIP LOCKED
-), done AS (
-  UPDATE folder o SET ebrim = mine.renewed, rendering_version = :rendering_version FROM mine
-  WHERE o.patient_key = mine.patient_key AND o.entry_uuid = mine.entry_uuid RETURNING 1
-)
-SELECT count(*) FROM done
-
--- name: renew_associations
-WITH mine AS (
-  SELECT o.patient_key, o.entry_uuid, g.renewed
-  FROM unnest(:keys::bigint[], :uuids::uuid[], :old::bytea[], :renewed::bytea[]) AS g (key, uuid, old, renewed)
-  JOIN association o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
-  WHERE o.ebrim = g.old AND o.rendering_version < :rendering_version FOR NO KEY UPDATE OF o SKIP LOCKED
-), done AS (
-  UPDATE association o SET ebrim = mine.renewed, rendering_version = :rendering_version FROM mine
-  WHERE o.patient_key = mine.patient_key AND o.entry_uuid = mine.entry_uuid RETURNING 1
-)
-SELECT count(*) FROM done
-
--- name: count_fhir_documents
+-- name: count_fhir
 SELECT count(*), count(*) FILTER (WHERE r.rendering_version IS DISTINCT FROM :rendering_version::bigint)
-FROM document_entry o LEFT JOIN fhir_rendering r ON r.patient_key = o.patient_key AND r.entry_uuid = o.entry_uuid
+FROM {table} o LEFT JOIN fhir_rendering r ON r.patient_key = o.patient_key AND r.entry_uuid = o.entry_uuid
 
--- name: next_fhir_documents
+-- name: next_fhir
 SELECT o.patient_key, o.entry_uuid::text,
-       CASE WHEN r.rendering_version IS DISTINCT FROM :rendering_version::bigint THEN o.ebrim END,
-       o.version, o.registered_at
-FROM document_entry o LEFT JOIN fhir_rendering r ON r.patient_key = o.patient_key AND r.entry_uuid = o.entry_uuid
+       CASE WHEN r.rendering_version IS DISTINCT FROM :rendering_version::bigint THEN o.ebrim END, o.registered_at
+FROM {table} o LEFT JOIN fhir_rendering r ON r.patient_key = o.patient_key AND r.entry_uuid = o.entry_uuid
 WHERE (o.patient_key, o.entry_uuid) > (:after_patient::bigint, :after_entry::uuid)
 ORDER BY o.patient_key, o.entry_uuid LIMIT :count
 
--- name: renew_fhir_documents
+-- name: renew_fhir
 WITH done AS (
   INSERT INTO fhir_rendering (patient_key, entry_uuid, rendering_version, content)
   SELECT o.patient_key, o.entry_uuid, :rendering_version::bigint, g.renewed
   FROM unnest(:keys::bigint[], :uuids::uuid[], :old::bytea[], :renewed::bytea[]) AS g (key, uuid, old, renewed)
-  JOIN document_entry o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
-  WHERE o.ebrim = g.old FOR KEY SHARE OF o SKIP LOCKED
-  ON CONFLICT (patient_key, entry_uuid) DO UPDATE
-    SET rendering_version = excluded.rendering_version, content = excluded.content
-  RETURNING 1
-)
-SELECT count(*) FROM done
-
--- name: count_fhir_sets
-SELECT count(*), count(*) FILTER (WHERE r.rendering_version IS DISTINCT FROM :rendering_version::bigint)
-FROM submission_set o LEFT JOIN fhir_rendering r ON r.patient_key = o.patient_key AND r.entry_uuid = o.entry_uuid
-
--- name: next_fhir_sets
-SELECT o.patient_key, o.entry_uuid::text,
-       CASE WHEN r.rendering_version IS DISTINCT FROM :rendering_version::bigint THEN o.ebrim END,
-       1, o.registered_at
-FROM submission_set o LEFT JOIN fhir_rendering r ON r.patient_key = o.patient_key AND r.entry_uuid = o.entry_uuid
-WHERE (o.patient_key, o.entry_uuid) > (:after_patient::bigint, :after_entry::uuid)
-ORDER BY o.patient_key, o.entry_uuid LIMIT :count
-
--- name: renew_fhir_sets
-WITH done AS (
-  INSERT INTO fhir_rendering (patient_key, entry_uuid, rendering_version, content)
-  SELECT o.patient_key, o.entry_uuid, :rendering_version::bigint, g.renewed
-  FROM unnest(:keys::bigint[], :uuids::uuid[], :old::bytea[], :renewed::bytea[]) AS g (key, uuid, old, renewed)
-  JOIN submission_set o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
-  WHERE o.ebrim = g.old FOR KEY SHARE OF o SKIP LOCKED
-  ON CONFLICT (patient_key, entry_uuid) DO UPDATE
-    SET rendering_version = excluded.rendering_version, content = excluded.content
-  RETURNING 1
-)
-SELECT count(*) FROM done
-
--- name: count_fhir_folders
-SELECT count(*), count(*) FILTER (WHERE r.rendering_version IS DISTINCT FROM :rendering_version::bigint)
-FROM folder o LEFT JOIN fhir_rendering r ON r.patient_key = o.patient_key AND r.entry_uuid = o.entry_uuid
-
--- name: next_fhir_folders
-SELECT o.patient_key, o.entry_uuid::text,
-       CASE WHEN r.rendering_version IS DISTINCT FROM :rendering_version::bigint THEN o.ebrim END,
-       o.version, o.registered_at
-FROM folder o LEFT JOIN fhir_rendering r ON r.patient_key = o.patient_key AND r.entry_uuid = o.entry_uuid
-WHERE (o.patient_key, o.entry_uuid) > (:after_patient::bigint, :after_entry::uuid)
-ORDER BY o.patient_key, o.entry_uuid LIMIT :count
-
--- name: renew_fhir_folders
-WITH done AS (
-  INSERT INTO fhir_rendering (patient_key, entry_uuid, rendering_version, content)
-  SELECT o.patient_key, o.entry_uuid, :rendering_version::bigint, g.renewed
-  FROM unnest(:keys::bigint[], :uuids::uuid[], :old::bytea[], :renewed::bytea[]) AS g (key, uuid, old, renewed)
-  JOIN folder o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
+  JOIN {table} o ON o.patient_key = g.key AND o.entry_uuid = g.uuid
   WHERE o.ebrim = g.old FOR KEY SHARE OF o SKIP LOCKED
   ON CONFLICT (patient_key, entry_uuid) DO UPDATE
     SET rendering_version = excluded.rendering_version, content = excluded.content

@@ -90,6 +90,11 @@ WITH ended AS (
 )
 SELECT subscription_id::text FROM ended
 
+-- name: remove_off_subscriptions
+-- What they were told goes with them.
+DELETE FROM subscription WHERE status = 'off' AND updated_at < now() - make_interval(secs => :kept_s::bigint)
+RETURNING subscription_id::text
+
 -- name: number_event
 -- Once for each letter, however often it is sent; only the sender that holds the letter does so.
 WITH numbered AS (

@@ -1,12 +1,5 @@
 -- Who is who: records keep what each source says, patients are the persons, links join patients and can be undone.
 
--- What sources said before stands in no record: they say it again with their next feed.
-DROP TABLE patient_identifier;
-ALTER TABLE patient
-  DROP COLUMN family, DROP COLUMN given, DROP COLUMN sort_key, DROP COLUMN birth_date, DROP COLUMN sex,
-  DROP COLUMN street, DROP COLUMN city, DROP COLUMN postal_code, DROP COLUMN country, DROP COLUMN phone,
-  ADD COLUMN version integer NOT NULL DEFAULT 1;
-
 CREATE TABLE patient_record (
   patient_key bigint NOT NULL,
   record_key bigint NOT NULL,                -- random
@@ -37,20 +30,6 @@ CREATE TABLE patient_block (
   record_key bigint NOT NULL,
   PRIMARY KEY (block, record_key)
 );
-
-ALTER TABLE patient_locator
-  ADD COLUMN retired_by bigint,              -- the patient whose link retired it; undoing that link revives it
-  ADD COLUMN replaced_authority text,        -- the identifier that stands in its place
-  ADD COLUMN replaced_value text;
-
-CREATE INDEX patient_locator_by_link ON patient_locator (retired_by) WHERE retired_by IS NOT NULL;
-CREATE INDEX patient_locator_by_replacement ON patient_locator (replaced_authority, replaced_value)
-  WHERE replaced_authority IS NOT NULL;
-
-ALTER TABLE patient_link
-  ADD COLUMN reason text NOT NULL DEFAULT 'A40',  -- A40, automatic, decision
-  ADD COLUMN linked_by text NOT NULL DEFAULT '';
-CREATE INDEX patient_link_by_target ON patient_link (merged_into);
 
 -- Links that were taken back: until when both were read as one.
 CREATE TABLE patient_link_history (
@@ -107,41 +86,11 @@ CREATE TABLE matching_weights (
   weights bytea NOT NULL
 );
 
--- Whose document it is when a patient is divided again.
-ALTER TABLE document_entry ADD COLUMN source_patient_id text NOT NULL DEFAULT '';
-
--- A folder that goes to another patient does so as a new version, under the uniqueId that it has.
-ALTER TABLE unique_id_locator ADD COLUMN version integer NOT NULL DEFAULT 1;
-DROP INDEX unique_id_of_set_or_folder;
-CREATE UNIQUE INDEX unique_id_of_set_or_folder ON unique_id_locator (unique_id, version) WHERE kind IN ('S', 'F');
-
--- Who looked at a patient's data, also by the person's former ids.
-CREATE INDEX audit_event_by_patient ON audit_event (patient_id, audit_id) WHERE patient_id <> '';
--- The other patients of an act that was about several, such as a search.
-CREATE TABLE audit_patient (
-  patient_id text NOT NULL,                  -- CX
-  audit_id bigint NOT NULL,
-  PRIMARY KEY (patient_id, audit_id)
-);
-
--- As before, but an id whose patient is linked to another one without being retired answers for the survivor.
-CREATE OR REPLACE FUNCTION obieg_patient_keys(authority text, value text) RETURNS bigint[]
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
-DECLARE
-  key bigint := (SELECT coalesce(k.survivor_key, l.patient_key)
-                 FROM patient_locator l LEFT JOIN patient_link k ON k.patient_key = l.patient_key
-                 WHERE l.authority = $1 AND l.value = $2 AND l.retired_at IS NULL);
-BEGIN
-  IF key IS NULL THEN
-    RETURN '{}';
-  END IF;
-  RETURN key || ARRAY(SELECT k.patient_key FROM patient_link k WHERE k.survivor_key = key);
-END $$;
-
 -- Takes document entries from one person to another, with the submission sets and folders that hold nothing else and
 -- the associations among what moves. What a document is bound to by its submission set or by a relation to another
 -- document (RPLC and the like) is of one patient: where not all of it moves none of it does, and the documents that stay
--- are returned, because somebody must look at them. A folder binds nothing: a document leaves those that stay.
+-- are returned, because somebody must look at them. A folder binds nothing: a document leaves those that stay; nor does
+-- what an update says of a document.
 CREATE FUNCTION obieg_move_documents(from_keys bigint[], to_key bigint, uuids uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -171,7 +120,8 @@ BEGIN
                       AND o.target <> ALL(objects))
       UNION
       SELECT e.uuid FROM association r CROSS JOIN LATERAL (VALUES (r.source, r.target), (r.target, r.source)) e (uuid, other)
-      WHERE r.patient_key = ANY(from_keys) AND r.type <> 'HasMember' AND e.uuid = ANY(moving) AND e.other <> ALL(moving)
+      WHERE r.patient_key = ANY(from_keys) AND r.type NOT IN ('HasMember', 'UpdateAvailabilityStatus', 'SubmitAssociation')
+        AND e.uuid = ANY(moving) AND e.other <> ALL(moving)
         AND (r.source = ANY(moving) OR r.target = ANY(moving)));
     EXIT WHEN bound = '{}';
     staying := staying || bound;

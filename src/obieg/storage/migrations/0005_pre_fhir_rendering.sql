@@ -8,11 +8,7 @@ CREATE TABLE fhir_rendering (
   PRIMARY KEY (patient_key, entry_uuid)
 );
 
--- revision counts what happened to an object: its version in FHIR. updated_at is NULL until something has.
-ALTER TABLE document_entry ADD COLUMN revision integer NOT NULL DEFAULT 1, ADD COLUMN updated_at timestamptz;
-ALTER TABLE submission_set ADD COLUMN revision integer NOT NULL DEFAULT 1, ADD COLUMN updated_at timestamptz;
-ALTER TABLE folder ADD COLUMN revision integer NOT NULL DEFAULT 1, ADD COLUMN updated_at timestamptz;
-
+-- A change of an object is a revision of it.
 CREATE FUNCTION obieg_revise() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -27,6 +23,26 @@ CREATE TRIGGER submission_set_revise BEFORE UPDATE OF status, patient_key ON sub
 CREATE TRIGGER folder_revise BEFORE UPDATE OF status, patient_key, last_update_time ON folder
   FOR EACH ROW EXECUTE FUNCTION obieg_revise();
 
+-- What a document relates to and what a list holds is part of its content in FHIR: where that changes after registration
+-- it has another version there. New relations come with new objects, or their statement says so.
+CREATE FUNCTION obieg_revise_source() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+  held record;
+BEGIN
+  SELECT l.patient_key, l.kind INTO held FROM object_locator l WHERE l.entry_uuid = OLD.source;
+  IF held.kind = 'D' THEN
+    UPDATE document_entry SET status = status WHERE patient_key = held.patient_key AND entry_uuid = OLD.source;
+  ELSIF held.kind = 'S' THEN
+    UPDATE submission_set SET status = status WHERE patient_key = held.patient_key AND entry_uuid = OLD.source;
+  ELSIF held.kind = 'F' THEN
+    UPDATE folder SET status = status WHERE patient_key = held.patient_key AND entry_uuid = OLD.source;
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER association_revise AFTER DELETE OR UPDATE OF status ON association
+  FOR EACH ROW EXECUTE FUNCTION obieg_revise_source();
+
 -- What is removed, moved or written anew leaves no rendering behind.
 CREATE FUNCTION obieg_drop_rendering() RETURNS trigger
 LANGUAGE plpgsql AS $$
@@ -40,9 +56,6 @@ CREATE TRIGGER submission_set_rendering AFTER DELETE OR UPDATE OF patient_key, e
   FOR EACH ROW EXECUTE FUNCTION obieg_drop_rendering();
 CREATE TRIGGER folder_rendering AFTER DELETE OR UPDATE OF patient_key, ebrim ON folder
   FOR EACH ROW EXECUTE FUNCTION obieg_drop_rendering();
-
--- Few associations relate documents; each document of an answer is asked for its own.
-CREATE INDEX association_of_documents ON association (patient_key, source) WHERE type <> 'HasMember';
 
 -- A question is a list of groups: one alternative of every group must fit. Alternatives are separated by 0x1F, their
 -- parts by 0x1E. NULL, where nothing is asked, is for the statement to look at. The functions say that they cost little:

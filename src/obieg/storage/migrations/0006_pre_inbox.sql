@@ -1,7 +1,3 @@
--- Of a snapshot of an on-demand document: equal for equal content (domain/on_demand.py), so that what has not changed is
--- answered with the snapshot that stands.
-ALTER TABLE stored_document ADD COLUMN content_key bytea;
-
 -- What an XDR source provided to this node as a recipient (ITI-41 without a registry): kept for whoever takes it. Its
 -- documents stand in stored_document under the repository 'inbox', which no retrieval can name.
 CREATE TABLE inbox_submission (

@@ -1,11 +1,5 @@
 -- Renderings that an older mapping made, brought to a newer one while the node serves; and exports of everything.
 
--- Which version of the mapping (mapping.ebrim.RENDERING_VERSION) wrote column ebrim.
-ALTER TABLE document_entry ADD COLUMN rendering_version smallint NOT NULL DEFAULT 1;
-ALTER TABLE submission_set ADD COLUMN rendering_version smallint NOT NULL DEFAULT 1;
-ALTER TABLE folder ADD COLUMN rendering_version smallint NOT NULL DEFAULT 1;
-ALTER TABLE association ADD COLUMN rendering_version smallint NOT NULL DEFAULT 1;
-
 -- How far a kind of rendering was gone over; committed with what was renewed.
 CREATE TABLE rerendering (
   kind text PRIMARY KEY,                     -- a name of ops.rerendering.KINDS
