@@ -17,6 +17,7 @@ from bench.messages import Message
 from obieg.edges.mllp import MllpEdge
 from obieg.ops.settings import Settings
 from obieg.ops.wiring import build
+from obieg.protocol import Credentials
 from obieg.storage.link import Link
 from obieg.storage.statements import Call
 
@@ -44,7 +45,7 @@ class Recorder:
     async def record_hl7v2(self, message: bytes) -> list[Batch]:
         """The same of an HL7 v2 message."""
         self._batches.clear()
-        answer = await self._mllp.answer(message, "127.0.0.1")
+        answer = await self._mllp.answer(message, Credentials(address="127.0.0.1"))
         if b"\rMSA|AA|" not in answer:
             raise RuntimeError(f"the node refused a benchmark's message: {answer.decode()}")
         return list(self._batches)

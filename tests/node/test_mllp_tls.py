@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -81,13 +82,12 @@ class Feed(NamedTuple):
 def feed(make_node: Callable, tmp_path_factory: pytest.TempPathFactory) -> Feed:
     authority = Authority(tmp_path_factory.mktemp("ca"), "trusted")
     server = authority.issue("server")
+    folder = tmp_path_factory.mktemp("trust")
+    (folder / "trust.json").write_text(json.dumps({"client_cas": authority.file.read_text()}))
     node = make_node(
         "tls-feed",
-        mllp={
-            "certificate_file": str(server.certificate),
-            "key_file": str(server.key),
-            "client_ca_file": str(authority.file),
-        },
+        tls={"certificate_file": server.certificate, "key_file": server.key},
+        trust={"file": folder / "trust.json"},
     )
     host, _, port = node.endpoints["mllp"].rpartition(":")
     return Feed(host, int(port), node.endpoints["assigning_authority"], authority)

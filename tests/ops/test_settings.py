@@ -110,7 +110,7 @@ def test_secrets_are_not_shown(tmp_path):
         ({**REGION, "role": "hospital"}, "role: "),
         ({**REGION, "registry": URLS}, "registry: a region is the registry itself"),
         ({**FACILITY, "registry": {}}, "registry: a facility needs"),
-        ({**FACILITY, "nodes": [{"name": "a", "address": ""}]}, "nodes.address: "),
+        ({**FACILITY, "nodes": [{"name": "a", "address": ""}]}, "nodes: address: "),
         ({**REGION, "nodes": [{"name": "a", "address": "::1", "repository_unique_id": "x"}]}, "nodes.repository_unique_id: "),
         ({**REGION, "nodes": [{"name": "a", "address": "no", "repository_unique_id": "1.2"}]}, "nodes.address: "),
         ({**REGION, "authorities": [{"oid": "1.2"}, {"oid": "1.2"}]}, "authorities: two of them have the same oid"),

@@ -99,14 +99,14 @@ def edge(door: Door, *transactions: Transaction) -> MllpEdge:
 
 async def test_a_caller_who_proves_nothing_is_refused_and_recorded() -> None:
     door = Door(Problem.of("AuthenticationFailed", "no certificate"))
-    answer = parse(await edge(door).answer(FEED, "192.0.2.1"))
+    answer = parse(await edge(door).answer(FEED, Credentials(address="192.0.2.1")))
     assert (answer.get("MSA-1"), answer.get("MSA-2"), answer.get("ERR-3")) == ("AE", "M1", "207")
     [event] = door.recorded
     assert (event.transaction, event.source_address, event.source_user) == ("ITI-8", "192.0.2.1", "FAC|APP")
 
 
 async def test_an_answer_is_owed_even_if_nothing_works() -> None:
-    answer = parse(await edge(Door(failure=OSError("disk full"))).answer(FEED, ""))
+    answer = parse(await edge(Door(failure=OSError("disk full"))).answer(FEED, Credentials(address="")))
     assert (answer.get("MSA-1"), answer.get("ERR-3")) == ("AE", "207")
 
 
@@ -117,8 +117,8 @@ async def test_an_answer_is_owed_even_if_nothing_works() -> None:
 async def test_an_event_of_two_transactions_belongs_to_that_of_its_version(version: str, chosen: str) -> None:
     door = Door(Problem.of("AuthenticationFailed", "no certificate"))
     merge = FEED.replace(b"A01", b"A40").replace(b"|P|2.5", f"|P|{version}".encode())
-    await edge(door, TRANSACTION, MANAGEMENT).answer(merge, "")
-    await edge(door, MANAGEMENT, TRANSACTION).answer(merge, "")
+    await edge(door, TRANSACTION, MANAGEMENT).answer(merge, Credentials(address=""))
+    await edge(door, MANAGEMENT, TRANSACTION).answer(merge, Credentials(address=""))
     assert [event.transaction for event in door.recorded] == [chosen, chosen]
 
 

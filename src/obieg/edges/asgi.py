@@ -30,6 +30,8 @@ Scope = MutableMapping[str, Any]
 
 # What is made of more bytes than this is made in a thread, so that the event loop stays responsive.
 LARGE_BYTES = 256 * 1024
+# The ASGI extension with the client's certificate ("der") whose key the TLS connection has proved; None without one.
+CERTIFICATE = "obieg.certificate"
 _PROBLEMS = toml("problems.toml")
 _TROUBLE = {  # what tells that the node is busy, that it failed
     "Registry": ("XDSRegistryBusy", "XDSRegistryError"),
@@ -117,6 +119,7 @@ class Host:
         headers = dict(exchange.scope["headers"])
         credentials = Credentials(
             address=exchange.address,
+            certificate=exchange.scope.get("extensions", {}).get(CERTIFICATE, {}).get("der"),
             target=base_address(exchange.scope, self.public_url) + exchange.scope["path"],
             authorization=headers.get(b"authorization", b"").decode("latin-1"),
             cookie=headers.get(b"cookie", b"").decode("latin-1"),

@@ -92,12 +92,14 @@ class MllpEdge:
         """Serves one connection until its end."""
         peer = writer.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
+        tls = writer.get_extra_info("ssl_object")
+        shown = Credentials(address=address, certificate=tls.getpeercert(binary_form=True) if tls is not None else None)
         self._connections += 1
         try:
             if self._connections > self._limits.connections_max:
                 log.warning("too many MLLP connections; one was closed", address=address)
             else:
-                await self._serve(reader, writer, address)
+                await self._serve(reader, writer, shown)
         except ConnectionError as error:
             log.info("an MLLP connection broke", address=address, error=str(error))
         finally:
@@ -106,8 +108,8 @@ class MllpEdge:
             with suppress(ConnectionError, TimeoutError):
                 await asyncio.wait_for(writer.wait_closed(), 5)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
-        limits = self._limits
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, shown: Credentials) -> None:
+        limits, address = self._limits, shown.address
         splitter = mllp.FrameSplitter(limits.frame_bytes_max)
         loop = asyncio.get_running_loop()
         frame_deadline = 0.0
@@ -134,7 +136,7 @@ class MllpEdge:
                 if isinstance(frame, mllp.TooLong):
                     answer = await self._too_long(frame, address)
                 else:
-                    answer = await self.answer(frame.data, address)
+                    answer = await self.answer(frame.data, shown)
                 writer.write(mllp.encode(answer))
                 try:
                     async with asyncio.timeout(limits.frame_time_s):
@@ -147,8 +149,9 @@ class MllpEdge:
             if splitter.partial and (frames or not within):
                 frame_deadline = loop.time() + limits.frame_time_s
 
-    async def answer(self, data: bytes, address: str) -> bytes:
+    async def answer(self, data: bytes, shown: Credentials) -> bytes:
         """The acknowledgement of one message."""
+        address = shown.address
         try:
             header = hl7v2.read_header(data)
         except hl7v2.MessageError as error:
@@ -166,19 +169,19 @@ class MllpEdge:
         if not message.control_id:
             finding = Finding("RequiredFieldMissing", "without a control id no answer can be told apart", "MSH-10")
             return await self._refuse_unread(message, address, "AE", finding, transaction)
-        return await self._transact(transaction, message, address)
+        return await self._transact(transaction, message, shown)
 
     def _answering(self, header: hl7v2.Message) -> Transaction | None:
         answering = self._events.get((header.type, header.event), [])
         reached = (t for t in answering if _since(t) <= header.version)
         return next(reached, answering[-1] if answering else None)
 
-    async def _transact(self, transaction: Transaction, message: hl7v2.Message, address: str) -> bytes:
+    async def _transact(self, transaction: Transaction, message: hl7v2.Message, shown: Credentials) -> bytes:
         request_id = self._new_request_id()
         context: Context | None = None
         received = MllpRequest(message, self._authorities)
         try:
-            requester = await self._authenticator.authenticate(Credentials(address=address))
+            requester = await self._authenticator.authenticate(shown)
             context = Context(
                 transaction=transaction,
                 requester=requester,
@@ -201,7 +204,7 @@ class MllpEdge:
             log.exception("alarm: a message made the node fail", request_id=request_id, transaction=transaction.id)
             findings = (Finding("XDSRegistryError", f"the node failed; its log has {request_id}"),)
         if context is None:
-            event = _bare_event(message, address, request_id, findings, transaction)
+            event = _bare_event(message, shown.address, request_id, findings, transaction)
         else:
             event = context.audit(_outcome(findings), _codes(findings))
         if context is None or not context.audited:

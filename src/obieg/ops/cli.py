@@ -15,6 +15,7 @@ from rich.console import Console
 from obieg.ops import (
     backup,
     commands_audit,
+    commands_certs,
     commands_database,
     commands_directory,
     commands_documents,
@@ -74,6 +75,7 @@ commands_xdm.register(app)
 commands_database.register(app)
 commands_transactions.register(app)
 commands_audit.register(app)
+commands_certs.register(app)
 commands_inbox.register(app)
 commands_outbox.register(app)
 commands_patients.register(app)

@@ -6,7 +6,7 @@ import shlex
 import sys
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -15,13 +15,17 @@ from rich.panel import Panel
 
 from obieg.codes.load import toml
 from obieg.ops import settings as node_settings
+from obieg.ops.commands_certs import AUTHORITY
+from obieg.ops.commands_certs import make as make_certificate
 from obieg.ops.failure import Failure
 from obieg.ops.options import ReadyFile, SettingsFile
 from obieg.ops.supervisor import serve as run_node
 from obieg.ops.supervisor import write_atomically
+from obieg.ops.trust_file import read_trust
 
 SETTINGS_NAME = "settings.toml"
 MLLP_PORT = 2575
+CERTIFICATES = "certificates"  # folder of a laboratory's, below its data
 
 
 def register(app: typer.Typer) -> None:
@@ -92,8 +96,17 @@ def lab(
     ] = 0,
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
     assigning_authority: Annotated[str, typer.Option(help="OID of the patient ids.")] = "",
+    secure: Annotated[
+        bool,
+        typer.Option("--secure", help="Everything over TLS, and callers prove who they are; see docs/lab.md."),
+    ] = False,
+    trust: Annotated[
+        Path | None, typer.Option(help="With --secure: whom the node trusts (JSON); docs/lab.md describes it.")
+    ] = None,
 ) -> None:
-    """Run one region node for conformance tests: loopback only, nobody proves who they are."""
+    """Run one region node for conformance tests: loopback only; unless --secure, nobody proves who they are."""
+    if secure != (trust is not None):
+        raise typer.BadParameter("--secure and --trust belong together", param_hint="--secure")
     if codes is not None and not codes.is_file():
         raise Failure(
             f"There is no file {codes}.",
@@ -116,9 +129,20 @@ def lab(
         affinity_domain={"codes": codes.absolute()} if codes else {},
         authorities=plans["authorities"],
         log={"format": "console" if sys.stderr.isatty() else "json"},
+        **(_secured(data / CERTIFICATES, trust) if trust is not None else {}),
     )
     write_atomically(path, text, mode=0o600)
     run_node(node_settings.load(path), settings_file=path, ready_file=ready_file, announce=_lab_banner)
+
+
+def _secured(folder: Path, trust: Path) -> dict[str, Any]:
+    """Sections of the settings: a certificate of the laboratory's own authority, and whom it trusts."""
+    read_trust(trust)  # says what is wrong with it before anything is started
+    certificate, key = folder / "lab.pem", folder / "lab.key"
+    if not certificate.exists():
+        certificate, key = make_certificate(folder, "lab", ["localhost", "127.0.0.1", "::1"])
+    files = {"certificate_file": certificate, "key_file": key, "ca_file": folder / f"{AUTHORITY}.pem"}
+    return {"tls": {name: file.absolute() for name, file in files.items()}, "trust": {"file": trust.absolute()}}
 
 
 def _identity_of(path: Path) -> dict[str, str]:
@@ -132,5 +156,6 @@ def _identity_of(path: Path) -> dict[str, str]:
 
 def _lab_banner(endpoints: dict[str, str]) -> None:
     lines = [f"{name:20} {value}" for name, value in endpoints.items()]
-    body = "Laboratory: nobody proves who they are. Never put real patients' data here.\n\n" + "\n".join(lines)
+    who = "callers prove who they are, by keys of tests" if "tls_ca" in endpoints else "nobody proves who they are"
+    body = f"Laboratory: {who}. Never put real patients' data here.\n\n" + "\n".join(lines)
     Console(stderr=True).print(Panel(body, title="LAB", border_style="yellow", expand=False))

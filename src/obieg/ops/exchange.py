@@ -5,6 +5,7 @@ ITI-8 and ITI-9 at the region's patient index, ITI-18 at its registry, ITI-41 an
 
 from __future__ import annotations
 
+import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -46,7 +47,9 @@ class Exchange:
     ) -> None:
         """``facility`` is who sends, as MSH-4 names it."""
         self._endpoints = endpoints
-        self._soap = SoapAsker(spool_folder=spool_folder, source_address=source_address)
+        authority = endpoints.get("tls_ca")
+        tls = None if authority is None else ssl.create_default_context(cafile=authority)
+        self._soap = SoapAsker(spool_folder=spool_folder, source_address=source_address, tls=tls)
         self._mllp: MllpClient | None = None
         self._source_address = source_address
         self._connections_max = connections_max

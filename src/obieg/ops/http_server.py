@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+import ipaddress
+import ssl
+from collections.abc import Generator, Iterable
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 import httptools
 import structlog
@@ -19,16 +22,21 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from obieg.edges.asgi import CERTIFICATE
 from obieg.ops.settings import LimitSettings
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_STRANGER = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BAD_PROXY = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _SWEEP_S = 1.0
+# What a proxy tells: https://nginx.org/en/docs/http/ngx_http_ssl_module.html, $ssl_client_escaped_cert.
+_REAL_ADDRESS, _CERTIFICATE_HEADER, _VERIFIED = b"x-real-ip", b"x-client-certificate", b"x-client-verify"
 
 log = structlog.get_logger()
 
 
-class _HeadTooLarge(httptools.HttpParserError):
+class _RefusedHead(httptools.HttpParserError):
     """Raised through the parser."""
 
 
@@ -66,7 +74,9 @@ class _Gathering:
 class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    limits = LimitSettings.model_construct()  # set once per process, by serve()
+    # set once per process, by HttpServer
+    limits = LimitSettings.model_construct()
+    proxies: frozenset[str] = frozenset()
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -74,10 +84,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._head_bytes = 0
         self._since = self._heard = self.loop.time()  # of the present state; of the last bytes
+        self._certificate: bytes | None = None  # DER: the client's
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As uvicorn does, on a transport that gathers."""
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
+        if (tls := transport.get_extra_info("ssl_object")) is not None:
+            self._certificate = tls.getpeercert(binary_form=True)
 
     def data_received(self, data: bytes) -> None:
         """Counts the head, then as uvicorn does."""
@@ -100,7 +113,10 @@ class LimitedProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.limits.header_bytes_max:
             self._end(_TOO_LARGE)
-            raise _HeadTooLarge
+            raise _RefusedHead
+        if self.proxies:
+            self._hear_proxy()
+        self.scope["extensions"] = {CERTIFICATE: {"der": self._certificate}}
         self._in_head = False
         self._in_body = True
         self._since = self._heard
@@ -110,6 +126,33 @@ class LimitedProtocol(HttpToolsProtocol):
         """The body is whole."""
         self._in_body = False
         super().on_message_complete()
+
+    def _hear_proxy(self) -> None:
+        """Takes address and certificate of the caller from the proxy that the settings name, and from nobody else."""
+        if self.client is None or self.client[0] not in self.proxies:
+            self._end(_STRANGER)
+            raise _RefusedHead
+        said: dict[bytes, bytes] = {}
+        for name, value in self.headers:
+            if name in (_REAL_ADDRESS, _CERTIFICATE_HEADER, _VERIFIED):
+                if name in said:
+                    self._end(_BAD_PROXY)
+                    raise _RefusedHead
+                said[name] = value
+        try:
+            address = str(ipaddress.ip_address(said[_REAL_ADDRESS].decode("ascii")))
+            escaped = said.get(_CERTIFICATE_HEADER, b"").decode("ascii")
+            pem = unquote_to_bytes(escaped).decode("ascii").strip()
+            if pem and said[_VERIFIED] != b"SUCCESS":
+                raise ValueError("a certificate that the proxy has not verified")
+            self._certificate = ssl.PEM_cert_to_DER_cert(pem) if pem else None
+        except (KeyError, ValueError):
+            log.error("the proxy does not say who calls; see docs/operations.md", peer=self.client)
+            self._end(_BAD_PROXY)
+            raise _RefusedHead from None
+        self.headers[:] = [header for header in self.headers if header[0] not in said]
+        self.scope["client"] = (address, 0)
+        self.scope["scheme"] = "https"
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refused, unless it was refused here."""
@@ -138,8 +181,12 @@ class LimitedProtocol(HttpToolsProtocol):
 class HttpServer(uvicorn.Server):
     """uvicorn's server, told by us when to stop."""
 
-    def __init__(self, app: Any, limits: LimitSettings) -> None:
+    def __init__(
+        self, app: Any, limits: LimitSettings, *, tls: ssl.SSLContext | None = None, proxies: Iterable[str] = ()
+    ) -> None:
+        """``proxies``: addresses whose word about their callers is taken; with any, nobody else may connect."""
         LimitedProtocol.limits = limits
+        LimitedProtocol.proxies = frozenset(proxies)
         config = Config(
             app,
             loop="none",
@@ -156,6 +203,8 @@ class HttpServer(uvicorn.Server):
             timeout_keep_alive=cast("int", limits.idle_time_s),
             timeout_graceful_shutdown=cast("int", limits.drain_time_s),
         )
+        config.load()
+        config.ssl = tls
         super().__init__(config)
         self.ready = asyncio.Event()
 

@@ -93,6 +93,11 @@ class HttpSettings(Section):
     public_url: str = Field(
         "", description="Address under which others reach this node, as WSDLs name it. Empty: made of host and port."
     )
+    proxies: tuple[Address, ...] = Field(
+        (),
+        description="Addresses of the reverse proxies that end TLS for this node. With any, HTTP is served to them "
+        "alone and without TLS; they tell the caller's address and certificate (docs/operations.md).",
+    )
 
 
 class MllpSettings(Section):
@@ -101,12 +106,36 @@ class MllpSettings(Section):
     enabled: bool = Field(True, description="Whether to listen.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(2575, description="TCP port; 0 takes any free one.")
+
+
+class TlsSettings(Section):
+    """TLS of everything that this node listens on. Without a certificate it belongs into a closed network."""
+
     certificate_file: OptionalPath = Field(
-        None, description="Certificate chain (PEM). With it the feed is served over TLS 1.2 or 1.3 only."
+        None,
+        description="Certificate chain (PEM): by it others know this node, those who call it and those whom it calls. "
+        "With it HTTP and MLLP are served over TLS 1.2 and 1.3 only. A changed file is read within a minute.",
     )
     key_file: OptionalPath = Field(None, description="Private key of the certificate (PEM).")
-    client_ca_file: OptionalPath = Field(
-        None, description="Authorities (PEM) whose clients may connect; empty: clients need no certificate."
+    ca_file: OptionalPath = Field(
+        None,
+        description="Authority (PEM) that vouches for it; the ready file names it. Empty: everybody knows it.",
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> TlsSettings:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together")
+        return self
+
+
+class TrustSettings(Section):
+    """Whom this node trusts: with a file, callers prove who they are by certificate, assertion or token."""
+
+    file: OptionalPath = Field(
+        None,
+        description="List (JSON) of the issuers of assertions, of OAuth clients and of the authorities whose clients "
+        "may connect; docs/lab.md describes it. Empty: callers are known by their network address.",
     )
 
 
@@ -145,6 +174,10 @@ class RegistrySettings(Section):
         description="Where the region takes the patient identity feed, as host:port. This node tells it to the house's "
         "own systems (ready file); it does not call there itself.",
     )
+    ca_file: OptionalPath = Field(
+        None,
+        description="Authorities (PEM) that vouch for the region's certificate. Empty: those of the system.",
+    )
     source_address: Address = Field(
         "", description="Local address that outgoing calls come from; empty lets the system choose."
     )
@@ -154,12 +187,21 @@ class NodeSettings(Section):
     """Who may call this node: another node, or a system of this house. Nobody else may, except in a laboratory."""
 
     name: str = Field(min_length=1, description="Its name, for people.")
-    address: Annotated[str, AfterValidator(_address)] = Field(
-        min_length=1, description="The IP address its calls come from."
+    address: Address = Field("", description="The IP address its calls come from. Empty: any, with its certificate.")
+    certificate: str = Field(
+        "",
+        description="Whose certificate it shows: the subject, as obieg certs show prints it (CN=…), of one that an "
+        "authority of the trust file has signed. Needed where there is a trust file.",
     )
     repository_unique_id: Annotated[str, AfterValidator(_oid_or_empty)] = Field(
         "", description="The repository whose documents it may register in this region. Empty: none of its own."
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> NodeSettings:
+        if not (self.address or self.certificate):
+            raise ValueError("address: a node is known by its address, by its certificate, or by both")
+        return self
 
 
 class AuthoritySettings(Section):
@@ -308,6 +350,8 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings.model_construct()
     http: HttpSettings = HttpSettings.model_construct()
     mllp: MllpSettings = Field(MllpSettings.model_construct(), json_schema_extra=_only("region"))
+    tls: TlsSettings = TlsSettings.model_construct()
+    trust: TrustSettings = TrustSettings.model_construct()
     identity: IdentitySettings
     affinity_domain: AffinityDomainSettings = AffinityDomainSettings.model_construct()
     registry: RegistrySettings = Field(RegistrySettings.model_construct(), json_schema_extra=_only("facility"))
@@ -346,6 +390,8 @@ class Settings(BaseSettings):
             raise ValueError("subscribers: two of them have the same name")
         if self.store.kind == "s3" and not self.store.s3_url:
             raise ValueError("store: kind s3 needs s3_url")
+        if self.trust.file is not None and any(not node.certificate for node in self.nodes):
+            raise ValueError("nodes: with a trust file each node is known by its certificate")
         if self.lab and not (_is_loopback(self.http.host) and _is_loopback(self.mllp.host)):
             raise ValueError(
                 "lab: a laboratory proves nobody's identity, so http.host and mllp.host must be 127.0.0.1 or ::1"
@@ -401,14 +447,17 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else folder / path
 
-    domain, store, mllp = settings.affinity_domain, settings.store, settings.mllp
-    tls = ("certificate_file", "key_file", "client_ca_file")
+    domain, store, tls = settings.affinity_domain, settings.store, settings.tls
     subscriber_tls = ("ca_file", "certificate_file", "key_file")
     return settings.model_copy(
         update={
             "data_dir": folder / settings.data_dir,
             "affinity_domain": domain.model_copy(update={"codes": absolute(domain.codes)}),
-            "mllp": mllp.model_copy(update={name: absolute(getattr(mllp, name)) for name in tls}),
+            "tls": tls.model_copy(
+                update={name: absolute(getattr(tls, name)) for name in ("certificate_file", "key_file", "ca_file")}
+            ),
+            "trust": settings.trust.model_copy(update={"file": absolute(settings.trust.file)}),
+            "registry": settings.registry.model_copy(update={"ca_file": absolute(settings.registry.ca_file)}),
             "subscribers": tuple(
                 s.model_copy(update={name: absolute(getattr(s, name)) for name in subscriber_tls})
                 for s in settings.subscribers

@@ -26,6 +26,7 @@ import structlog
 
 from obieg.ops import logs
 from obieg.ops.backup import UNFINISHED
+from obieg.ops.clock import check_clock
 from obieg.ops.failure import Failure
 from obieg.ops.folder_lock import FolderLock
 from obieg.ops.metrics import FOLDER_VARIABLE, worker_ended
@@ -60,6 +61,8 @@ def serve(
     """Runs the node until it is told to stop. Raises :class:`Failure` when it cannot start."""
     logs.configure(settings.log, node=settings.name)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop takes over
+    if not settings.lab:
+        check_clock()
     lock = FolderLock(settings.data_dir)
     lock.take()
     if (settings.data_dir / UNFINISHED).exists():
@@ -101,7 +104,8 @@ def in_force(settings: Settings, dsn: str, http: list[socket.socket], mllp: list
     host = f"[{settings.http.host}]" if ":" in settings.http.host else settings.http.host
     if host in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared, not bound
         host = socket.gethostname()
-    url = settings.http.public_url.rstrip("/") or f"http://{host}:{port}"
+    scheme = "https" if settings.tls.certificate_file is not None and not settings.http.proxies else "http"
+    url = settings.http.public_url.rstrip("/") or f"{scheme}://{host}:{port}"
     updates: dict[str, object] = {
         "database": settings.database.model_copy(update={"dsn": dsn}),
         "http": settings.http.model_copy(update={"port": port, "public_url": url}),
@@ -132,6 +136,8 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
         "base_url": url,
         "pid": str(os.getpid()),
     }
+    if settings.tls.ca_file is not None:
+        found["tls_ca"] = str(settings.tls.ca_file)
     if settings_file is not None:
         found["settings"] = str(settings_file.absolute())
     return found

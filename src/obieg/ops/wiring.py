@@ -52,6 +52,7 @@ from obieg.ops.delivery import Delivery, subscribers
 from obieg.ops.documents import open_store
 from obieg.ops.pages import pages
 from obieg.ops.settings import Settings
+from obieg.ops.tls import calling
 from obieg.ops.weights import newest_weights
 from obieg.protocol import OnDemandSource
 from obieg.storage.audit_store import AuditStore
@@ -270,7 +271,12 @@ def _region(parts: Parts) -> Role:
 
 def _facility(parts: Parts) -> Role:
     """A repository whose registry is another node's."""
-    asker = SoapAsker(spool_folder=parts.spool, source_address=parts.settings.registry.source_address)
+    settings = parts.settings
+    asker = SoapAsker(
+        spool_folder=parts.spool,
+        source_address=settings.registry.source_address,
+        tls=calling(settings, settings.registry.ca_file),
+    )
     register = next(t for t in TRANSACTIONS if t.id == "ITI-42")
     actors = Actors()
     repository = _repository(parts, actors, SoapRegistryClient(asker, register, read_registry_response))

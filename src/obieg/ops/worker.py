@@ -24,11 +24,13 @@ import structlog
 import uvloop
 
 from obieg.ops import logs
+from obieg.ops.clock import watch_clock
 from obieg.ops.failure import Failure
 from obieg.ops.http_server import HttpServer
 from obieg.ops.leader import lead
 from obieg.ops.metrics import watch_loop
-from obieg.ops.settings import MllpSettings, Settings
+from obieg.ops.settings import Settings
+from obieg.ops.tls import Listening
 
 READY = b"ready\n"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -98,11 +100,20 @@ async def _run(assignment: Assignment) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, node)
-    http = HttpServer(node.asgi, settings.limits)
+    listening = Listening(settings) if settings.tls.certificate_file is not None else None
+    behind_proxy = bool(settings.http.proxies)
+    http = HttpServer(
+        node.asgi,
+        settings.limits,
+        tls=listening.people_and_systems if listening is not None and not behind_proxy else None,
+        proxies=settings.http.proxies,
+    )
+    loop.add_signal_handler(signal.SIGHUP, _reload, node, listening)
     serving = asyncio.create_task(http.serve([socket.socket(fileno=assignment.http)]))
-    mllp = await _Mllp.start(node, assignment.mllp, _tls(settings.mllp))
-    around = [watch_loop(), http.sweep(), lead(settings.database.dsn, tuple(node.background))]
+    mllp = await _Mllp.start(node, assignment.mllp, listening.systems if listening is not None else None)
+    around = [watch_loop(), watch_clock(), http.sweep(), lead(settings.database.dsn, tuple(node.background))]
+    if listening is not None:
+        around.append(listening.watch())
     tasks = [asyncio.create_task(task) for task in around]
     # What lives as long as the process need not be looked at by every collection of garbage.
     gc.collect()
@@ -121,31 +132,15 @@ async def _run(assignment: Assignment) -> None:
     await node.close()
 
 
-def _tls(mllp: MllpSettings) -> ssl.SSLContext | None:
-    if mllp.certificate_file is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(mllp.certificate_file, mllp.key_file)
-        if mllp.client_ca_file is not None:
-            context.load_verify_locations(mllp.client_ca_file)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise Failure(
-            f"The certificate of the patient feed cannot be used: {error}.",
-            "The feed would be open to listeners, so the node does not start.",
-            "Correct certificate_file, key_file or client_ca_file under [mllp] in the settings.",
-        ) from error
-    return context
-
-
-def _reload(node: Node) -> None:
-    if (reload := getattr(node, "reload", None)) is not None:
-        try:
-            reload()
-        except Exception:
-            log.exception("reloading failed; the node goes on with what it had")
+def _reload(node: Node, listening: Listening | None) -> None:
+    for reload in (getattr(node, "reload", None), listening.reload if listening is not None else None):
+        if reload is not None:
+            try:
+                reload()
+            except Failure as failure:
+                log.error("reloading failed; the node goes on with what it had", what=failure.what, now=failure.remedy)
+            except Exception:
+                log.exception("reloading failed; the node goes on with what it had")
 
 
 class _Mllp:

@@ -1,0 +1,178 @@
+"""TLS of everything that a node listens on, and of its own calls: one certificate, one list of suites.
+
+Theory of operation. A listener holds one :class:`ssl.SSLContext` for its whole life. Its SNI callback, which OpenSSL
+calls in every handshake, hands over to the context that was made last; so new certificates, keys and authorities hold
+from the next connection on, and no listener is closed. The files are looked at once a minute, and at once on SIGHUP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from prometheus_client import Gauge
+
+from obieg.domain.trust import Trust
+from obieg.ops.failure import Failure
+from obieg.ops.settings import Settings, TlsSettings
+from obieg.ops.trust_file import read_trust
+
+# RFC 9325, section 4.2; ITI TF-2:3.19.6.2.3 (BCP195 TLS Secure Transport Connection). TLS 1.3 has none but good ones.
+SUITES_OF_TLS_1_2 = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+)
+WARN_DAYS = 60
+_LOOK_S = 60.0
+_DAY_S = 86_400.0
+
+_ENDS = Gauge(
+    "obieg_certificate_not_after_seconds",
+    "When a certificate ends, in seconds since 1970.",
+    ("certificate",),
+    multiprocess_mode="livemostrecent",
+)
+
+log = structlog.get_logger()
+
+
+def trust_of(settings: Settings) -> Trust:
+    """Whom the node trusts; nobody where the settings name no file."""
+    return read_trust(settings.trust.file) if settings.trust.file is not None else Trust()
+
+
+class Listening:
+    """The TLS of what a node listens on."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises :class:`Failure` where a file cannot be used. ``settings.tls`` names a certificate."""
+        self._settings = settings
+        self._state = self._read_state()
+        self._current = self._make()
+        self._optional = self._listener(ssl.CERT_OPTIONAL)
+        self._required = self._listener(ssl.CERT_REQUIRED)
+        self._warned_at = 0.0
+
+    @property
+    def people_and_systems(self) -> ssl.SSLContext:
+        """For HTTP: who has a certificate shows it; who needs one is decided for each request."""
+        return self._optional
+
+    @property
+    def systems(self) -> ssl.SSLContext:
+        """For MLLP and syslog: nobody connects without a certificate, where there are authorities to trust."""
+        return self._required
+
+    def reload(self) -> None:
+        """Reads all files again. Raises :class:`Failure`; then what was read before goes on being used."""
+        state = self._read_state()
+        self._current = self._make()
+        self._state = state
+        log.info("certificates are read again")
+
+    async def watch(self) -> None:
+        """Reads changed files again, and warns of certificates that end soon, for ever."""
+        while True:
+            try:
+                if self._read_state() != self._state:
+                    self.reload()
+            except (Failure, OSError) as error:
+                log.error("changed certificates cannot be used; the node goes on with those before", error=str(error))
+            self._tell_ends()
+            await asyncio.sleep(_LOOK_S)
+
+    def _make(self) -> dict[ssl.VerifyMode, ssl.SSLContext]:
+        authorities = _pem(trust_of(self._settings).client_authorities)
+        made = {}
+        for mode in (ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED):
+            context = made[mode] = _fixed(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            _load_own(context, self._settings.tls)
+            if authorities:
+                context.load_verify_locations(cadata=authorities)
+                context.verify_mode = mode
+        return made
+
+    def _listener(self, mode: ssl.VerifyMode) -> ssl.SSLContext:
+        context = _fixed(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        _load_own(context, self._settings.tls)  # OpenSSL wants one before it calls back
+        context.verify_mode = mode if self._current[mode].verify_mode else ssl.CERT_NONE
+
+        def hand_over(connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+            connection.context = self._current[mode]
+
+        context.sni_callback = hand_over
+        return context
+
+    def _read_state(self) -> tuple[tuple[str, int, int], ...]:
+        tls = self._settings.tls
+        files = [path for path in (tls.certificate_file, tls.key_file, self._settings.trust.file) if path is not None]
+        return tuple((str(path), (facts := path.stat()).st_mtime_ns, facts.st_size) for path in files)
+
+    def _tell_ends(self) -> None:
+        now = datetime.now(UTC)
+        warn = now.timestamp() - self._warned_at > _DAY_S
+        for name, end in ends(self._settings):
+            _ENDS.labels(name).set(end.timestamp())
+            days = (end - now).days
+            if warn and days < WARN_DAYS:
+                self._warned_at = now.timestamp()
+                log.warning("a certificate ends soon: put a new one in its file", certificate=name, days=days)
+
+
+def ends(settings: Settings) -> list[tuple[str, datetime]]:
+    """What is told of each certificate that the node uses or trusts: its name for people, and its end."""
+    found: list[tuple[str, bytes]] = []
+    if settings.tls.certificate_file is not None:
+        own = x509.load_pem_x509_certificates(settings.tls.certificate_file.read_bytes())
+        found += [("own" if n == 0 else f"own chain {n}", _der(c)) for n, c in enumerate(own)]
+    trust = trust_of(settings)
+    found += [(f"issuer {i.entity_id}", c) for i in trust.saml_issuers for c in i.certificates]
+    found += [("client authority", c) for c in trust.client_authorities]
+    named = [(name, x509.load_der_x509_certificate(der)) for name, der in found]
+    return [
+        (f"{name} ({certificate.subject.rfc4514_string()})", certificate.not_valid_after_utc)
+        for name, certificate in named
+    ]
+
+
+def calling(settings: Settings, authorities: Path | None) -> ssl.SSLContext:
+    """For this node's own calls: who it is, and the authorities that it believes (None: those of the system)."""
+    context = _fixed(ssl.create_default_context(cafile=authorities))
+    if settings.tls.certificate_file is not None:
+        _load_own(context, settings.tls)
+    return context
+
+
+def _fixed(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(":".join(SUITES_OF_TLS_1_2))
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    return context
+
+
+def _load_own(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    assert tls.certificate_file is not None  # noqa: S101 - callers have looked
+    try:
+        context.load_cert_chain(tls.certificate_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise Failure(
+            f"The node's certificate cannot be used: {error}.",
+            "Without it callers could not know whom they talk to, so nothing listens.",
+            "Correct certificate_file and key_file under [tls] in the settings; obieg certs make makes them.",
+        ) from error
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _pem(certificates: Iterable[bytes]) -> str:
+    return "".join(map(ssl.DER_cert_to_PEM_cert, certificates))
