@@ -25,6 +25,14 @@ class AssigningAuthority(Value, frozen=True):
 _REMEMBERED_MAX = 10_000  # OIDs; anybody may send another one
 
 
+class Listed(Value, frozen=True):
+    """What :class:`Authorities` is made of, for another process."""
+
+    authorities: tuple[AssigningAuthority, ...]
+    nodes: dict[str, bool]
+    closed: bool
+
+
 class Authorities:
     """The authorities that a node knows. Unless it is ``closed``, identifiers of any other one are taken as well.
 
@@ -50,6 +58,17 @@ class Authorities:
                 raise ValueError(f"the authority {authority.oid} is listed twice")
             if authority.name and self._by_name.setdefault(authority.name, authority) is not authority:
                 raise ValueError(f"two authorities are called {authority.name}")
+
+    @classmethod
+    def of(cls, listed: Listed) -> Authorities:
+        """Those that :attr:`listed` gave."""
+        return cls(listed.authorities, nodes=listed.nodes, closed=listed.closed)
+
+    @property
+    def listed(self) -> Listed:
+        """What they are made of."""
+        nodes = {oid.removesuffix("."): single for oid, single in self._nodes.items()}
+        return Listed(tuple(self._by_oid.values()), nodes, self._closed)
 
     def by_oid(self, oid: str) -> AssigningAuthority | None:
         """The authority, if it is listed."""

@@ -22,6 +22,7 @@ import obstore
 import psycopg
 import typer
 from obstore.store import ObjectStore
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
@@ -229,15 +230,14 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         )
 
 
+def _has_rows(connection: psycopg.Connection[Any], table: str) -> bool:
+    return bool(connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(table))).fetchall())
+
+
 def _refuse_unless_empty(settings: Settings, dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         tables = [name for (name,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
-        full = [
-            name
-            for name in tables
-            if name != "schema_migration"
-            and connection.execute(f'SELECT 1 FROM "{name}" LIMIT 1'.encode()).fetchone() is not None
-        ]
+        full = [name for name in tables if name != "schema_migration" and _has_rows(connection, name)]
     if full or not is_empty(settings):
         raise Failure(
             f"The node is not empty: {'its table ' + full[0] + ' has rows' if full else 'it holds documents'}.",

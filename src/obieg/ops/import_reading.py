@@ -8,7 +8,6 @@ its input does, so none outlives the import.
 from __future__ import annotations
 
 import gc
-import pickle
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import IO, Any
 
 import msgspec
 
-from obieg.domain.authorities import Authorities
+from obieg.domain.authorities import Authorities, Listed
 from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
 from obieg.domain.linkage import LinkageMatcher, Prepared, Weights
@@ -45,7 +44,7 @@ class Reading(Value, frozen=True):
     layout: Layout | None
     authority: str  # OID of local numbers in CSV
     source: str  # who says so, of CSV and FHIR
-    authorities: bytes  # those of the node, pickled
+    authorities: Listed  # those of the node
     weights: Weights | None = None
     audit: tuple[str, str] = ("", "")  # what an identifier stands between in an audit message, for COPY
 
@@ -91,7 +90,7 @@ class Reader:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._authorities: Authorities = pickle.loads(reading.authorities)  # noqa: S301 - from the process that began us
+        self._authorities = Authorities.of(reading.authorities)
         self._matcher = LinkageMatcher(reading.weights)
 
     def read(self, chunk: Chunk) -> list[Fed]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-import pickle
 import random
 import time
 from collections import Counter, deque
@@ -484,7 +483,7 @@ def import_file(
         layout=source.layout,
         authority=authority,
         source=speaker,
-        authorities=pickle.dumps(access.who.authorities),
+        authorities=access.who.authorities.listed,
         weights=access.weights,
     )
     with closing(access.bulk("obieg patients import")) as store:

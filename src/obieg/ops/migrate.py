@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from obieg.ops.failure import Failure
 
@@ -115,7 +116,7 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
     for attempt in range(1, LOCK_ATTEMPTS + 1):
         try:
             with connection.transaction():
-                connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}".encode())
+                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT_MS))
                 connection.execute(migration.sql.encode())
                 connection.execute(
                     "INSERT INTO schema_migration (name, sha256) VALUES (%s, %s)", [migration.name, migration.sha256]

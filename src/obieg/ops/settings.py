@@ -34,6 +34,7 @@ from obieg.domain.identifiers import is_oid
 from obieg.ops.failure import Failure
 
 Role = Literal["region", "facility"]
+VARIABLES = "OBIEG_"  # how the environment's variables begin that win over the file
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s/:]+):\d{1,5}")
 
@@ -328,7 +329,7 @@ class Settings(BaseSettings):
     """Everything a node can be told."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OBIEG_",
+        env_prefix=VARIABLES,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -504,7 +505,7 @@ class Setting(NamedTuple):
     @property
     def variable(self) -> str:
         """The environment variable that wins over the file."""
-        return "OBIEG_" + self.key.upper().replace(".", "__")
+        return VARIABLES + self.key.upper().replace(".", "__")
 
 
 class Table(NamedTuple):

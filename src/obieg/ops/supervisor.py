@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import pickle
 import shutil
 import signal
 import socket
@@ -33,7 +32,7 @@ from obieg.ops.metrics import FOLDER_VARIABLE, worker_ended
 from obieg.ops.migrate import migrate
 from obieg.ops.postgres import Server
 from obieg.ops.settings import Settings
-from obieg.ops.worker import READY, Assignment
+from obieg.ops.worker import READY, Assignment, write_assignment
 
 BUILDER = "obieg.ops.wiring:build"
 SERVICES = ("registry", "register", "repository", "retrieve", "remove_documents", "xdr")
@@ -359,7 +358,7 @@ class _Supervisor:
         os.close(writing)
         if process.stdin is not None:
             with contextlib.suppress(ConnectionError):
-                process.stdin.write(pickle.dumps(assignment))
+                process.stdin.write(write_assignment(assignment))
                 await process.stdin.drain()
             process.stdin.close()
         return process, asyncio.create_task(_becomes_ready(reading))

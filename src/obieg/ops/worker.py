@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import gc
 import os
-import pickle
 import signal
 import socket
 import ssl
@@ -20,8 +19,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import structlog
 import uvloop
+from pydantic import SecretStr
 
 from obieg.ops import logs
 from obieg.ops.clock import watch_clock
@@ -29,7 +30,7 @@ from obieg.ops.failure import Failure
 from obieg.ops.http_server import HttpServer
 from obieg.ops.leader import lead
 from obieg.ops.metrics import watch_loop
-from obieg.ops.settings import Settings
+from obieg.ops.settings import VARIABLES, Settings
 from obieg.ops.tls import Listening
 
 READY = b"ready\n"
@@ -72,9 +73,25 @@ class Assignment(NamedTuple):
     mllp: int | None
 
 
+def write_assignment(assignment: Assignment) -> bytes:
+    """For the standard input of a worker; holds secrets."""
+    return msgspec.json.encode(
+        assignment._replace(settings=assignment.settings.model_dump()),  # type: ignore[arg-type]
+        enc_hook=lambda value: value.get_secret_value() if isinstance(value, SecretStr) else str(value),
+    )
+
+
+def read_assignment(data: bytes) -> Assignment:
+    """What :func:`write_assignment` wrote; no variable of the environment wins over it any more."""
+    settings, *rest = msgspec.json.decode(data)
+    for name in [name for name in os.environ if name.startswith(VARIABLES)]:
+        del os.environ[name]
+    return Assignment(Settings(**settings), *rest)
+
+
 def main() -> None:
     """Entry point of ``python -m obieg.ops.worker``."""
-    assignment: Assignment = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own supervisor
+    assignment = read_assignment(sys.stdin.buffer.read())
     _die_with(assignment.supervisor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure(assignment.settings.log, node=assignment.settings.name, worker=assignment.number)
