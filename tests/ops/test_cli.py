@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from obieg.ops import cli
 from obieg.ops import settings as node_settings
+from obieg.ops.cli import COMMANDS, commands_of
 from obieg.transactions import TRANSACTIONS
 
 
@@ -24,22 +27,20 @@ def in_one_line(text):
 def test_help_names_every_command():
     done = obieg("--help")
     assert done.returncode == 0
-    for command in (
-        "init",
-        "serve",
-        "lab",
-        "demo",
-        "submit",
-        "find",
-        "get",
-        "db",
-        "explain",
-        "audit",
-        "outbox",
-        "patients",
-        "version",
-    ):
-        assert command in done.stdout
+    for command in (*(name for names in COMMANDS.values() for name in names), "version"):
+        assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_every_module_adds_the_commands_that_the_table_names(module):
+    assert tuple(sorted(commands_of(module))) == tuple(sorted(COMMANDS[module]))
+
+
+def test_every_module_of_commands_is_in_the_table():
+    modules = {
+        path.stem for path in Path(cli.__file__).parent.glob("*.py") if "\ndef register(" in path.read_text("utf-8")
+    }
+    assert modules == set(COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import pickle
 import random
 import signal
 import stat
@@ -35,7 +34,7 @@ from obieg.ops import importing
 from obieg.ops.failure import Failure
 from obieg.ops.import_files import Chunk, Source, chunks, examine
 from obieg.ops.import_reading import Fed, Reader, Reading
-from obieg.ops.wiring import utc_now
+from obieg.ops.wiring_patients import utc_now
 from obieg.protocol import Context
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.bulk_store import BulkStore
@@ -58,7 +57,7 @@ HEADER = "id;pesel;nazwisko;imię;data urodzenia;płeć;miejscowość"
 def reading_of(source: Source, authority: str = HOSPITALS[0]) -> Reading:
     return Reading(
         format=source.format, charset=source.charset, layout=source.layout, authority=authority, source="",
-        authorities=pickle.dumps(AUTHORITIES),
+        authorities=AUTHORITIES.listed,
     )  # fmt: skip
 
 

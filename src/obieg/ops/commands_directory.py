@@ -39,7 +39,8 @@ from obieg.ops.showing import (
     print_rejects,
     progress_bar,
 )
-from obieg.ops.wiring import new_uuid, utc_now
+from obieg.ops.wiring import new_uuid
+from obieg.ops.wiring_patients import utc_now
 from obieg.protocol import Context, FhirRequest
 from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.transactions import TRANSACTIONS

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -15,13 +14,13 @@ from prometheus_client import Counter, Gauge
 from obieg.actors.notification_broker import ResourceNotificationBroker
 from obieg.actors.notifier import Notifier, receiver_name
 from obieg.domain.authorities import Authorities
-from obieg.domain.notices import ChangeKind, Subscribers, Subscription
 from obieg.domain.outbox import Backlog, OutboxStore
 from obieg.domain.problems import RetryLater
 from obieg.domain.registry import LostRace
 from obieg.edges.clients import MllpClient, NotifiedReceiver, SoapAsker, SubscriberHooks, over_mllp, over_soap
 from obieg.ops.failure import Failure
 from obieg.ops.settings import Settings, SubscriberSettings
+from obieg.ops.wiring_patients import PROTOCOLS
 from obieg.transactions import NOTIFICATIONS
 
 MEASURE_S = 15.0
@@ -46,27 +45,6 @@ _OLDEST = Gauge(
 _ATTEMPTS = Counter("obieg_outbox_attempts_total", "Attempts to deliver, by outcome.", ("receiver", "outcome"))
 
 log = structlog.get_logger()
-
-
-class _Told(NamedTuple):
-    """What a protocol of the settings sends, and of what."""
-
-    transaction: str
-    kind: ChangeKind
-
-
-PROTOCOLS = {
-    "pix_v2": _Told("ITI-10", ChangeKind.IDENTIFIERS),
-    "pix_v3": _Told("ITI-46", ChangeKind.IDENTIFIERS),
-    "xad_pid": _Told("ITI-64", ChangeKind.LINK),
-}
-
-
-def subscribers(settings: Settings) -> Subscribers:
-    """Who is told of changes of patients."""
-    return Subscribers(
-        [Subscription(s.name, *PROTOCOLS[s.protocol], frozenset(s.authorities)) for s in settings.subscribers]
-    )
 
 
 class Delivery:

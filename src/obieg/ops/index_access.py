@@ -28,12 +28,11 @@ from obieg.ops.failure import Failure
 from obieg.ops.postgres import reach
 from obieg.ops.settings import Settings
 from obieg.ops.weights import newest_weights
-from obieg.ops.wiring import PatientActors, patient_actors, utc_now
+from obieg.ops.wiring_patients import PatientActors, patient_actors, utc_now
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.bulk_store import BulkStore
 from obieg.storage.link import Database
 from obieg.storage.outbox_store import PostgresOutbox
-from obieg.transactions import TRANSACTIONS
 
 T = TypeVar("T")
 _DRAWN = 1000
@@ -127,7 +126,7 @@ def asked(node: Path | None, settings: Path | None, question: Callable[[Access],
 def access(settings: Settings, dsn: str, weights: Weights | None = None) -> Access:
     """Builds the actors; opens no connection."""
     database = Database(dsn, links=1)
-    names = {t.id: t.name for t in TRANSACTIONS} | {OPERATOR: "Operator at the command line"}
+    names = {OPERATOR: "Operator at the command line"}
     audit = AuditStore(database, source_id=settings.name, names=names, now=utc_now)
     outbox = PostgresOutbox(database, audit)
     matcher = RememberingMatcher(weights)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -30,12 +29,10 @@ from obieg.actors.patient_index import PatientIndex
 from obieg.actors.patient_summary import PatientSummary, SummarySource
 from obieg.actors.provider_directory import ProviderDirectory
 from obieg.actors.resource_validator import ResourceValidator
-from obieg.codes.load import toml
 from obieg.domain.affinity_domain import AffinityDomain, polish
-from obieg.domain.authorities import AssigningAuthority, Authorities
+from obieg.domain.authorities import Authorities
 from obieg.domain.document_store import DocumentStore
 from obieg.domain.linkage import LinkageMatcher, Weights
-from obieg.domain.matching import Matcher
 from obieg.domain.problems import RetryLater
 from obieg.domain.removing import KeptAtWill, KeptForEver, Retention
 from obieg.edges import fhir
@@ -48,22 +45,21 @@ from obieg.mapping.ebrs import read_registry_response
 from obieg.mapping.fhir_capability import capability_statement
 from obieg.mapping.fhir_documents import Renderer
 from obieg.mapping.fhir_openapi import openapi
-from obieg.ops.delivery import Delivery, subscribers
+from obieg.ops.delivery import Delivery
 from obieg.ops.documents import open_store
 from obieg.ops.pages import pages
 from obieg.ops.settings import Settings
 from obieg.ops.tls import calling
 from obieg.ops.weights import newest_weights
+from obieg.ops.wiring_patients import authorities, patient_actors, utc_now
 from obieg.protocol import OnDemandSource
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.curation_store import PostgresCurationStore
 from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.storage.export_store import DocumentPages, ListPages, PatientPages, PostgresExports
 from obieg.storage.inbox_store import PostgresInbox
 from obieg.storage.lifecycle_store import PostgresLifecycle
 from obieg.storage.link import Database
 from obieg.storage.outbox_store import PostgresOutbox
-from obieg.storage.patient_store import PostgresPatientStore
 from obieg.storage.registry_store import RegistryDatabase
 from obieg.storage.subscription_store import PostgresSubscriptions
 from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
@@ -127,29 +123,10 @@ def new_uuid() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def utc_now() -> datetime:
-    """The node's clock."""
-    return datetime.now(UTC)
-
-
 def affinity_domain(settings: Settings) -> AffinityDomain:
     """The codes of the settings' file, or the Polish ones."""
     path = settings.affinity_domain.codes
     return polish() if path is None else AffinityDomain.from_json(path.read_bytes())
-
-
-def authorities(settings: Settings) -> Authorities:
-    """Those of the settings, and those that every Polish region knows."""
-    listed = [AssigningAuthority(a.oid, a.name, a.single, a.assigners) for a in settings.authorities]
-    roots = toml("national/pl/pik.toml")["roots"]
-    known = {authority.oid for authority in listed}
-    own = AssigningAuthority(settings.identity.assigning_authority)
-    pesel = AssigningAuthority(roots["pesel"], single=True)
-    return Authorities(
-        [*listed, *(authority for authority in (own, pesel) if authority.oid not in known)],
-        nodes={roots["national_id"]: True, roots["identity_card"]: False},
-        closed=bool(listed) and not settings.lab,
-    )
 
 
 def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -160,31 +137,6 @@ def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
         name = f"{names}, {node.name}" if names else node.name
         bound[node.address] = (name, (*repositories, *filter(None, (node.repository_unique_id,))))
     return bound
-
-
-class PatientActors(NamedTuple):
-    """Who answers for the patient index, and what they are built of."""
-
-    store: PostgresPatientStore
-    actor: PatientIndex
-    links: PostgresCurationStore
-    curation: PatientCuration
-    authorities: Authorities
-    feeding_parts: dict[str, Any]  # what deciding feeds is built of, without new ids and keys
-
-
-def patient_actors(
-    settings: Settings, database: Database, audit: AuditStore, outbox: PostgresOutbox, matcher: Matcher
-) -> PatientActors:
-    """The index of a region over its database, for a node and for commands; opens no connection."""
-    authority, told = settings.identity.assigning_authority, subscribers(settings)
-    store = PostgresPatientStore(database, audit, outbox, assigning_authority=authority, tells=bool(told))
-    common: dict[str, Any] = {"assigning_authority": authority, "matcher": matcher, "subscribers": told}
-    known = authorities(settings)
-    parts = {**common, "authorities": known}
-    index = PatientIndex(store, home_community_id=settings.identity.home_community_id, **parts)
-    links = PostgresCurationStore(database, audit, outbox, store, assigning_authority=authority)
-    return PatientActors(store, index, links, PatientCuration(links, store, index, **common), known, parts)
 
 
 class Parts(NamedTuple):
