@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +19,8 @@ from bench import dataset, faces, importing, machine, profiling, report, scale
 from bench.linkage import measure as linkage
 from bench.node import Node, start
 from bench.recorder import recorder
-from bench.rows import BENCHES, Row, Runner, Site, folder_of
+from bench.rows import BENCHES, ReferencedBench, Row, Runner, Site, folder_of
+from bench.secured import Issuer
 
 ENTRIES = 100_000
 LINKAGE = "linkage"
@@ -72,7 +73,8 @@ class _Session:
 
     def measure(self, base: Path, wanted: list[str]) -> None:
         """The rows that have a reference."""
-        benches = [b for b in BENCHES if b.name in wanted]
+        self._measure_secured(base, [b for b in BENCHES if b.name in wanted and b.secured])
+        benches = [b for b in BENCHES if b.name in wanted and not b.secured]
         compared = [name for name in faces.NAMES if name in wanted]
         imports = importing.NAME in wanted
         if not benches and not compared and not imports:
@@ -93,6 +95,18 @@ class _Session:
                 with self._attempt(importing.NAME):
                     feed = next((row for row in self._rows if row.name == "feed"), None)
                     self._rows.append(importing.measure(self._runner(site), site, feed))
+
+    def _measure_secured(self, base: Path, benches: Sequence[ReferencedBench]) -> None:
+        """The rows whose callers prove who they are, on the same data."""
+        if not benches:
+            return
+        size = self._given.entries
+        with self._site(base, size, DOCUMENTS, {b.holds for b in benches}) as loaded:
+            Issuer(loaded.folder / "data")
+        with start(folder_of(base, size), secured=True) as node:
+            for bench in benches:
+                with self._attempt(bench.name):
+                    self._rows.append(asyncio.run(self._runner(Site(node, size)).measure(bench)))
 
     def scale(self, base: Path, wanted: list[str]) -> None:
         """The rows that compare two sizes."""

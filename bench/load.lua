@@ -1,8 +1,8 @@
 -- wrk's script: fills the marks of one prepared HTTP request.
 -- Arguments: file of the request, first and last patient, prefix and first number of documents, last number (0: count
 -- upwards instead of drawing), seed, text that a checked answer must hold (empty: answers are not looked at), how often,
--- what every right answer holds, file of entryUUIDs to draw from.
-local pieces, kinds, first_patient, last_patient, prefix, number, last_number, expected, times, entries
+-- what every right answer holds, file of entryUUIDs to draw from, file of texts of which each request takes the next.
+local following, texts, pieces, kinds, first_patient, last_patient, prefix, number, last_number, expected, times, entries
 local draw = math.random
 
 function setup(thread) worker = thread end
@@ -18,6 +18,8 @@ function init(args)
   local success = args[10]
   entries = {}
   for line in io.lines(args[11]) do entries[#entries + 1] = line end
+  following, texts = 0, {}
+  for line in io.lines(args[12]) do texts[#texts + 1] = line end
   pieces, kinds = {}, {}
   local from = 1
   while true do
@@ -57,8 +59,9 @@ function request()
     name = prefix .. string.format("%012d", number)
   end
   local entry = #entries > 0 and entries[draw(#entries)]
+  following = following + 1
   for i, kind in pairs(kinds) do
-    pieces[i] = kind == "P" and patient or kind == "E" and entry or name
+    pieces[i] = kind == "P" and patient or kind == "E" and entry or kind == "A" and texts[following] or name
   end
   return table.concat(pieces)
 end

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class Load:
     times: int = 1
     numbers: tuple[int, int] | None = None  # None: a new one for each request
     entry_uuids: tuple[str, ...] = ()  # one is drawn for each request
+    # Texts of one length, the first of which stands in the message: each request takes the next one.
+    pieces: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ def run(
     assert b"\1" not in text
     for mark, kind in ((PATIENT_MARK, b"\1P"), (NUMBER_MARK, b"\1N"), (ENTRY_MARK, b"\1E")):
         text = text.replace(mark.encode(), kind)
+    if load.pieces:
+        text = text.replace(load.pieces[0], b"\1A")
+    (folder / "pieces").write_bytes(b"".join(b"%b\n" % piece for piece in load.pieces))
     path.write_bytes(text)
     (folder / "entries").write_text("".join(f"{uuid}\n" for uuid in load.entry_uuids))
     if load.numbers is None:
@@ -67,6 +73,7 @@ def run(
         str(load.times),
         load.message.success,
         str(folder / "entries"),
+        str(folder / "pieces"),
     ]
     command = [
         "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{max(1, round(seconds))}s",

@@ -73,14 +73,18 @@ class Node:
 
 
 @contextlib.contextmanager
-def start(folder: Path) -> Iterator[Node]:
-    """Runs ``obieg lab`` on ``folder``."""
+def start(folder: Path, *, secured: bool = False) -> Iterator[Node]:
+    """Runs ``obieg lab`` on ``folder``; ``secured``: what it has become, as ``bench/secured.py``."""
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / READY_FILE, folder / "node.log"
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "obieg", "lab", "--data", str(folder / "data"), "--ready-file", str(ready)]
+    command += ["--workers", str(WORKERS)]
+    if secured:
+        given = ["--settings", str(folder / "data" / "settings.toml"), "--ready-file", str(ready)]
+        command = [sys.executable, "-m", "bench.secured", "serve", *given]
     with log.open("ab") as said:
-        process = subprocess.Popen([*command, "--workers", str(WORKERS)], stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdout=said, stderr=said)
     try:
         deadline = time.monotonic() + _START_TIME_S
         while not ready.exists():

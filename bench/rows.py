@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from bench import append, load, machine, messages, people, reference, sockets
+from bench import append, load, machine, messages, people, reference, secured, sockets
 from bench.dataset import ENTRIES_PER_PATIENT, FIRST_NUMBER, FIRST_WITH_DOCUMENTS, FIRST_WITHOUT, PATIENTS_WITHOUT
 from bench.load import Load, Measured
 from bench.messages import Identity, Message
@@ -48,6 +49,7 @@ class Bench(ABC):
     what: str
 
     holds = "entries"  # what the node must hold
+    secured = False  # whether the node wants proof of who asks
 
     @abstractmethod
     def send(self, site: Site, seconds: float, *, seed: int, check: bool, connections: int) -> Measured:
@@ -130,6 +132,24 @@ class SoapBench(ReferencedBench):
         return len(self.message(identity).http())
 
 
+@dataclass(frozen=True)
+class XuaBench(SoapBench):
+    """A row where each message carries an assertion; its reference is that of the row without."""
+
+    fresh: bool = field(kw_only=True)  # another one each time
+    secured = True
+
+    def send(self, site: Site, seconds: float, *, seed: int, check: bool, connections: int) -> Measured:
+        issuer = secured.Issuer(site.folder / "data")
+        count = round(_ASSERTIONS_A_SECOND * max(1.0, seconds)) if self.fresh else 1
+        assertions = list(itertools.islice(issuer.assertions(_now()), count))
+        plain = self.load(site.node.identity, site.size)
+        what = replace(
+            plain, message=secured.with_assertion(plain.message, assertions[0]), pieces=assertions if self.fresh else ()
+        )
+        return load.run(site.node.url, what, site.folder, seconds, seed=seed, check=check, connections=connections)
+
+
 class FeedBench(ReferencedBench):
     """New people are announced over MLLP; every message is of another one."""
 
@@ -179,12 +199,21 @@ _REGISTERED = {
     "audit_event": 1,
 }  # fmt: skip
 _ANNOUNCED = {"patient": 1, "patient_record": 1, "patient_locator": 3, "audit_event": 1}
+_ASSERTIONS_A_SECOND = 3_000  # that are signed before a run
 _FEEDS_A_SECOND_MAX = 4_000  # messages that are prepared for a run
 
 BENCHES: tuple[ReferencedBench, ...] = (
     SoapBench(
         "iti42", "ITI-42, 9 KB: one entry with set and association", 0.22, 0.32, _REGISTERED,
         message=messages.register, writes=True,
+    ),
+    XuaBench(
+        "iti42_fresh", "ITI-42 with an assertion of its own each time", 0.12, 0.18, _REGISTERED,
+        message=messages.register, writes=True, fresh=True,
+    ),
+    XuaBench(
+        "iti42_again", "ITI-42 with one assertion for all", 0.18, 0.28, _REGISTERED,
+        message=messages.register, writes=True, fresh=False,
     ),
     SoapBench(
         "iti18_leaf", "ITI-18 FindDocuments, 10 LeafClass", 0.22, 0.32, {"audit_event": 1},

@@ -20,6 +20,7 @@ from obieg.domain.outbox import Letter
 from obieg.domain.problems import Finding
 from obieg.domain.requester import Requester
 from obieg.wire.hl7v2 import Message
+from obieg.wire.soap import SoapFault
 
 
 class Sent(Protocol):
@@ -52,6 +53,9 @@ class SoapRequest:
     parts: Mapping[str, Content] = field(default_factory=dict)  # by Content-ID, without the root part
     mtom: bool = False  # whether it came as multipart/related with application/xop+xml
     action: str = ""  # wsa:Action
+    target: str = ""  # address that the request was sent to, as the caller wrote it
+    certificate: bytes | None = None  # DER: the client's, whose key the TLS connection has proved
+    security: Any | None = None  # wsse:Security, the lxml element
     # What an answer with a wrapper of its own names itself by (HL7 v3): our id of this exchange, its beginning in UTC.
     request_id: str = ""
     received_at: datetime = datetime.min  # noqa: DTZ901 - of a message that no edge has received
@@ -60,11 +64,12 @@ class SoapRequest:
 
 @dataclass(frozen=True, slots=True)
 class SoapReply:
-    """A SOAP Body's content to be sent, with the parts it refers to by ``xop:Include``."""
+    """A SOAP Body's content to be sent, with the parts it refers to by ``xop:Include``; or a fault in its place."""
 
     body: bytes
     parts: tuple[tuple[str, Content], ...] = ()  # (Content-ID, content)
     mtom: bool = False
+    fault: SoapFault | None = None  # of a protocol that says by faults what is wrong
 
 
 # A question that this node asks of another has the shape of an answer that it gives.
@@ -134,6 +139,8 @@ class FhirRequest:
     # Of the address and, for a search by POST, of the form, in order; without _format and _pretty: the edge obeys them.
     parameters: tuple[tuple[str, str], ...] = ()
     body: dict[str, Any] | None = None  # a resource of the form of its type, see obieg.wire.fhir_elements
+    data: bytes = b""  # the body as it came, where the binding keeps it
+    written: str = ""  # json or xml: how it came
     base: str = ""  # address of the service, without a slash at its end
     strict: bool = False  # Prefer: handling=strict
     format: str = ""  # json or xml where FHIR was asked for in so many words
@@ -180,6 +187,8 @@ class FhirBinding:
     profiles: tuple[str, ...] = ()  # canonical addresses of what resources keep to
     # Of ``transaction``: Bundles whose meta.profile names this are its own, others of the one that names none.
     bundle_profile: str = ""
+    bundle_type: str = ""  # of ``transaction``: Bundles of nothing but this type of resource are its own
+    keeps_body: bool = False  # requests bring the bytes of their body, too
     raw: bool = False  # answers may be bytes of another media type (http://hl7.org/fhir/R4/binary.html)
 
 
@@ -250,19 +259,24 @@ class Context:
     audited: bool = False  # an actor has committed the audit row of this request
     large: bool = False  # a message too large to be worked on by the event loop itself: its rules run in a thread
 
-    def audit(self, outcome: Outcome = Outcome.SUCCESS, detail: str = "") -> AuditEvent:
-        """The audit record of this request."""
+    def audit(self, outcome: Outcome = Outcome.SUCCESS, detail: str = "", *, spends: bool = True) -> AuditEvent:
+        """The audit record of this request; storing it uses up what the request may be shown with once only.
+
+        ``spends`` is False for the record that a repetition was refused.
+        """
         return AuditEvent(
             transaction=self.transaction.id,
             event=self.transaction.event,
             outcome=outcome,
-            detail=detail,
+            detail="; ".join(filter(None, (detail, self.requester.remark))),
             request_id=self.request_id,
             source_user=self.source_user,
             source_address=self.requester.address,
             destination_user=self.destination_user,
             requester=self.requester.person or self.requester.system,
             objects=self.objects,
+            spent=self.requester.spent if spends else (),
+            proof=self.requester,
         )
 
 
@@ -270,7 +284,7 @@ class AuditSink(Protocol):
     """Where an edge leaves the record of a request that never reached an actor."""
 
     async def record(self, event: AuditEvent) -> None:
-        """Stores the record durably."""
+        """Stores the record durably. Raises Problem ``Replayed`` when another request has used up what it uses up."""
 
 
 class RegistryClient(Protocol):
@@ -322,6 +336,29 @@ class Credentials:
     security: Any | None = None  # wsse:Security, the lxml element
     envelope: Any | None = None  # the SOAP message, the lxml element
     message_id: str = ""  # wsa:MessageID
+    disguised: bool = False  # the SOAP message has comments or xml:id, or CDATA in its header
+    large: bool = False  # a message too large to be worked on by the event loop itself
+    tokens: bool = True  # whether the protocol can carry an assertion or a token; MLLP cannot
+
+
+class BearerVerifier(Protocol):
+    """Knows the tokens of this node's authorization server (ITI-72)."""
+
+    async def verify(self, token: str, credentials: Credentials) -> Requester:
+        """Raises Problem ``AuthenticationFailed`` for a token that proves nothing."""
+
+
+class Sessions(Protocol):
+    """Who is logged in at this node's own pages."""
+
+    async def current(self, cookie: str) -> Requester | None:
+        """The person of the session that the header Cookie names, ``token`` naming the session; None for nobody."""
+
+    async def stands(self, person: Requester) -> bool:
+        """Whether somebody who was logged in may still act so: the account, the role, the facility."""
+
+    def login_address(self, then: str) -> str:
+        """Where people log in; afterwards they go to ``then``, a path of this node with its query."""
 
 
 class Authenticator(Protocol):
@@ -329,3 +366,55 @@ class Authenticator(Protocol):
 
     async def authenticate(self, credentials: Credentials) -> Requester:
         """Raises Problem ``AuthenticationFailed`` when the caller does not prove what this node requires."""
+
+
+@dataclass(frozen=True, slots=True)
+class BegunLogin:
+    """What a browser is given to take to an identity provider (SAML 2.0 Bindings, section 3.5)."""
+
+    address: str
+    request: bytes  # AuthnRequest, signed
+    relay_state: str
+    secret: str  # for a cookie of this browser: without it the log-in cannot be ended
+    seconds: int  # until it is too late
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginAttempt:
+    """What a browser brings back from an identity provider."""
+
+    artifact: str = ""
+    relay_state: str = ""
+    browser: str = ""  # the secret in its cookie
+    address: str = ""
+    request_id: str = ""
+
+
+class BackChannel(Protocol):
+    """Asks an identity provider by SOAP 1.1 (SAML 2.0 Bindings, section 3.2)."""
+
+    async def ask(self, address: str, message: bytes) -> bytes:
+        """The answer, whatever its HTTP status. Raises RetryLater for none, and for one that is too large."""
+
+
+class PatientLogin(Protocol):
+    """Logs patients in through an identity provider that a browser is sent to."""
+
+    @property
+    def sign_on_url(self) -> str:
+        """Where browsers are sent."""
+
+    def metadata(self) -> bytes:
+        """Ours (SAML 2.0 Metadata)."""
+
+    async def begin(self, return_to: str) -> BegunLogin:
+        """Begins a log-in, after which the person goes to the path ``return_to``."""
+
+    async def finish(self, attempt: LoginAttempt) -> tuple[str, str]:
+        """The session's cookie (Set-Cookie), and where the person goes now.
+
+        Raises Problem ``AuthenticationFailed``, which does not say why, and RetryLater.
+        """
+
+    async def end(self, attempt: LoginAttempt, cookie: str) -> str:
+        """Ends the session that the HTTP header ``cookie`` names, here and at the identity provider; Set-Cookie."""

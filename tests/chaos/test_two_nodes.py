@@ -72,6 +72,11 @@ def test_submitted_here_found_there(pair: Pair, patient: str) -> None:
     assert_whole(pair, sent)
     assert audits(pair.facility, sent, "ITI-41") == 1
     assert audits(pair.region, sent, "ITI-42") == 1
+    sent_on = pair.facility.rows(
+        "SELECT outcome, patient_id FROM audit_event WHERE transaction = 'ITI-42' AND message LIKE %s",
+        f'%"{sent.unique_ids[0]}"%',
+    )
+    assert sent_on == [(0, patient)], "who sends a registration plays a role of its own"
 
 
 def test_only_a_bound_node_registers(pair: Pair, patient: str) -> None:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +11,7 @@ import peer
 import pytest
 from lxml import etree
 
-from obieg.domain.affinity_domain import polish_document
-from obieg.ops import settings as node_settings
-
-START_TIME_S = 60
-STOP_TIME_S = 60
-_LOGS: list[Path] = []
-
-
-@contextmanager
-def running(folder: Path, *arguments: str | Path, module: str = "obieg") -> Iterator[dict[str, str]]:
-    """``obieg ARGUMENTS`` until the end of the block; its ready file. ``module`` of this folder may run in its place."""
-    ready, log = folder / "ready.json", folder / "node.log"
-    _LOGS.append(log)
-    with log.open("wb") as output:
-        command = [sys.executable, "-m", module, *map(str, arguments), "--ready-file", str(ready)]
-        environment = peer.free_environment()
-        if module != "obieg":
-            found = [str(Path(__file__).parent), environment.get("PYTHONPATH", "")]
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, found))
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env=environment
-        )
-    try:
-        peer.wait_for(lambda: ready.exists() or process.poll() is not None, START_TIME_S)
-        assert process.poll() is None, log.read_text()
-        yield json.loads(ready.read_text())
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            status = process.wait(STOP_TIME_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-    assert status == 0, log.read_text()[-4000:]
-    assert "Traceback" not in log.read_text(), log.read_text()[-8000:]
+from running import LOGS, codes_of, maker, running
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -61,7 +20,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        for log in _LOGS:
+        for log in LOGS:
             if log.exists():
                 report.sections.append((f"log of {log.parent.name}", log.read_text("utf-8", "replace")[-4000:]))
 
@@ -81,11 +40,6 @@ def _validate() -> Iterator[None]:
     peer.VALIDATE.append(validate)
     yield
     peer.VALIDATE.remove(validate)
-
-
-def codes_of(path: Path | None) -> peer.Codes:
-    """The codes of a file, or the Polish ones."""
-    return peer.Codes(polish_document() if path is None else json.loads(path.read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -126,37 +80,7 @@ def make_node(
     tmp_path_factory: pytest.TempPathFactory, lab_codes: Path | None, _validate: None
 ) -> Iterator[peer.MakeNode]:
     """Starts nodes from a settings file of their own; they stop with the module."""
-    with ExitStack() as stack:
-
-        def make(name: str, *, module: str = "obieg", **tables: Any) -> peer.Node:
-            folder = tmp_path_factory.mktemp(name)
-            affinity = {**({"codes": lab_codes} if lab_codes else {}), **tables.pop("affinity_domain", {})}
-            text = node_settings.write_commented(
-                "region",
-                lab=tables.pop("lab", True),
-                name=name,
-                data_dir=".",
-                http={"host": "127.0.0.1", "port": 0},
-                mllp={"host": "127.0.0.1", "port": 0, **tables.pop("mllp", {})},
-                identity={
-                    "home_community_id": node_settings.new_oid(),
-                    "repository_unique_id": node_settings.new_oid(),
-                    "assigning_authority": node_settings.new_oid(),
-                    **tables.pop("identity", {}),
-                },
-                affinity_domain=affinity,
-                **{"workers": 1, **tables},
-            )
-            data = folder / "data"
-            data.mkdir()
-            (data / "settings.toml").write_text(text)
-            endpoints = stack.enter_context(
-                running(folder, "serve", "--settings", data / "settings.toml", module=module)
-            )
-            found = peer.Node(endpoints, codes_of(lab_codes))
-            stack.callback(found.close)
-            return found
-
+    with maker(tmp_path_factory, lab_codes) as make:
         yield make
 
 

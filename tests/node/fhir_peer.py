@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import venv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,6 +54,21 @@ def installed(name: str, *packages: str) -> Path:
             pytest.skip(f"npm cannot install {packages} here: {getattr(error, 'stderr', None) or error}"[-300:])
         mark.write_text(" ".join(packages))
     return folder
+
+
+def smart_fetch() -> Path:
+    """The program in an environment of its own, kept between runs: it needs another botocore than the tests do."""
+    folder = Path(tempfile.gettempdir()) / f"obieg-peers-{os.getuid()}" / "smart-fetch"
+    program = folder / "bin" / "smart-fetch"
+    if not program.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=True)
+        command = [folder / "bin" / "pip", "install", "--quiet", "smart-fetch==1.0.3"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode:
+            shutil.rmtree(folder)
+            pytest.skip(f"smart-fetch cannot be installed here: {done.stderr[-300:]}")
+    return program
 
 
 def packed(folder: Path, package: str) -> Path:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
-import venv
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -296,18 +293,7 @@ def test_the_statement_tells_of_both(fhir: FhirPeer) -> None:
 
 @pytest.fixture(scope="module")
 def smart_fetch() -> Path:
-    """The program in an environment of its own, kept between runs: it needs another botocore than the tests do."""
-    folder = Path(tempfile.gettempdir()) / f"obieg-peers-{os.getuid()}" / "smart-fetch"
-    program = folder / "bin" / "smart-fetch"
-    if not program.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        command = [folder / "bin" / "pip", "install", "--quiet", "smart-fetch==1.0.3"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode:
-            shutil.rmtree(folder)
-            pytest.skip(f"smart-fetch cannot be installed here: {done.stderr[-300:]}")
-    return program
+    return fhir_peer.smart_fetch()
 
 
 def test_smart_fetch(smart_fetch: Path, fhir: FhirPeer, known: dict[str, Any], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import hl7
 import pytest
 from lxml import etree
 
-from conftest import running
+from running import running
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "ihe" / "santedb-hl7-testing-tool" / "data"
 STEPS = sorted(FOLDER.glob("OHIE-CR-*.xml"))

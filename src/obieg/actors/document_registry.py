@@ -241,10 +241,11 @@ class DocumentRegistry:
 
     async def _find(self, query: StoredQuery, context: Context) -> list[FoundObject] | list[str]:
         limit = self._results_max
-        audit = context.audit()
+        # Whom a question names stands in its record, in the same round trip; whom an answer names is known only then.
+        audit = context.audit() if query.patient is not None else None
         if query.patient is not None and query.patient.authority != self.assigning_authority:
             query = msgspec.structs.replace(query, parameters={**query.parameters, "value": "", "authority": ""})
-        if query.only_status_and_type and not query.leaf:
+        if query.only_status_and_type and not query.leaf and audit is not None:
             ids = await self._store.find_ids(query.parameters, audit, limit, old_versions=query.old_versions)
             found_count = len(ids)
             result: list[FoundObject] | list[str] = ids
@@ -259,9 +260,17 @@ class DocumentRegistry:
                     "the objects asked for belong to more than one patient: ask for ObjectRef, or for each by itself",
                 )
             result = found if query.leaf else [f.entry_uuid for f in found]
+            if audit is None:
+                if found_count > limit:
+                    raise self._too_many()
+                listed = dict.fromkeys(f.patient_id for f in found if f.patient_id)
+                patients = (AuditObject("patient", str(PatientId(p, self.assigning_authority))) for p in listed)
+                context.objects = (*patients, *context.objects)
+                await self._store.record(context.audit())
+        # The record of a question that named its patient stands by now and says that it was asked: there is no second.
+        context.audited = True
         if found_count > limit:
             raise self._too_many()
-        context.audited = True
         return result
 
     async def newest(self, query: StoredQuery, count: int) -> tuple[list[FoundObject], bool]:

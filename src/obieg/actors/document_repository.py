@@ -151,7 +151,7 @@ def complete(provided: Provided, repository_unique_id: str | None) -> tuple[Subm
         sha1 = content.sha1()
         if entry.hash and entry.hash.lower() != sha1:
             findings.append(Finding("XDSRepositoryMetadataError", f"the document has hash {sha1}", f"{where}: hash"))
-        if entry.size and entry.size.isdecimal() and int(entry.size) != content.size:
+        if entry.size and entry.size.isdecimal() and entry.size.lstrip("0") != str(content.size).lstrip("0"):
             findings.append(
                 Finding("XDSRepositoryMetadataError", f"the document has {content.size} bytes", f"{where}: size")
             )
@@ -302,7 +302,7 @@ class DocumentRepository:
         pending = Pending(final.submission_set.entry_uuid[9:], fingerprint, unique_ids, message)
         for _ in range(HOLD_ATTEMPTS_MAX):
             try:
-                await self._store.hold(stored, pending, LEASE_S)
+                await self._store.hold(stored, pending, LEASE_S, context.audit())
             except LostRace:
                 repeated = await self._store.repeat(fingerprint, LEASE_S)
                 if repeated is None:  # it has other bytes, or was refused this very moment
@@ -327,8 +327,11 @@ class DocumentRepository:
             raise Problem(findings)
         return findings
 
-    async def _send(self, pending: Pending, audit: AuditEvent) -> tuple[Finding, ...]:
-        """The registry's answer, by which the submission is closed now. Raises RetryLater when it still waits."""
+    async def _send(self, pending: Pending, *audits: AuditEvent) -> tuple[Finding, ...]:
+        """The registry's answer, by which the submission is closed now. Raises RetryLater when it still waits.
+
+        Closing is recorded as the ITI-42 that this node sent, and as what ``audits`` say besides.
+        """
         assert self._client is not None  # noqa: S101 - a repository has a registry or a client, wiring sees to it
         try:
             findings = await self._client.register(pending.message, self._registry_address)
@@ -336,13 +339,14 @@ class DocumentRepository:
             log.warning("the registry did not answer", submission=pending.submission_id, error=str(error))
             await self._store.postpone(pending, PAUSE_S_MAX, str(error))
             raise
+        audits = (*audits, await self._sent(pending, audits))
         if all(f.warning for f in findings):
-            await self._store.release(pending, self.repository_unique_id, audit)
+            await self._store.release(pending, self.repository_unique_id, audits)
             return findings
         codes = " ".join(sorted({f.code for f in findings}))
-        audit = msgspec.structs.replace(audit, outcome=Outcome.MINOR_FAILURE, detail=codes)
+        refused = [msgspec.structs.replace(a, outcome=Outcome.MINOR_FAILURE, detail=codes) for a in audits]
         try:
-            await self._store.discard(pending, self.repository_unique_id, audit)
+            await self._store.discard(pending, self.repository_unique_id, refused)
         except LostRace as error:
             raise RetryLater(f"refused ({codes}), but {error}") from error
         return findings
@@ -356,20 +360,28 @@ class DocumentRepository:
             pending = await self._store.due(LEASE_S)
             if pending is None:
                 return count
-            audit = AuditEvent(
-                transaction="ITI-42",
-                event="export",
-                outcome=Outcome.SUCCESS,
-                request_id=pending.submission_id,
-                source_user=self.repository_unique_id,
-                destination_user=self._registry_address,
-                objects=tuple(AuditObject("document", u) for u in pending.unique_ids),
-            )
-            findings = await self._send(pending, audit)
+            findings = await self._send(pending)
             log.info(
                 "a waiting submission is closed", submission=pending.submission_id, codes=[f.code for f in findings]
             )
         return count_max
+
+    async def _sent(self, pending: Pending, audits: Sequence[AuditEvent]) -> AuditEvent:
+        """The record of the ITI-42 that closes a submission, about whom the request is that began it."""
+        patients = {o for a in audits for o in a.objects if o.kind == "patient"}
+        if not audits:
+            rows = await self._store.documents(pending.unique_ids, self.repository_unique_id, None)
+            patients = {AuditObject("patient", row.patient_id) for row in rows if row.patient_id}
+        named = sorted(patients, key=lambda o: o.identifier)
+        return AuditEvent(
+            transaction="ITI-42",
+            event="registration_sent",
+            outcome=Outcome.SUCCESS,
+            request_id=audits[0].request_id if audits else pending.submission_id,
+            source_user=self.repository_unique_id,
+            destination_user=self._registry_address,
+            objects=(*named, *(AuditObject("document", u) for u in pending.unique_ids)),
+        )
 
     # retrieving -------------------------------------------------------------------------------------------------
 
@@ -393,7 +405,7 @@ class DocumentRepository:
         rows = await self._store.documents(unique_ids, self.repository_unique_id, audit)
         found = {row.unique_id: row for row in rows if not row.pending}
         missing = [u for u in unique_ids if u not in found]
-        made, failed = await self._on_demand(missing, context) if missing else ({}, {})
+        made, failed, patients = await self._on_demand(missing, context) if missing else ({}, {}, set())
         documents: list[tuple[DocumentRequest, Content]] = []
         for request in here:
             row = found.get(request.unique_id)
@@ -405,6 +417,9 @@ class DocumentRepository:
                 missed = Finding("XDSDocumentUniqueIdError", "this document is not available here", request.unique_id)
                 findings += failed.get(request.unique_id, (missed,))
         new = {unique_id: document for unique_id, (_, document) in made.items()}
+        if not any(o.kind == "patient" for o in context.objects):
+            patients |= {row.patient_id for row in found.values()}
+            context.objects = (*(AuditObject("patient", p) for p in sorted(patients)), *context.objects)
         context.objects += tuple(
             AuditObject("document", n.unique_id, details=(("Repository Unique Id", n.repository_unique_id),))
             for n in new.values()
@@ -419,14 +434,16 @@ class DocumentRepository:
 
     async def _on_demand(
         self, unique_ids: Sequence[str], context: Context
-    ) -> tuple[dict[str, tuple[Content, NewDocument]], dict[str, tuple[Finding, ...]]]:
-        """The documents that on-demand entries give now, and why others do not, by the uniqueId of the entry."""
+    ) -> tuple[dict[str, tuple[Content, NewDocument]], dict[str, tuple[Finding, ...]], set[str]]:
+        """The documents that on-demand entries give now, and why others do not, by the uniqueId of the entry; whose."""
         made: dict[str, tuple[Content, NewDocument]] = {}
         failed: dict[str, tuple[Finding, ...]] = {}
+        patients: set[str] = set()
         if self._registry is None:
-            return made, failed
+            return made, failed, patients
         for found in await self._store.on_demand(unique_ids, self.repository_unique_id):
             unique_id = found.entry.unique_id or ""
+            patients.add(str(PatientId(found.entry.patient_id or "", self._registry.assigning_authority)))
             source = next((s for s in self._sources if s.makes(found.entry)), None)
             if source is None:
                 code = found.entry.type_code
@@ -440,7 +457,7 @@ class DocumentRepository:
                 made[unique_id] = await self._snapshot(self._registry, source, found, context)
             except Problem as problem:
                 failed[unique_id] = tuple(f._replace(location=unique_id) for f in problem.findings)
-        return made, failed
+        return made, failed, patients
 
     async def _snapshot(
         self, registry: DocumentRegistry, source: OnDemandSource, found: FoundOnDemand, context: Context

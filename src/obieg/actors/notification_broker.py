@@ -141,7 +141,9 @@ class ResourceNotificationBroker:
 
     async def read(self, id_: str, context: Context) -> DocumentSubscription:
         """One of the caller's. Raises Problem."""
-        found = _expect_own(await self._store.read(id_, context.audit()), context)
+        # What is somebody else's is a refusal, and recorded as one.
+        found = _expect_own(await self._store.read(id_), context)
+        found = await self._store.read(id_, context.audit()) or found
         context.audited = True
         return found
 

@@ -19,7 +19,7 @@ from obieg.domain.directory import (
     Version,
 )
 from obieg.domain.problems import Problem
-from obieg.mapping.directory_terms import references, referring
+from obieg.mapping.directory_terms import identified, references, referring
 from obieg.mapping.mcsd import resource
 from obieg.protocol import Context
 
@@ -60,6 +60,17 @@ class ProviderDirectory:
         shown = tuple(versions[: query.count])
         before = shown[-1].change if shown and len(versions) > query.count else 0
         return msgspec.structs.replace(page, versions=shown, before=before)
+
+    async def practitioner(self, person: str) -> str:
+        """Logical id of the one Practitioner with the identifier root#extension; "" where there is none, or several.
+
+        For whoever records by itself what it does with the answer.
+        """
+        root, _, extension = person.partition("#")
+        found = await self._store.ids(
+            identified("Practitioner", f"urn:oid:{root}", extension), await self._store.bound(), 2
+        )
+        return found[0] if len(found) == 1 else ""
 
     async def resources(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What stands now under references (Type/id), and those to whom practitioners' roles among it refer.

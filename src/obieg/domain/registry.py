@@ -290,19 +290,22 @@ class RepositoryStore(Protocol):
     async def located(self, entry_uuid: str) -> LocatedDocument | None:
         """The document of an entry by its entryUUID without ``urn:uuid:``; None where no entry has it."""
 
-    async def hold(self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float) -> None:
+    async def hold(
+        self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float, audit: AuditEvent
+    ) -> None:
         """Stores documents and their submission as pending, in one commit; it is due in ``lease_s`` seconds.
 
         Raises :class:`LostRace` when this submission was provided before or a document has other bytes here.
+        ``audit`` is not stored; what its request uses up is.
         """
 
     async def repeat(self, fingerprint: bytes, lease_s: float) -> Repeated | None:
         """The submission with this fingerprint, taken to be sent again if it waits; None when there is none."""
 
-    async def release(self, pending: Pending, repository_unique_id: str, audit: AuditEvent) -> None:
+    async def release(self, pending: Pending, repository_unique_id: str, audits: Sequence[AuditEvent]) -> None:
         """The registry accepted: the documents become retrievable."""
 
-    async def discard(self, pending: Pending, repository_unique_id: str, audit: AuditEvent) -> None:
+    async def discard(self, pending: Pending, repository_unique_id: str, audits: Sequence[AuditEvent]) -> None:
         """The registry refused: the documents were never visible and go, unless another submission waits with them.
 
         Raises :class:`LostRace` when somebody else has taken the submission since: theirs is the last word.

@@ -10,7 +10,7 @@ from obieg.domain.documents import Value
 class Spent(Value, frozen=True):
     """What may be shown once only: a message, a Response, an artifact, a token (RFC 7519, section 4.1.7)."""
 
-    kind: str  # message, assertion, response, artifact, jwt
+    kind: str  # message, signature, assertion, response, artifact, jwt
     issuer: str  # who gave it its identifier
     identifier: str
     until: datetime  # when nothing can be shown with it any more: then it is forgotten
@@ -40,4 +40,5 @@ class Requester(Value, frozen=True):
     token: str = ""  # identifier of the assertion, the token or the session, for the audit
     until: datetime | None = None  # when the proof ends
     spent: tuple[Spent, ...] = ()  # what this request uses up: stored in the commit of its audit record
+    remark: str = ""  # what every audit record of the request says besides
     repositories: tuple[str, ...] | None = ()

@@ -23,6 +23,16 @@ class OAuthClient(Value, frozen=True):
     scopes: tuple[str, ...]  # the most it may be granted
     redirect_uris: tuple[str, ...] = ()  # compared as they are; none: it cannot ask for a person
     name: str = ""  # for people
+    launch_uri: str = ""  # where a page of this node starts it with a patient (SMART App Launch); none: it cannot
+
+
+class TrustedNode(Value, frozen=True):
+    """A system that is known by its certificate."""
+
+    name: str
+    # Each is the SHA-256 of a certificate in hexadecimal, its subject (RFC 4514), or a name of its subjectAltName.
+    certificates: tuple[str, ...]
+    repositories: tuple[str, ...] | None = ()  # repositoryUniqueIds that it may register for; None: any
 
 
 class Trust(Value, frozen=True):

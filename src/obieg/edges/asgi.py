@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+import msgspec
 import structlog
 
 from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, Outcome
 from obieg.domain.authorities import Authorities
 from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.domain.requester import Requester
+from obieg.edges.throttle import Throttle, too_many
 from obieg.protocol import AuditSink, Authenticator, Binding, Context, Credentials, Transaction
 from obieg.wire.xml import XmlLimits
 
@@ -32,13 +35,31 @@ Scope = MutableMapping[str, Any]
 LARGE_BYTES = 256 * 1024
 # The ASGI extension with the client's certificate ("der") whose key the TLS connection has proved; None without one.
 CERTIFICATE = "obieg.certificate"
+_GUARDS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+)
+_GUARDS_TLS = (*_GUARDS, (b"strict-transport-security", b"max-age=63072000"))
 _PROBLEMS = toml("problems.toml")
+REPLAYED = "Replayed"
 _TROUBLE = {  # what tells that the node is busy, that it failed
     "Registry": ("XDSRegistryBusy", "XDSRegistryError"),
     "Repository": ("XDSRepositoryBusy", "XDSRepositoryError"),
 }
 
 log = structlog.get_logger()
+
+
+class Expect(Protocol):
+    """What a request must keep to besides its transaction."""
+
+    def __call__(self, *, served: bool) -> None:
+        """Raises Problem. ``served``: whether the actor has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +110,7 @@ class Host:
     authenticator: Authenticator
     audit: AuditSink
     authorities: Authorities = Authorities()  # noqa: RUF009 - never changed
+    throttle: Throttle | None = None  # None: everybody may ask as often as they can
     public_url: str = ""  # "": the address by which the caller reaches the node
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     new_request_id: Callable[[], str] = lambda: str(uuid.uuid4())
@@ -116,16 +138,8 @@ class Host:
 
         ``message``: what of the message itself proves who asks (:class:`obieg.protocol.Credentials`).
         """
-        headers = dict(exchange.scope["headers"])
-        credentials = Credentials(
-            address=exchange.address,
-            certificate=exchange.scope.get("extensions", {}).get(CERTIFICATE, {}).get("der"),
-            target=base_address(exchange.scope, self.public_url) + exchange.scope["path"],
-            authorization=headers.get(b"authorization", b"").decode("latin-1"),
-            cookie=headers.get(b"cookie", b"").decode("latin-1"),
-            **message,
-        )
-        requester = await self.authenticator.authenticate(credentials)
+        shown = credentials(exchange.scope, base_address(exchange.scope, self.public_url))
+        requester = await admitted(self.authenticator, self.throttle, replace(shown, **message) if message else shown)
         context = exchange.context = Context(
             transaction=transaction,
             requester=requester,
@@ -136,14 +150,19 @@ class Host:
         )
         return context
 
-    async def perform(self, context: Context, request: Any) -> Any:
-        """Decodes, lets the actor work, and sees to it that the request is audited; the actor's result."""
+    async def perform(self, context: Context, request: Any, expect: Expect = lambda *, served: None) -> Any:  # noqa: ARG005
+        """Decodes, lets the actor work, and sees to it that the request is audited; the actor's result.
+
+        ``expect`` raises Problem where the caller may not have this, before the actor has served and after.
+        """
         transaction = context.transaction
         decoded = await made(transaction.decode, request, in_thread=context.large)
         context.objects = transaction.audit(decoded)
+        expect(served=False)
         result = await transaction.serve(getattr(self.actors, transaction.actor), decoded, context)
         if not context.audited:  # nothing was to be done, or it is stored already
             await self.audit.record(context.audit())
+        expect(served=True)
         return result
 
     async def settle(
@@ -185,12 +204,21 @@ class Host:
         """Audits a refused request, unless an actor has; without a context nobody had proved who asks."""
         codes = sorted({f.code for f in findings})
         worst = max((int(_PROBLEMS[c]["audit"]) for c in codes if c in _PROBLEMS), default=4)
-        outcome, detail = Outcome(str(worst or 4)), " ".join(codes)
-        log.info("refused", request_id=exchange.request_id, transaction=_whose(exchange, protocol), codes=codes)
-        if exchange.context is None:
+        reasons = [f.reason for f in findings if f.reason]
+        outcome, detail = Outcome(str(worst or 4)), "; ".join([" ".join(codes), *reasons])
+        whose = _whose(exchange, protocol)
+        log.info("refused", request_id=exchange.request_id, transaction=whose, codes=codes, reasons=reasons)
+        context = exchange.context
+        if context is None:
             await self.record_alert(exchange, outcome, detail, protocol)
-        elif not exchange.context.audited:
-            await self._record(exchange.context.audit(outcome, detail))
+        elif not context.audited:
+            if REPLAYED not in codes:
+                try:
+                    return await self._record(context.audit(outcome, detail))
+                except Problem:  # refused before, now sent again
+                    detail = f"{detail} {REPLAYED}"
+            await self._record(context.audit(outcome, detail, spends=False))
+        return None
 
     async def record_alert(self, exchange: Exchange, outcome: Outcome, detail: str, protocol: str) -> None:
         """Audits a request of somebody who has not proved who asks."""
@@ -216,6 +244,25 @@ def _whose(exchange: Exchange, protocol: str) -> str:
     return exchange.transaction.id if exchange.transaction else protocol
 
 
+async def admitted(authenticator: Authenticator, throttle: Throttle | None, credentials: Credentials) -> Requester:
+    """Who asks; raises Problem."""
+    paused = throttle is not None and throttle.is_paused(credentials)
+    try:
+        requester = await authenticator.authenticate(credentials)
+    except Problem:
+        if throttle is not None:
+            throttle.failed(credentials)
+        if paused:
+            raise too_many("this caller") from None
+        raise
+    if throttle is None:
+        return requester
+    remark = throttle.admit(credentials, requester, paused=paused)
+    if not remark:
+        return requester
+    return msgspec.structs.replace(requester, remark="; ".join(filter(None, (requester.remark, remark))))
+
+
 async def made(make: Callable[..., Made], *given: Any, in_thread: bool) -> Made:
     """``make(*given)``; in a thread where that would keep the event loop for too long."""
     return await asyncio.to_thread(make, *given) if in_thread else make(*given)
@@ -227,6 +274,22 @@ class Disconnected(Exception):  # noqa: N818
 
 class TooLarge(Exception):  # noqa: N818
     """The body is larger than the limit."""
+
+
+def guarded(send: Send, scope: Scope) -> Send:
+    """``send`` that adds to every answer what keeps browsers and caches from doing more with it than show it.
+
+    No answer may be stored, framed, guessed at or act; what an edge or a page says itself about this goes first.
+    """
+    always = _GUARDS_TLS if scope["scheme"] == "https" else _GUARDS
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            said = {name for name, _ in message["headers"]}
+            message["headers"] = [*message["headers"], *(guard for guard in always if guard[0] not in said)]
+        await send(message)
+
+    return sending
 
 
 async def receive_whole(receive: Receive, bytes_max: int) -> bytes:
@@ -246,6 +309,12 @@ async def receive_whole(receive: Receive, bytes_max: int) -> bytes:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+def unread_coding(scope: Scope) -> str:
+    """The Content-Encoding of a request that is coded, which nothing here undoes; "" where it is sent as it is."""
+    said = next((v for n, v in scope["headers"] if n == b"content-encoding"), b"").decode("latin-1").strip().lower()
+    return "" if said == "identity" else said[:40]
+
+
 async def send_whole(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
     """An answer in one piece."""
     length = (b"content-length", b"%d" % len(body))
@@ -253,7 +322,30 @@ async def send_whole(send: Send, status: int, headers: Sequence[tuple[bytes, byt
     await send({"type": "http.response.body", "body": body})
 
 
+def client_certificate(scope: Scope) -> bytes | None:
+    """DER of the certificate whose key the TLS connection has proved; None without one."""
+    der: bytes | None = scope.get("extensions", {}).get(CERTIFICATE, {}).get("der")
+    return der
+
+
 def base_address(scope: Scope, public_url: str) -> str:
     """The address by which the caller reaches this node, without a slash at its end."""
     host = next((value for name, value in scope["headers"] if name == b"host"), b"localhost").decode("latin-1")
     return (public_url or f"{scope['scheme']}://{host}").rstrip("/")
+
+
+def credentials(scope: Scope, base: str) -> Credentials:
+    """What the caller of an HTTP request shows. ``base``: see :func:`base_address`."""
+    client = scope.get("client")
+    return Credentials(
+        address=client[0] if client else "",
+        certificate=client_certificate(scope),
+        target=base + scope["path"],
+        # One that stands twice is none that proves anything.
+        authorization=", ".join(_values(scope, b"authorization")),
+        cookie="; ".join(_values(scope, b"cookie")),
+    )
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for header, value in scope["headers"] if header == name]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
@@ -21,6 +21,8 @@ import orjson
 
 from obieg.codes.load import toml
 from obieg.domain.problems import Finding, Problem
+from obieg.domain.requester import Requester
+from obieg.domain.scopes import Need, expect_patient, expect_scope, need, wanted
 from obieg.edges.asgi import (
     LARGE_BYTES,
     Disconnected,
@@ -35,6 +37,7 @@ from obieg.edges.asgi import (
     made,
     receive_whole,
     send_whole,
+    unread_coding,
 )
 from obieg.protocol import Context, FhirBinding, FhirReply, FhirRequest, Sent, Transaction
 from obieg.wire import fhir_json, fhir_xml, mime
@@ -91,9 +94,12 @@ class _Exchange(Exchange):
     format: str = "json"
     pretty: bool = False
     asked_format: bool = False  # by _format or Accept, more than anything will do
+    data: bytes = b""  # the body
+    written: str = ""  # json or xml: how it came
     raw: bool = False  # the answer may be of a media type that is not FHIR's
     request: FhirRequest | None = None
     allow: str = ""
+    wanted_scope: str = ""  # that a token would need
 
 
 class FhirEdge:
@@ -112,12 +118,16 @@ class FhirEdge:
         """``refuse`` writes findings of no transaction; ``metadata`` and ``openapi`` describe the node at a base."""
         self._routes: dict[tuple[str, str], Transaction] = {}
         self._by_profile: dict[str, Transaction] = {}  # of Bundles sent to the base address
+        self._by_type: dict[str, Transaction] = {}  # of Bundles sent there, by the one type of all their resources
         served = host.served(FhirBinding)
         for transaction, binding in served:
             routes = {(r, i): transaction for r in binding.resources for i in binding.interactions}
             if binding.bundle_profile:
                 self._by_profile[binding.bundle_profile] = transaction
                 routes |= self._routes
+            if binding.bundle_type:
+                self._by_type[binding.bundle_type] = transaction
+                routes.setdefault(("", "transaction"), self._routes.get(("", "transaction"), transaction))
             self._routes |= routes
         self._served = tuple(transaction for transaction, _ in served)
         self._host = host
@@ -142,10 +152,13 @@ class FhirEdge:
         host.finish(exchange, outcome)
 
     def _refused(self, exchange: _Exchange, findings: tuple[Finding, ...]) -> FhirReply:
+        reply: FhirReply
         if exchange.transaction is None or exchange.request is None:
-            return self._refuse(findings, exchange.request)
-        reply: FhirReply = exchange.transaction.refuse(findings, exchange.request)
-        return reply
+            reply = self._refuse(findings, exchange.request)
+        else:
+            reply = exchange.transaction.refuse(findings, exchange.request)
+        challenge = _challenge(exchange, {f.code for f in findings})
+        return replace(reply, headers=(*reply.headers, ("WWW-Authenticate", challenge))) if challenge else reply
 
     async def _serve(self, exchange: _Exchange, receive: Receive) -> FhirReply:
         parameters = self._parameters(exchange.scope["query_string"], "the address")
@@ -165,6 +178,7 @@ class FhirEdge:
             source_user=exchange.address,
             destination_user=exchange.base,
         )
+        needed, limited = self._expect_scope(exchange, route, transaction, context.requester, parameters)
         body: dict[str, Any] | None = None
         if route.form:
             form = await self._form(exchange, receive)
@@ -181,6 +195,7 @@ class FhirEdge:
             )
             if body is not None and route.interaction == "transaction":
                 transaction = exchange.transaction = context.transaction = self._of_bundle(body, transaction)
+                needed, limited = self._expect_scope(exchange, route, transaction, context.requester, parameters)
             if body is not None and operation and "as_sent" not in operation:
                 self._negotiate(exchange, _operation_format(body))
         prefer = _preferences(exchange.headers.get("prefer", ""))
@@ -191,6 +206,8 @@ class FhirEdge:
             version=route.version,
             parameters=tuple((name, value) for name, value in parameters if name not in ("_format", "_pretty")),
             body=body,
+            data=exchange.data if getattr(transaction.binding, "keeps_body", False) else b"",
+            written=exchange.written,
             base=exchange.base,
             strict=prefer.get("handling") == "strict",
             format=exchange.format if exchange.asked_format else "",
@@ -204,10 +221,30 @@ class FhirEdge:
             authorities=self._host.authorities,
             affinity_domain=self._affinity_domain,
         )
-        result = await self._host.perform(context, request)
+
+        def expect(*, served: bool) -> None:
+            if limited:
+                expect_patient(needed, context.requester, _patients(context), self._affinity_domain, served=served)
+
+        result = await self._host.perform(context, request, expect)
         many = any(name == "_count" and (len(value) > 2 or value > _COUNT_AT_ONCE) for name, value in parameters)
         reply: FhirReply = await made(transaction.encode, result, request, in_thread=many)
         return FhirReply(status=304, version=reply.version) if _is_known(exchange, reply) else reply
+
+    @staticmethod
+    def _expect_scope(
+        exchange: _Exchange,
+        route: _Route,
+        transaction: Transaction,
+        requester: Requester,
+        parameters: Sequence[tuple[str, str]],
+    ) -> tuple[Need, bool]:
+        """What the request needs of a token, and whether it is limited to one patient. Raises Problem."""
+        alone = exchange.scope["method"] in ("GET", "HEAD")  # a body could say something else
+        needed = need(transaction.permission, route.resource, route.interaction, parameters if alone else ())
+        context = "user" if requester.person else "system"
+        exchange.wanted_scope = f"{context}/{wanted(needed)}"
+        return needed, expect_scope(needed, requester, transaction.id)
 
     # the address ------------------------------------------------------------------------------------------------
 
@@ -297,9 +334,11 @@ class FhirEdge:
             yield "DELETE", _Route(resource, f"delete {interaction}", logical)
 
     def _of_bundle(self, body: Mapping[str, Any], otherwise: Transaction) -> Transaction:
-        """Whose a Bundle is that was sent to the base address: its profile says so."""
+        """Whose a Bundle is that was sent to the base address: its profile says so, or what it is full of."""
         named = (profile.partition("|")[0] for profile in body.get("meta", {}).get("profile", ()))
-        return next((self._by_profile[p] for p in named if p in self._by_profile), otherwise)
+        types = {entry.get("resource", {}).get("resourceType", "") for entry in body.get("entry", ())}
+        of_type = self._by_type.get(types.pop(), otherwise) if len(types) == 1 else otherwise
+        return next((self._by_profile[p] for p in named if p in self._by_profile), of_type)
 
     def _if_none_exist(self, exchange: _Exchange, route: _Route) -> tuple[tuple[str, str], ...]:
         """The search that must find nothing (http://hl7.org/fhir/R4/http.html#ccreate)."""
@@ -364,6 +403,9 @@ class FhirEdge:
     ) -> dict[str, Any] | None:
         """``as_sent``: whether it is built as its type demands is for the operation to say."""
         media, charset = _media(exchange)
+        if coding := unread_coding(exchange.scope):
+            said = f"Content-Encoding {coding!r}: send the resource as it is"
+            raise Problem.of("UnsupportedMediaType", said, "http.Content-Encoding")
         data = await self._whole(receive)
         if not data and not required:
             return None
@@ -373,6 +415,7 @@ class FhirEdge:
             raise Problem.of("UnsupportedMediaType", said, "http.Content-Type")
         if not exchange.asked_format:
             exchange.format = written
+        exchange.data, exchange.written = data, written
         context.large = len(data) > LARGE_BYTES
         read = self._json if written == "json" else self._xml
         found = await made(read, data, in_thread=context.large)
@@ -394,6 +437,8 @@ class FhirEdge:
 def _checked(resource: dict[str, Any]) -> dict[str, Any]:
     if faults := check(resource):
         raise Problem([Finding(_RULES[f.rule], f.said, f.path) for f in faults])
+    if any("contained" in inner for inner in resource.get("contained", ())):
+        raise Problem.of("RuleBroken", "a contained resource contains none (dom-2)", "contained")
     return resource
 
 
@@ -493,6 +538,20 @@ def _is_known(exchange: _Exchange, reply: FhirReply) -> bool:
         return False
 
 
+def _patients(context: Context) -> list[str]:
+    return [o.identifier for o in context.objects if o.kind == "patient"]
+
+
+def _challenge(exchange: _Exchange, codes: Collection[str]) -> str:
+    """What a token would have to be like (RFC 6750, section 3); "" where none is missing."""
+    if "AuthenticationFailed" in codes:
+        shown = "authorization" in exchange.headers
+        return 'Bearer realm="obieg", error="invalid_token"' if shown else 'Bearer realm="obieg"'
+    if "InsufficientScope" in codes:
+        return f'Bearer realm="obieg", error="insufficient_scope", scope="{exchange.wanted_scope}"'
+    return ""
+
+
 # answering -------------------------------------------------------------------------------------------------------
 
 
@@ -523,7 +582,7 @@ def _reply_headers(exchange: _Exchange, reply: FhirReply) -> list[tuple[bytes, b
         headers.append((b"location", reply.location.encode()))
     if exchange.allow:
         headers.append((b"allow", exchange.allow.encode()))
-    if reply.status == 503:
+    if reply.status in (429, 503):
         headers.append((b"retry-after", _RETRY_AFTER_S))
     return headers
 

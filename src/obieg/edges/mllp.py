@@ -21,10 +21,15 @@ from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.authorities import Authorities
 from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.edges.asgi import admitted
+from obieg.edges.throttle import Throttle
 from obieg.protocol import AuditSink, Authenticator, Context, Credentials, MllpBinding, MllpRequest, Transaction
 from obieg.wire import hl7v2, mllp
 
 _READ_BYTES = 64 * 1024
+_CONTROL_ID_MAX = (
+    199  # characters of MSH-10 in HL7 2.7, the longest of all versions; it is repeated in answer and audit
+)
 # Problems that say the message was never looked into (HL7 2.5 section 2.9.2.2): MSA-1 is AR.
 _REJECTED = {"UnsupportedMessageType", "UnsupportedEventCode", "UnsupportedVersion", "LimitExceeded"}
 _PROBLEM_OF_CODE = {
@@ -65,6 +70,7 @@ class MllpEdge:
         authenticator: Authenticator,
         audit: AuditSink,
         authorities: Authorities = Authorities(),  # noqa: B008 - never changed
+        throttle: Throttle | None = None,
         limits: MllpLimits = MllpLimits(),
         clock: Callable[[], datetime] = utc_now,
         new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,
@@ -81,6 +87,7 @@ class MllpEdge:
         self._types = {message_type for message_type, _ in self._events}
         self._actors = actors
         self._authenticator = authenticator
+        self._throttle = throttle
         self._audit = audit
         self._authorities = authorities
         self._limits = limits
@@ -93,7 +100,8 @@ class MllpEdge:
         peer = writer.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
         tls = writer.get_extra_info("ssl_object")
-        shown = Credentials(address=address, certificate=tls.getpeercert(binary_form=True) if tls is not None else None)
+        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        shown = Credentials(address=address, certificate=certificate, tokens=False)
         self._connections += 1
         try:
             if self._connections > self._limits.connections_max:
@@ -166,6 +174,9 @@ class MllpEdge:
         if not message.version or message.version[0] != 2:
             finding = Finding("UnsupportedVersion", "the version must be one of HL7 2.x", "MSH-12")
             return await self._refuse_unread(message, address, "AR", finding, transaction)
+        if len(message.control_id) > _CONTROL_ID_MAX or not message.control_id.isprintable():
+            finding = Finding("DataTypeError", f"a control id has at most {_CONTROL_ID_MAX} characters", "MSH-10")
+            return await self._refuse_unread(hl7v2.UNREADABLE, address, "AR", finding, transaction)
         if not message.control_id:
             finding = Finding("RequiredFieldMissing", "without a control id no answer can be told apart", "MSH-10")
             return await self._refuse_unread(message, address, "AE", finding, transaction)
@@ -181,7 +192,7 @@ class MllpEdge:
         context: Context | None = None
         received = MllpRequest(message, self._authorities)
         try:
-            requester = await self._authenticator.authenticate(shown)
+            requester = await admitted(self._authenticator, self._throttle, shown)
             context = Context(
                 transaction=transaction,
                 requester=requester,
@@ -278,7 +289,7 @@ def _of(error: hl7v2.MessageError) -> Finding:
 
 
 def _codes(findings: Sequence[Finding]) -> str:
-    return "; ".join(dict.fromkeys(f.code for f in findings))
+    return "; ".join(dict.fromkeys([*(f.code for f in findings), *(f.reason for f in findings if f.reason)]))
 
 
 def _outcome(findings: Sequence[Finding]) -> Outcome:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ from obieg.edges.asgi import (
     TooLarge,
     WebLimits,
     base_address,
+    client_certificate,
     made,
     receive_whole,
     send_whole,
+    unread_coding,
 )
 from obieg.edges.content import PartSink, SpooledContent
 from obieg.edges.mtom import Package
@@ -39,12 +41,13 @@ from obieg.edges.wsdl import write_wsdl
 from obieg.protocol import Content, SoapBinding, SoapOperation, SoapReply, SoapRequest, Transaction
 from obieg.wire import mime, soap
 from obieg.wire.soap import SoapFault
-from obieg.wire.xml import XmlRefused, parse_message
+from obieg.wire.xml import XmlRefused, encoding_of, is_disguised, parse_message
 
 Actions = dict[str, tuple[Transaction, SoapOperation]]
 
 PATH_PREFIX = "/services/"
 _KEEPERS = ("Document Repository", "Document Recipient")
+_CHARSETS = {"UTF-8": ("UTF-8", "US-ASCII"), "UTF-16": ("UTF-16", "UTF-16LE", "UTF-16BE")}
 _SOAP_HEADERS = [(b"content-type", b"application/soap+xml; charset=UTF-8")]
 
 log = structlog.get_logger()
@@ -62,10 +65,11 @@ class SoapLimits(WebLimits):
 class _Refused(Exception):  # noqa: N818
     """The HTTP request is no SOAP message: answered with a fault."""
 
-    def __init__(self, status: int, fault: SoapFault) -> None:
+    def __init__(self, status: int, fault: SoapFault, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(fault.reason)
         self.status = status
         self.fault = fault
+        self.headers = headers
 
 
 @dataclass(slots=True)
@@ -74,11 +78,11 @@ class _Received:
     parts: dict[str, Content]
     mtom: bool
     large: bool
+    disguised: bool  # comments or xml:id, or CDATA in the header
 
 
 @dataclass(slots=True, kw_only=True)
 class _Exchange(Exchange):
-    root: Any = None  # of the XML, as soon as it is parsed
     envelope: soap.Envelope = field(default_factory=lambda: soap.Envelope(body=None))  # as soon as it is read
 
 
@@ -121,18 +125,21 @@ class SoapEdge:
         outcome = "success"
         try:
             received = await self._receive(scope, receive)
-            exchange.root = received.root
-            envelope = exchange.envelope = soap.read_envelope(exchange.root)
+            envelope = exchange.envelope = soap.read_envelope(received.root)
+            _check_actions(scope, envelope)
             transaction, operation = _choose(actions, envelope)
             exchange.transaction = transaction
             outcome, reply = await self._answer(exchange, transaction, received)
-            await _reply(send, operation, envelope, reply, mtom=reply.mtom or received.mtom)
+            if reply.fault is not None:
+                await _send_fault(send, reply.fault, envelope)
+            else:
+                await _reply(send, operation, envelope, reply, mtom=reply.mtom or received.mtom)
         except _Refused as refusal:
             outcome = "refused"
-            await self._fault(send, exchange, refusal.status, refusal.fault)
+            await self._fault(send, exchange, refusal.status, refusal.fault, refusal.headers)
         except SoapFault as fault:
             outcome = "refused"
-            await self._fault(send, exchange, 500 if fault.code == "Receiver" else 400, fault)
+            await self._fault(send, exchange, _status(fault), fault)
         finally:
             if received is not None:
                 for part in received.parts.values():
@@ -149,13 +156,16 @@ class SoapEdge:
             parts=received.parts,
             mtom=received.mtom,
             action=exchange.envelope.action,
+            target=base_address(exchange.scope, self._host.public_url) + exchange.scope["path"],
+            certificate=client_certificate(exchange.scope),
+            security=exchange.envelope.security,
             request_id=exchange.request_id,
             received_at=self._host.clock(),
             authorities=self._host.authorities,
         )
         return await self._host.settle(
             exchange,
-            self._serve(exchange, transaction, message, large=received.large),
+            self._serve(exchange, transaction, message, received),
             lambda findings: transaction.refuse(findings, message),
             protocol="SOAP",
             keeper="Repository" if transaction.responder in _KEEPERS else "Registry",
@@ -163,7 +173,7 @@ class SoapEdge:
         )
 
     async def _serve(
-        self, exchange: _Exchange, transaction: Transaction, message: SoapRequest, *, large: bool
+        self, exchange: _Exchange, transaction: Transaction, message: SoapRequest, received: _Received
     ) -> SoapReply:
         envelope = exchange.envelope
         context = await self._host.admit(
@@ -173,10 +183,14 @@ class SoapEdge:
             source_user=envelope.reply_to or exchange.address,
             destination_user=self._host.public_url + exchange.scope["path"],
             security=envelope.security,
-            envelope=exchange.root,
+            envelope=received.root,
             message_id=envelope.message_id,
+            disguised=received.disguised,
+            large=received.large,
         )
-        context.large = large
+        context.large = received.large
+        # Where the Body was signed, it now stands there as it was read from what was signed.
+        message = replace(message, body=received.root[-1][0])
         binding = transaction.binding
         if isinstance(binding, SoapBinding) and binding.mtom and not message.mtom:
             raise _Refused(
@@ -187,25 +201,34 @@ class SoapEdge:
         result = await self._host.perform(context, message)
         return transaction.encode(result, message)  # type: ignore[no-any-return]
 
-    async def _fault(self, send: Send, exchange: _Exchange, status: int, fault: SoapFault) -> None:
-        log.info("fault", request_id=exchange.request_id, reason=fault.reason, address=exchange.address)
+    async def _fault(
+        self,
+        send: Send,
+        exchange: _Exchange,
+        status: int,
+        fault: SoapFault,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         detail = f"{fault.code} {fault.subcode}".strip()
+        # Not the reason: it may repeat what was sent.
+        log.info("fault", request_id=exchange.request_id, code=detail, status=status, address=exchange.address)
         await self._host.record_alert(exchange, Outcome.SERIOUS_FAILURE, detail, "SOAP")
-        relates_to = exchange.envelope.message_id
-        body = soap.write_envelope(soap.FAULT_ACTION, soap.write_fault(fault), relates_to=relates_to)
-        # What is left of an oversized request is not read: the connection ends with the answer.
-        close = [(b"connection", b"close")] if status == 413 else []
-        await send_whole(send, status, _SOAP_HEADERS + close, body)
+        await _send_fault(send, fault, exchange.envelope, status, headers)
 
     # receiving --------------------------------------------------------------------------------------------------
 
     async def _receive(self, scope: Scope, receive: Receive) -> _Received:
         headers = dict(scope["headers"])
+        if coding := unread_coding(scope):
+            fault = SoapFault("Sender", f"Content-Encoding {coding!r}: send the message as it is")
+            raise _Refused(415, fault, [(b"accept-encoding", b"identity")])
         media, parameters = mime.content_type(headers.get(b"content-type", b"").decode("latin-1"))
         try:
             async with asyncio.timeout(self._limits.request_time_s):
                 if media == soap.SOAP_TYPE:
-                    return await self._xml(await self._whole(receive), {}, mtom=False)
+                    data = await self._whole(receive)
+                    _check_charset(data, parameters)
+                    return await self._xml(data, {}, mtom=False)
                 if media == "multipart/related":
                     return await self._multipart(receive, parameters)
         except XmlRefused as error:
@@ -235,7 +258,7 @@ class SoapEdge:
     async def _xml(self, data: bytes, parts: dict[str, Content], *, mtom: bool) -> _Received:
         large = len(data) > LARGE_BYTES
         root = await made(parse_message, data, self._limits.xml, in_thread=large)
-        return _Received(root, parts, mtom, large)
+        return _Received(root, parts, mtom, large, is_disguised(data, root))
 
     async def _multipart(self, receive: Receive, parameters: dict[str, str]) -> _Received:
         if parameters.get("type", "").lower() != soap.XOP_TYPE:
@@ -247,6 +270,7 @@ class SoapEdge:
         sink: PartSink | None = None
         content_id = ""
         is_root = False
+        of_root: dict[str, str] = {}  # parameters of its Content-Type
         try:
             more = True
             while more:
@@ -265,11 +289,16 @@ class SoapEdge:
                         content_id = event.content_id
                         is_root = root is None and (content_id == start if start else not parts)
                         _check_encoding(event)
+                        if is_root:
+                            media, of_root = mime.content_type(event.headers.get("content-type", ""))
+                            if media not in (soap.XOP_TYPE, ""):
+                                raise SoapFault("Sender", f"the root part is {media!r}, not {soap.XOP_TYPE}")
                         sink = PartSink(event.headers.get("content-type", ""), self._limits.spool_folder)
                     elif sink is not None:
                         content, sink = await sink.finish(), None
                         if is_root:
                             root = await _bytes(content)
+                            _check_charset(root, of_root)
                         elif content_id in parts or not content_id:
                             raise SoapFault("Sender", "every part needs a Content-ID of its own")
                         else:
@@ -285,6 +314,22 @@ class SoapEdge:
                 if isinstance(part, SpooledContent):
                     part.close()
             raise
+
+
+def _check_charset(data: bytes, parameters: dict[str, str]) -> None:
+    """The charset of a Content-Type goes before the declaration (RFC 7303, 3.2): here it may not deny the bytes."""
+    charset = parameters.get("charset", "").upper().replace("UTF8", "UTF-8")
+    if charset and charset not in _CHARSETS[encoding_of(data)]:
+        raise SoapFault("Sender", f"charset {charset[:40]!r} is not the encoding of the message")
+
+
+def _check_actions(scope: Scope, envelope: soap.Envelope) -> None:
+    """What says otherwise than wsa:Action would let others let through what they forbid (WS-Addressing SOAP, 5.2)."""
+    headers = dict(scope["headers"])
+    _, parameters = mime.content_type(headers.get(b"content-type", b"").decode("latin-1"))
+    for said in (parameters.get("action", ""), headers.get(b"soapaction", b"").decode("latin-1").strip(' "')):
+        if said and envelope.action and said != envelope.action:
+            raise SoapFault("Sender", f"{said[:200]!r} is not the wsa:Action", "wsa:ActionMismatch")
 
 
 def _check_encoding(part: mime.PartStart) -> None:
@@ -311,13 +356,33 @@ def _choose(actions: Actions, envelope: soap.Envelope) -> tuple[Transaction, Soa
         raise SoapFault("Sender", "wsa:Action is missing", "wsa:MessageAddressingHeaderRequired")
     chosen = actions.get(envelope.action)
     if chosen is None:
-        raise SoapFault("Sender", f"action {envelope.action!r} is not served at this address", "wsa:ActionNotSupported")
+        raise SoapFault(
+            "Sender", f"action {envelope.action[:200]!r} is not served at this address", "wsa:ActionNotSupported"
+        )
     if not envelope.message_id:
         raise SoapFault("Sender", "wsa:MessageID is missing", "wsa:MessageAddressingHeaderRequired")
     return chosen
 
 
 # answering -------------------------------------------------------------------------------------------------------
+
+
+def _status(fault: SoapFault) -> int:
+    """SOAP 1.2 part 2, section 7.5.2.2."""
+    return 500 if fault.code == "Receiver" else 400
+
+
+async def _send_fault(
+    send: Send,
+    fault: SoapFault,
+    envelope: soap.Envelope,
+    status: int = 0,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    body = soap.write_envelope(soap.FAULT_ACTION, soap.write_fault(fault), relates_to=envelope.message_id)
+    # What is left of an oversized request is not read: the connection ends with the answer.
+    close = [(b"connection", b"close")] if status == 413 else []
+    await send_whole(send, status or _status(fault), [*_SOAP_HEADERS, *headers, *close], body)
 
 
 async def _reply(

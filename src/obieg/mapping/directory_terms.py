@@ -228,6 +228,12 @@ def referring(parameter: str, kind: str, ids: Sequence[str]) -> Clause:
     return Clause(tuple(Term(f"{parameter}={kind}/{id_}") for id_ in ids) or (Term("∅"),))
 
 
+def identified(kind: str, system: str, value: str) -> Lookup:
+    """Resources with this identifier."""
+    name = f"identifier:{_whole(system)}|{_whole(normal(system, value))}"
+    return Lookup(kind=kind, clauses=(Clause((Term(name),)),))
+
+
 class _Asking:
     """Reads the criteria of one search."""
 

@@ -57,6 +57,11 @@ _AUTHOR_SLOTS: dict[str, str] = _CODES["author"]
 _AUTHOR_FIELD_OF = {slot: field for field, slot in _AUTHOR_SLOTS.items()}
 _OBJECT_TYPES = "urn:oasis:names:tc:ebxml-regrep:ObjectType:RegistryObject:"
 
+# Of one slot; what is registered is given out again with every answer.
+VALUES_MAX = 1_000
+# Of one object, its attributes together.
+PARTS_MAX = 5_000
+
 Object = TypeVar("Object", DocumentEntry, SubmissionSet, Folder)
 Replaced = TypeVar("Replaced", bound=DocumentEntry | SubmissionSet | Folder | Association)
 
@@ -78,6 +83,9 @@ class _Raw:
         self.nodes: list[str] = []
         self.name: Localized = ()
         self.description: Localized = ()
+        if len(element) > PARTS_MAX:
+            findings.append(_bad(where, f"more than {PARTS_MAX} slots, classifications and identifiers"))
+            return
         for child in element:
             tag = child.tag
             if tag == _SLOT:
@@ -90,11 +98,14 @@ class _Raw:
                     self.nodes.append(child.get("classificationNode", ""))
                 owner = child.get("classifiedObject")
                 if owner is not None and owner != element.get("id"):
-                    findings.append(_bad(where, f"a Classification says that it belongs to {owner!r}"))
+                    findings.append(_bad(where, f"a Classification says that it belongs to {owner[:80]!r}"))
             elif tag == _EXTERNAL_IDENTIFIER:
                 scheme = child.get("identificationScheme", "")
                 if scheme in self.identifiers:
                     findings.append(_bad(where, f"ExternalIdentifier {scheme} is given twice"))
+                owner = child.get("registryObject")
+                if owner is not None and owner != element.get("id"):
+                    findings.append(_bad(where, f"an ExternalIdentifier says that it belongs to {owner[:80]!r}"))
                 self.identifiers[scheme] = child.get("value", "").strip()
             elif tag == _NAME:
                 self.name = _localized(child)
@@ -119,7 +130,10 @@ def _add_slot(slot: Any, slots: dict[str, tuple[str, ...]], where: str, findings
     name = slot.get("name", "")
     if name in slots:
         findings.append(_bad(where, f"slot {name} is given twice"))
-    slots[name] = _slot_values(slot)
+    values = slots[name] = _slot_values(slot)
+    if len(values) > VALUES_MAX:
+        slots[name] = values[:1]
+        findings.append(_bad(where, f"slot {name} has more than {VALUES_MAX} values"))
 
 
 def _localized(element: Any) -> Localized:
@@ -222,11 +236,13 @@ def _object(make: Callable[..., Object], table: Sequence[Attribute], raw: _Raw, 
 def _versioned(element: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {"logical_id": element.get("lid") or None}
     version = element.find(_VERSION)
-    if version is not None and version.get("versionName", "").isdecimal():
-        fields["version"] = int(version.get("versionName"))
+    named = version.get("versionName", "") if version is not None else ""
+    if named.isascii() and named.isdecimal() and len(named) < _VERSION_DIGITS:
+        fields["version"] = int(named)
     return fields
 
 
+_VERSION_DIGITS = 10  # fewer than these fit into the integer that a version is kept in
 _PROPAGATE = {"yes": True, "no": False}
 
 

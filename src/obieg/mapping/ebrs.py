@@ -36,11 +36,15 @@ _PROBLEMS = toml("problems.toml")
 
 def read_submit_objects(request: Any, findings: list[Finding], *, annotated: bool = False) -> Submission | None:
     """The submission of a ``lcm:SubmitObjectsRequest`` (``annotated``: an update); problems go to ``findings``."""
-    for child in request:
-        if child.tag == f"{{{ebrim.RIM}}}RegistryObjectList":
-            return ebrim.read_submission(child, findings, annotated=annotated)
-    findings.append(Finding("XDSRegistryMetadataError", "there is no RegistryObjectList", "SubmitObjectsRequest"))
-    return None
+    lists = [child for child in request if child.tag == f"{{{ebrim.RIM}}}RegistryObjectList"]
+    if len(request) > len(lists) + len(request.findall(f"{{{RS}}}RequestSlotList")):
+        detail = "nothing but a RegistryObjectList is submitted (ebRS 3.0, 4.2.1)"
+        findings.append(Finding("XDSRegistryMetadataError", detail, "SubmitObjectsRequest"))
+    if len(lists) != 1:
+        said = "there is no RegistryObjectList" if not lists else "there are several RegistryObjectLists"
+        findings.append(Finding("XDSRegistryMetadataError", said, "SubmitObjectsRequest"))
+        return None
+    return ebrim.read_submission(lists[0], findings, annotated=annotated)
 
 
 def write_submit_objects(submission: Submission, new_id: IdSource) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from obieg.codes.load import toml
@@ -12,13 +12,29 @@ from obieg.wire.fhir_elements import RESOURCE_TYPES
 FHIR_VERSION = "4.0.1"
 _TABLE = toml("fhir.toml")
 _OF_SYSTEM = ("transaction", "batch", "history-system")
+_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_OAUTH_NAMES = {
+    "authorize": "authorization_endpoint",
+    "token": "token_endpoint",
+    "introspect": "introspection_endpoint",
+    "revoke": "revocation_endpoint",
+}
+_SECURITY_SERVICE = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _CONDITIONAL = {"conditional-update": "conditionalUpdate", "conditional-create": "conditionalCreate"}
 
 
 def capability_statement(
-    transactions: Sequence[Transaction], base: str, *, made_at: str, version: str
+    transactions: Sequence[Transaction],
+    base: str,
+    *,
+    made_at: str,
+    version: str,
+    authorization: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The statement about the service at ``base``; ``made_at`` is a dateTime, ``version`` obieg's."""
+    """The statement about the service at ``base``; ``made_at`` is a dateTime, ``version`` obieg's.
+
+    ``authorization`` is the metadata of the authorization server whose tokens are accepted (RFC 8414, section 2).
+    """
     bindings = [(t, t.binding) for t in transactions if isinstance(t.binding, FhirBinding)]
     # An operation on every type makes none of them a type that this node serves.
     special = [(t, binding) for t, binding in bindings if not set(RESOURCE_TYPES) <= set(binding.resources)]
@@ -27,6 +43,8 @@ def capability_statement(
         "mode": "server",
         "documentation": "; ".join(f"{t.id} {t.name}" for t, _ in bindings),
     }
+    if authorization is not None:
+        rest["security"] = _security(authorization)
     if types:
         rest["resource"] = [_resource(kind, bindings) for kind in types]
     statement: dict[str, Any] = {
@@ -50,6 +68,17 @@ def capability_statement(
     if bindings:
         statement["rest"] = [rest]
     return statement
+
+
+def _security(authorization: Mapping[str, Any]) -> dict[str, Any]:
+    """Where tokens come from (SMART App Launch, "Declaring support for OAuth 2.0 in the CapabilityStatement")."""
+    uris = [{"url": name, "valueUri": authorization[member]} for name, member in _OAUTH_NAMES.items()]
+    coding = {"system": _SECURITY_SERVICE, "code": "SMART-on-FHIR", "display": "SMART-on-FHIR"}
+    return {
+        "extension": [{"url": _OAUTH_URIS, "extension": uris}],
+        "cors": True,
+        "service": [{"coding": [coding], "text": "OAuth 2.1 as IHE IUA and SMART App Launch profile it"}],
+    }
 
 
 def _system_interactions(bindings: Sequence[tuple[Transaction, FhirBinding]]) -> list[dict[str, str]]:

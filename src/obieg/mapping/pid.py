@@ -24,7 +24,7 @@ from obieg.wire.hl7v2 import Composite, Delimiters, Message, Repetition, Segment
 NULL = '""'
 VALUE_LENGTH_MAX = 200  # characters of an identifier or a demographic value
 _TABLES = toml("hl7v2.toml")
-_TIME = re.compile(r"(\d{4}(?:\d\d){0,5})(\.\d{1,4})?([+-]\d{4})?\Z")
+_TIME = re.compile(r"(\d{4}(?:\d\d){0,5})(\.\d{1,4})?([+-]\d{4})?\Z", re.ASCII)
 _DATE_DIGITS, _TIME_DIGITS = 8, 14
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*\Z")
 _MUNICIPALITY = re.compile(r"\d{7}\Z", re.ASCII)
@@ -78,6 +78,8 @@ class Reading:
         [value] = cx.parts(1, 1)
         if not value:
             self.find("RequiredFieldMissing", "the identifier has no value (CX-1)", f"{location}-1")
+        elif not value.isprintable():  # two readers would see two identifiers, or one that ends elsewhere
+            self.find("DataTypeError", "the identifier (CX-1) has a control character", f"{location}-1")
         self._length(value, f"{location}-1")
         authority = _authority(cx.component(4), cx.delimiters, cx.codec, self.authorities)
         if not authority:

@@ -42,10 +42,12 @@ from obieg.ops.documents import (
 )
 from obieg.ops.failure import Failure
 from obieg.ops.postgres import Server, reach
+from obieg.ops.sealing import seal_key_file
 from obieg.ops.settings import Settings
 from obieg.ops.settings import load as load_settings
 from obieg.storage.keys import KeyFile, copy_key_file, create_key_file
 from obieg.storage.machine import claim
+from obieg.storage.seal_keys import put_back_seal_keys
 from obieg.storage.segments import SUFFIX, sync_folder
 from obieg.storage.stored_documents import SQL
 
@@ -204,6 +206,8 @@ def backup(folder: Path, settings: Settings, dsn: str, keys: KeyFile) -> Manifes
         major = _server_major(connection)
         archive.add("database", dump(dsn, major), final=False, report=lambda n: bar.advance(task, n))
         archive.add("keys", [master_key_file(settings).read_bytes()], final=False)
+        if seal_key_file(settings).exists():
+            archive.add("seal-keys", [seal_key_file(settings).read_bytes()], final=False)
         if settings.store.kind == "s3":
             task = bar.add_task("Documents", total=None)
             _save_objects(archive, bucket(settings), lambda n: bar.advance(task, n))
@@ -322,6 +326,8 @@ def _put_back(settings: Settings, dsn: str, major: int, entry: Entry, pieces: It
             load_dump(dsn, major, pieces)
         case "keys":
             copy_key_file(b"".join(pieces), master_key_file(settings))
+        case "seal-keys":
+            put_back_seal_keys(b"".join(pieces), seal_key_file(settings))
         case "segments":
             _put_back_segment(segments_folder(settings), entry, pieces)
         case "objects":

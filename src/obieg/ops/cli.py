@@ -28,10 +28,12 @@ COMMANDS = {
     "commands_transactions": ("explain",),
     "commands_audit": ("audit",),
     "commands_certs": ("certs",),
+    "commands_apps": ("apps",),
     "commands_inbox": ("inbox",),
     "commands_outbox": ("outbox",),
     "commands_patients": ("patients",),
     "commands_directory": ("directory",),
+    "commands_people": ("people",),
     "backup": ("backup", "restore"),
     "documents": ("verify", "documents"),
 }

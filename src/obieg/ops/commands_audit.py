@@ -10,6 +10,7 @@ import psycopg
 import typer
 
 from obieg.domain.audit import Outcome
+from obieg.ops import audit_reading, commands_seal
 from obieg.ops.asking import ask, connected, loaded
 from obieg.ops.options import NodeFile, OptionalSettingsFile
 from obieg.storage.statements import load
@@ -22,6 +23,9 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     audit = typer.Typer(help="What the node remembers of every transaction.", no_args_is_help=True)
     audit.command()(tail)
+    commands_seal.add(audit)
+    audit.command()(audit_reading.search)
+    audit.command()(audit_reading.export)
     app.add_typer(audit, name="audit")
 
 

@@ -15,6 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from obieg.ops.failure import Failure
+from obieg.ops.options import SettingsFile
+from obieg.ops.settings import load
+from obieg.ops.sts_key import renew
 
 AUTHORITY = "ca"
 _AUTHORITY_DAYS, _DAYS = 3650, 825
@@ -62,6 +65,14 @@ def show_command(file: Annotated[Path, typer.Argument(help="Certificates (PEM)."
         typer.echo(f"issuer       {certificate.issuer.rfc4514_string()}")
         typer.echo(f"ends         {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, in {days} days")
         typer.echo(f"fingerprint  {certificate.fingerprint(hashes.SHA256()).hex()}  (SHA-256)\n")
+
+
+@app.command("renew-sts")
+def renew_sts_command(settings_file: SettingsFile) -> None:
+    """Make a new key that signs assertions; assertions of the old one hold until they end."""
+    key, certificates = renew(load(settings_file))
+    typer.echo(f"{key} is new, and {certificates} begins with its certificate: give that to other nodes that trust")
+    typer.echo("assertions of this one, then restart the node. After 4 hours the last certificate may be taken out.")
 
 
 def make(folder: Path, name: str, hosts: list[str], *, days: int = 365) -> tuple[Path, Path]:

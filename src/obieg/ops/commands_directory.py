@@ -23,11 +23,12 @@ from obieg.mapping import mcsd
 from obieg.mapping.directory_csv import COLUMNS
 from obieg.mapping.directory_terms import KINDS
 from obieg.mapping.mcsd import DirectoryHistory, DirectorySearch
+from obieg.ops.accounts import os_user
 from obieg.ops.asking import settings_of
 from obieg.ops.directory_import import COUNTED, HEADER, DirectoryImport, Imported, operator_event, removal
 from obieg.ops.failure import Failure
 from obieg.ops.import_files import Source
-from obieg.ops.index_access import Access, asked, opened, os_user
+from obieg.ops.index_access import Access, asked, opened
 from obieg.ops.options import AsJson, By, Charset, NodeFile, OptionalSettingsFile, Rejects
 from obieg.ops.showing import (
     examined,

@@ -125,6 +125,7 @@ def lab(
         workers=workers,
         http={"host": "127.0.0.1", "port": port},
         mllp={"host": "127.0.0.1", "port": mllp_port},
+        audit={"enabled": True, "host": "127.0.0.1", "port": 0},
         identity=identity,
         affinity_domain={"codes": codes.absolute()} if codes else {},
         authorities=plans["authorities"],

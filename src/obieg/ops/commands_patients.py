@@ -21,11 +21,12 @@ from obieg.domain.problems import Problem
 from obieg.mapping.patient_csv import COLUMNS
 from obieg.ops import rematching
 from obieg.ops import showing_patients as show_
+from obieg.ops.accounts import os_user
 from obieg.ops.asking import settings_of
 from obieg.ops.failure import Failure
 from obieg.ops.import_files import FORMATS, Source
 from obieg.ops.importing import COUNTED, Imported, Readers, import_file
-from obieg.ops.index_access import Access, asked, opened, os_user
+from obieg.ops.index_access import Access, asked, opened
 from obieg.ops.options import ROWS_MAX, AsJson, By, Charset, NodeFile, OptionalSettingsFile, Rejects
 from obieg.ops.showing import (
     WARSAW,

@@ -16,8 +16,10 @@ from obstore.store import ObjectStore
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from obieg.domain.audit import AuditObject
 from obieg.domain.document_store import DocumentStore, DocumentUnreadableError
 from obieg.domain.problems import RetryLater
+from obieg.ops import audit_events
 from obieg.ops.compaction import Compacted, compact_objects, compact_segments
 from obieg.ops.document_history import history
 from obieg.ops.failure import Failure
@@ -295,7 +297,10 @@ def _rotate_key(settings: SettingsFile) -> None:
             return await rewrap_all(rows, keys.KeyFile(path))
 
     with explained(), reach(node.database.dsn, node.postgres_dir) as dsn:
-        console.print(f"{path} has a new key, number {keys.rotate(path)}. Copy the file to a safe place.")
+        number = keys.rotate(path)
+        made = audit_events.activity("key", node, f"master key {number} is made", [AuditObject("settings", str(path))])
+        audit_events.record(dsn, node, made)
+        console.print(f"{path} has a new key, number {number}. Copy the file to a safe place.")
         count = asyncio.run(run(dsn))
     console.print(f"{count} documents are wrapped anew. Restart the node: its workers still wrap with the key before.")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import ssl
 from collections.abc import Generator, Iterable
 from typing import Any, cast
@@ -27,9 +28,17 @@ from obieg.ops.settings import LimitSettings
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _STRANGER = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BAD_HEAD = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _BAD_PROXY = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _SWEEP_S = 1.0
+# Of each of these a request has one at most: with two, we and whoever stands before us may read different requests.
+_SINGLE = frozenset({
+    b"authorization", b"content-encoding", b"content-length", b"content-location", b"content-type", b"expect", b"host",
+    b"if-match", b"if-none-exist", b"if-modified-since", b"origin", b"range", b"soapaction", b"transfer-encoding",
+    b"upgrade", b"cookie", b"x-http-method-override",
+})  # fmt: skip
+_HOST = re.compile(rb"[A-Za-z0-9._~-]{1,255}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?")
 # What a proxy tells: https://nginx.org/en/docs/http/ngx_http_ssl_module.html, $ssl_client_escaped_cert.
 _REAL_ADDRESS, _CERTIFICATE_HEADER, _VERIFIED = b"x-real-ip", b"x-client-certificate", b"x-client-verify"
 
@@ -108,12 +117,20 @@ class LimitedProtocol(HttpToolsProtocol):
         self._since = self._heard
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header. Those that come behind a body would be kept in memory, and nothing here reads them."""
+        if not self._in_head:
+            self._end(_BAD_HEAD)
+            raise _RefusedHead
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """The head is whole: the request begins unless the head was too large."""
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.limits.header_bytes_max:
             self._end(_TOO_LARGE)
             raise _RefusedHead
+        self._check_head()
         if self.proxies:
             self._hear_proxy()
         self.scope["extensions"] = {CERTIFICATE: {"der": self._certificate}}
@@ -126,6 +143,22 @@ class LimitedProtocol(HttpToolsProtocol):
         """The body is whole."""
         self._in_body = False
         super().on_message_complete()
+
+    def _check_head(self) -> None:
+        """Refuses a head that can be read in two ways (RFC 9112, 3.2, 6.3)."""
+        single = [name for name, _ in self.headers if name in _SINGLE]
+        host = next((value for name, value in self.headers if name == b"host"), None)
+        modern = self.parser.get_http_version() != "1.0"
+        expected = next((value for name, value in self.headers if name == b"expect"), b"100-continue")
+        if (
+            len(single) != len(set(single))
+            or (b"transfer-encoding" in single and not modern)
+            or expected.lower() != b"100-continue"
+            or (host is None and modern)
+            or (host is not None and not _HOST.fullmatch(host))
+        ):
+            self._end(_BAD_HEAD)
+            raise _RefusedHead
 
     def _hear_proxy(self) -> None:
         """Takes address and certificate of the caller from the proxy that the settings name, and from nobody else."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
-import pwd
 import secrets
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -148,14 +146,6 @@ def _new_keys() -> Iterator[int]:
     while True:
         for key in struct.unpack(f">{_DRAWN}Q", secrets.token_bytes(8 * _DRAWN)):
             yield (key >> 1) or 1
-
-
-def os_user() -> str:
-    """Who types: the system's name of the user."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 @contextmanager

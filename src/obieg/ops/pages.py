@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from obieg.ops.metrics import exposition
 from obieg.ops.settings import Settings
 from obieg.protocol import Binding, FhirBinding, SoapBinding
 from obieg.transactions import TRANSACTIONS
 
+# A page is what this node serves and nothing else: no script, no style within it, no frame around it.
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
 _STYLE = """
 body { font: 1.1rem/1.6 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1rem;
        color-scheme: light dark }
@@ -23,12 +28,15 @@ td, th { text-align: left; padding: .4rem; border-bottom: 1px solid #8888 }
 """
 
 
-def pages(settings: Settings) -> Starlette:
-    """The web application beside the services."""
+def pages(settings: Settings, more: Sequence[BaseRoute] = ()) -> Starlette:
+    """The web application beside the services, with ``more`` pages."""
     html = _first_page(settings)
 
     async def first_page(_: Request) -> Response:
-        return HTMLResponse(html)
+        return HTMLResponse(html, headers={"content-security-policy": _POLICY})
+
+    async def style(_: Request) -> Response:
+        return Response(_STYLE, media_type="text/css")
 
     async def health(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -36,7 +44,15 @@ def pages(settings: Settings) -> Starlette:
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(exposition(), media_type="text/plain; version=0.0.4")
 
-    return Starlette(routes=[Route("/", first_page), Route("/health", health), Route("/metrics", metrics)])
+    return Starlette(
+        routes=[
+            Route("/", first_page),
+            Route("/style.css", style),
+            Route("/health", health),
+            Route("/metrics", metrics),
+            *more,
+        ]
+    )
 
 
 def _first_page(settings: Settings) -> str:
@@ -53,7 +69,7 @@ def _first_page(settings: Settings) -> str:
     identity = settings.identity
     return (
         f"<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{escape(settings.name)}</title><style>{_STYLE}</style></head><body>{banner}"
+        f"<title>{escape(settings.name)}</title><link rel=stylesheet href=/style.css></head><body>{banner}"
         f"<h1>{escape(settings.name)}</h1><p>An obieg {settings.role} node.</p>"
         f"<h2>Services</h2><table><thead><tr><th scope=col>Transaction<th scope=col>Name<th scope=col>Where"
         f"<th scope=col></thead><tbody>{rows}</tbody></table>"

@@ -57,6 +57,12 @@ def _oid_or_empty(text: str) -> str:
     return _oid(text) if text else text
 
 
+def _identifier_or_empty(text: str) -> str:
+    if text:
+        _oid(text.partition("#")[0])
+    return text
+
+
 def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
@@ -140,6 +146,65 @@ class TrustSettings(Section):
     )
 
 
+class PeopleSettings(Section):
+    """Sessions of people who log in at this node's own pages (obieg people)."""
+
+    idle_s: Seconds = Field(900, description="Seconds without a request after which a session ends.")
+    lifetime_s: Seconds = Field(43_200, description="Seconds after which a session ends, however much it is used.")
+
+
+class WezelKrajowySettings(Section):
+    """Węzeł Krajowy (login.gov.pl), by which patients log in. Without own_entity_id they cannot."""
+
+    own_entity_id: str = Field("", description="Who this node is to Węzeł Krajowy, as registered there.")
+    signing_certificate_file: OptionalPath = Field(
+        None, description="Certificate (PEM) of the key by which this node signs (P-256)."
+    )
+    signing_key_file: OptionalPath = Field(None, description="That key (PEM).")
+    encryption_certificate_file: OptionalPath = Field(
+        None, description="Certificate (PEM) of another key, for which people's data are encrypted."
+    )
+    encryption_key_file: OptionalPath = Field(None, description="That key (PEM, P-256 or P-384).")
+    level: Literal["low", "substantial", "high"] = Field(
+        "low", description="The least level of assurance (eIDAS) by which people must be proved."
+    )
+    metadata_file: OptionalPath = Field(
+        None, description="SAML metadata of Węzeł Krajowy. Empty: the settings below say the same."
+    )
+    entity_id: str = Field("", description="Who Węzeł Krajowy is, as its answers name it (login.gov.pl).")
+    sign_on_url: str = Field("", description="Where people are sent: https://login.gov.pl/login/SingleSignOnService.")
+    artifact_url: str = Field(
+        "",
+        description="Where this node asks who came back: "
+        "https://login.gov.pl/login-services/idpArtifactResolutionService.",
+    )
+    logout_url: str = Field(
+        "",
+        description="Where this node tells that somebody logged out: "
+        "https://login.gov.pl/login-services/singleLogoutService. Empty: nowhere.",
+    )
+    certificate_files: tuple[Path, ...] = Field(
+        (), description="Certificates (PEM) of the keys by which Węzeł Krajowy signs."
+    )
+    ca_file: OptionalPath = Field(
+        None, description="Authorities (PEM) that vouch for its servers. Empty: those that the system trusts."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> WezelKrajowySettings:
+        if not self.own_entity_id:
+            return self
+        own = ("signing_certificate_file", "signing_key_file", "encryption_certificate_file", "encryption_key_file")
+        for name in own:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}: is needed where own_entity_id is given")
+        if self.metadata_file is None:
+            for name in ("entity_id", "sign_on_url", "artifact_url", "certificate_files"):
+                if not getattr(self, name):
+                    raise ValueError(f"{name}: is needed where there is no metadata_file")
+        return self
+
+
 class IdentitySettings(Section):
     """Who this node is among others."""
 
@@ -196,6 +261,11 @@ class NodeSettings(Section):
     )
     repository_unique_id: Annotated[str, AfterValidator(_oid_or_empty)] = Field(
         "", description="The repository whose documents it may register in this region. Empty: none of its own."
+    )
+    organisation: Annotated[str, AfterValidator(_identifier_or_empty)] = Field(
+        "",
+        description="The organisation of its users, as root#extension or the OID alone: the only one in the tokens "
+        "that it asks for (WS-Trust). Empty: any.",
     )
 
     @model_validator(mode="after")
@@ -261,6 +331,32 @@ class SubscriberSettings(Section):
         return self
 
 
+class AuditSettings(Section):
+    """The Audit Record Repository over syslog (ITI-20): records that others send here."""
+
+    enabled: bool = Field(False, description="Whether to listen.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(6514, description="TCP port; 0 takes any free one.")
+
+
+class AuditRepositorySettings(Section):
+    """Who else is told what this node records (ITI-20 over syslog); how much waits: obieg_audit_waiting."""
+
+    name: str = Field(min_length=1, description="Its name; how far it has been told is kept under it.")
+    address: str = Field(
+        description="Where it listens: host:port, over TLS. tcp://host:port is in the clear, for a laboratory."
+    )
+    ca_file: OptionalPath = Field(
+        None, description="Authorities (PEM) that vouch for its certificate. Empty: those that the system trusts."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> AuditRepositorySettings:
+        if not _HOST_AND_PORT.fullmatch(self.address.removeprefix("tcp://")):
+            raise ValueError("address: host:port, or tcp://host:port")
+        return self
+
+
 class StoreSettings(Section):
     """Where the documents themselves are kept, encrypted."""
 
@@ -280,6 +376,35 @@ class StoreSettings(Section):
         None,
         description="File with the key that wraps the documents' keys. Empty: master.key below data_dir. Keep a copy "
         "of it elsewhere: without it no document can be read.",
+    )
+
+
+class SealingSettings(Section):
+    """How the audit is sealed, so that nobody can change it unnoticed (docs/audit.md)."""
+
+    interval_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        60, description="Longest time until a committed audit record is sealed."
+    )
+    fail_after_s: Seconds = Field(
+        14_400,
+        description="Seconds without sealing after which every request is answered with 'busy', save in an emergency.",
+    )
+    key_file: OptionalPath = Field(
+        None,
+        description="File with the key that signs roots (Ed25519, PEM). Empty: seal.key below data_dir; it is made "
+        "when there is none. Keep a copy of it elsewhere.",
+    )
+    roots_file: OptionalPath = Field(
+        None,
+        description="File to which every root is added; best on a medium that can only be written once. Empty: "
+        "roots.txt below data_dir.",
+    )
+    tsa_url: str = Field("", description="Address of a time-stamping authority (RFC 3161). Empty: no time-stamps.")
+    tsa_ca_file: OptionalPath = Field(
+        None, description="Certificates (PEM) that the time-stamping authority's own must lead to."
+    )
+    witness_of: tuple[str, ...] = Field(
+        (), description="Addresses of other nodes' roots (https://…/audit/roots), which this node keeps for them."
     )
 
 
@@ -309,6 +434,12 @@ class LimitSettings(Section):
     request_time_s: Seconds = Field(
         300, description="Seconds in which a whole request must have been received and answered."
     )
+    requests_per_second: Seconds = Field(
+        5_000,
+        description="Most requests per second and worker of one system, and of one organisation; what is more is told "
+        "to come back (HTTP 429, XDSRegistryBusy, AE). Emergency access passes.",
+    )
+    person_requests_per_second: Seconds = Field(100, description="The same of one person.")
     drain_time_s: Seconds = Field(30, description="Seconds that running requests are given to end when the node stops.")
     mllp_frame_bytes_max: Positive = Field(MIB, description="Most bytes of one HL7 v2 message.")
     mllp_idle_time_s: Seconds = Field(600, description="Seconds an MLLP connection may be silent.")
@@ -353,13 +484,18 @@ class Settings(BaseSettings):
     mllp: MllpSettings = Field(MllpSettings.model_construct(), json_schema_extra=_only("region"))
     tls: TlsSettings = TlsSettings.model_construct()
     trust: TrustSettings = TrustSettings.model_construct()
+    people: PeopleSettings = PeopleSettings.model_construct()
+    wezel_krajowy: WezelKrajowySettings = WezelKrajowySettings.model_construct()
     identity: IdentitySettings
     affinity_domain: AffinityDomainSettings = AffinityDomainSettings.model_construct()
     registry: RegistrySettings = Field(RegistrySettings.model_construct(), json_schema_extra=_only("facility"))
     nodes: tuple[NodeSettings, ...] = ()
     authorities: tuple[AuthoritySettings, ...] = Field((), json_schema_extra=_only("region"))
     subscribers: tuple[SubscriberSettings, ...] = Field((), json_schema_extra=_only("region"))
+    audit: AuditSettings = AuditSettings.model_construct()
+    audit_repositories: tuple[AuditRepositorySettings, ...] = ()
     store: StoreSettings = StoreSettings.model_construct()
+    sealing: SealingSettings = SealingSettings.model_construct()
     limits: LimitSettings = LimitSettings.model_construct()
     log: LogSettings = LogSettings.model_construct()
 
@@ -389,13 +525,27 @@ class Settings(BaseSettings):
         names = [subscriber.name for subscriber in self.subscribers]
         if len(set(names)) < len(names):
             raise ValueError("subscribers: two of them have the same name")
+        if self.sealing.tsa_url and self.sealing.tsa_ca_file is None:
+            raise ValueError("sealing: tsa_url needs tsa_ca_file: a time-stamp that nobody can check proves nothing")
         if self.store.kind == "s3" and not self.store.s3_url:
             raise ValueError("store: kind s3 needs s3_url")
         if self.trust.file is not None and any(not node.certificate for node in self.nodes):
             raise ValueError("nodes: with a trust file each node is known by its certificate")
-        if self.lab and not (_is_loopback(self.http.host) and _is_loopback(self.mllp.host)):
+        names = [repository.name for repository in self.audit_repositories]
+        if len(set(names)) < len(names):
+            raise ValueError("audit_repositories: two of them have the same name")
+        if not self.lab and self.audit.enabled and self.tls.certificate_file is None:
+            raise ValueError("audit: records are taken over TLS: certificate_file and key_file under [tls] are needed")
+        if not self.lab and any(r.address.startswith("tcp://") for r in self.audit_repositories):
+            raise ValueError("audit_repositories: outside a laboratory records are sent over TLS: host:port")
+        if self.wezel_krajowy.own_entity_id and not self.http.public_url.startswith(
+            ("https://", "http://") if self.lab else "https://"
+        ):
+            raise ValueError("wezel_krajowy: people are sent back to http.public_url, which must be an https address")
+        if self.lab and not all(_is_loopback(s.host) for s in (self.http, self.mllp, self.audit)):
             raise ValueError(
-                "lab: a laboratory proves nobody's identity, so http.host and mllp.host must be 127.0.0.1 or ::1"
+                "lab: a laboratory proves nobody's identity, so http.host, mllp.host and audit.host must be 127.0.0.1 "
+                "or ::1"
             )
         return self
 
@@ -448,7 +598,8 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else folder / path
 
-    domain, store, tls = settings.affinity_domain, settings.store, settings.tls
+    domain, store, tls, sealing = settings.affinity_domain, settings.store, settings.tls, settings.sealing
+    wk = settings.wezel_krajowy
     subscriber_tls = ("ca_file", "certificate_file", "key_file")
     return settings.model_copy(
         update={
@@ -457,13 +608,25 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
             "tls": tls.model_copy(
                 update={name: absolute(getattr(tls, name)) for name in ("certificate_file", "key_file", "ca_file")}
             ),
+            "wezel_krajowy": wk.model_copy(
+                update={
+                    **{name: absolute(value) for name, value in wk if name.endswith("_file")},
+                    "certificate_files": tuple(folder / path for path in wk.certificate_files),
+                }
+            ),
             "trust": settings.trust.model_copy(update={"file": absolute(settings.trust.file)}),
             "registry": settings.registry.model_copy(update={"ca_file": absolute(settings.registry.ca_file)}),
             "subscribers": tuple(
                 s.model_copy(update={name: absolute(getattr(s, name)) for name in subscriber_tls})
                 for s in settings.subscribers
             ),
+            "audit_repositories": tuple(
+                r.model_copy(update={"ca_file": absolute(r.ca_file)}) for r in settings.audit_repositories
+            ),
             "store": store.model_copy(update={"master_key_file": absolute(store.master_key_file)}),
+            "sealing": sealing.model_copy(
+                update={name: absolute(getattr(sealing, name)) for name in ("key_file", "roots_file", "tsa_ca_file")}
+            ),
         }
     )
 

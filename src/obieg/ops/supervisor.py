@@ -18,14 +18,18 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version as package_version
 from pathlib import Path
 
+import psycopg
 import structlog
 
-from obieg.ops import logs
+from obieg.domain.audit import AuditObject
+from obieg.ops import audit_events, logs
 from obieg.ops.backup import UNFINISHED
 from obieg.ops.clock import check_clock
+from obieg.ops.documents import master_key_file
 from obieg.ops.failure import Failure
 from obieg.ops.folder_lock import FolderLock
 from obieg.ops.metrics import FOLDER_VARIABLE, worker_ended
@@ -36,7 +40,7 @@ from obieg.ops.worker import READY, Assignment, write_assignment
 
 BUILDER = "obieg.ops.wiring:build"
 SERVICES = ("registry", "register", "repository", "retrieve", "remove_documents", "xdr")
-REGION_SERVICES = ("pix_v3", "pdq_v3", "xcpd", "update", "restricted_update", "remove")
+REGION_SERVICES = ("pix_v3", "pdq_v3", "xcpd", "update", "restricted_update", "remove", "sts")
 BACKLOG = 1024
 # Workers of a supervisor that was killed a moment ago still hold the port.
 BIND_TIME_S = 5.0
@@ -76,6 +80,11 @@ def serve(
         mllp: list[socket.socket] = []
         if settings.role == "region" and settings.mllp.enabled:
             mllp = stack.enter_context(_listeners(settings.mllp.host, settings.mllp.port, settings.workers, "mllp"))
+        syslog: list[socket.socket] = []
+        if settings.audit.enabled:
+            syslog = stack.enter_context(
+                _listeners(settings.audit.host, settings.audit.port, settings.workers, "audit")
+            )
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
             stack.callback(ready_file.unlink, missing_ok=True)
@@ -83,7 +92,8 @@ def serve(
         dsn = embedded.dsn if embedded is not None else settings.database.dsn
         for name in migrate(dsn, stop_before_post=bool(settings.database.dsn)):
             log.info("migration applied", migration=name)
-        settings = in_force(settings, dsn, http, mllp)
+        new_key = not master_key_file(settings).exists()
+        settings = in_force(settings, dsn, http, mllp, syslog)
         endpoints = endpoints_of(settings, settings_file)
 
         def ready() -> None:
@@ -94,10 +104,31 @@ def serve(
             if announce is not None:
                 announce(endpoints)
 
-        asyncio.run(_Supervisor(settings, builder, http, mllp, embedded).run(ready))
+        _remember(settings, "start", f"obieg {package_version('obieg')}", settings_file)
+        if new_key:
+            _remember(settings, "key", "a master key is made", master_key_file(settings))
+        try:
+            asyncio.run(_Supervisor(settings, builder, http, mllp, syslog, embedded).run(ready))
+        finally:
+            _remember(settings, "stop", "", settings_file)
 
 
-def in_force(settings: Settings, dsn: str, http: list[socket.socket], mllp: list[socket.socket]) -> Settings:
+def _remember(settings: Settings, kind: str, detail: str, file: Path | None) -> None:
+    """Records what happens to the node; a node that cannot start for its database says so elsewhere."""
+    objects = [AuditObject("settings", str(file.absolute()))] if file is not None else []
+    try:
+        audit_events.record(settings.database.dsn, settings, audit_events.activity(kind, settings, detail, objects))
+    except psycopg.Error as error:
+        log.error("an audit record could not be stored", activity=kind, error=str(error).strip())
+
+
+def in_force(
+    settings: Settings,
+    dsn: str,
+    http: list[socket.socket],
+    mllp: list[socket.socket],
+    syslog: Sequence[socket.socket] = (),
+) -> Settings:
     """The settings with what was decided at start: the database, the ports, the address others use."""
     port = http[0].getsockname()[1]
     host = f"[{settings.http.host}]" if ":" in settings.http.host else settings.http.host
@@ -111,6 +142,8 @@ def in_force(settings: Settings, dsn: str, http: list[socket.socket], mllp: list
     }
     if mllp:
         updates["mllp"] = settings.mllp.model_copy(update={"port": mllp[0].getsockname()[1]})
+    if syslog:
+        updates["audit"] = settings.audit.model_copy(update={"port": syslog[0].getsockname()[1]})
     return settings.model_copy(update=updates)
 
 
@@ -119,6 +152,10 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
     url = settings.http.public_url
     found = {name: f"{url}/services/{name}" for name in SERVICES}
     found["fhir"] = f"{url}/fhir"
+    found["audit_fhir"] = f"{url}/fhir"
+    if settings.audit.enabled:
+        encrypted = settings.tls.certificate_file is not None
+        found["audit_tls" if encrypted else "audit_tcp"] = f"{settings.audit.host}:{settings.audit.port}"
     region = settings.registry
     if settings.role == "facility":
         found |= {"registry": region.query_url, "register": region.register_url}
@@ -135,6 +172,8 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
         "base_url": url,
         "pid": str(os.getpid()),
     }
+    if settings.trust.file is not None:
+        found |= {name: f"{url}/auth/{name}" for name in ("token", "authorize", "jwks")}
     if settings.tls.ca_file is not None:
         found["tls_ca"] = str(settings.tls.ca_file)
     if settings_file is not None:
@@ -231,6 +270,7 @@ class _Supervisor:
         builder: str,
         http: list[socket.socket],
         mllp: list[socket.socket],
+        syslog: list[socket.socket],
         database: Server | None,
     ) -> None:
         self._database = database
@@ -238,6 +278,7 @@ class _Supervisor:
         self._builder = builder
         self._http = http
         self._mllp = mllp
+        self._syslog = syslog
         self._stopping = asyncio.Event()
         self._running: dict[int, asyncio.subprocess.Process] = {}  # by worker number
         self._metrics = settings.data_dir / "run" / "metrics"
@@ -293,6 +334,9 @@ class _Supervisor:
     def _reload(self) -> None:
         log.info("reloading")
         self._signal(signal.SIGHUP)
+        asyncio.get_running_loop().run_in_executor(
+            None, _remember, self._settings, "configuration", "certificates and settings are read again", None
+        )
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._running.values():
@@ -345,13 +389,14 @@ class _Supervisor:
         reading, writing = os.pipe()
         http = self._http[number].fileno()
         mllp = self._mllp[number].fileno() if self._mllp else None
-        assignment = Assignment(self._settings, number, os.getpid(), self._builder, writing, http, mllp)
+        syslog = self._syslog[number].fileno() if self._syslog else None
+        assignment = Assignment(self._settings, number, os.getpid(), self._builder, writing, http, mllp, syslog)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "obieg.ops.worker",
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=[fd for fd in (writing, http, mllp) if fd is not None],
+            pass_fds=[fd for fd in (writing, http, mllp, syslog) if fd is not None],
             process_group=0,  # the terminal's Ctrl-C is for the supervisor alone
             env=os.environ | {FOLDER_VARIABLE: str(self._metrics)},
         )

@@ -145,7 +145,14 @@ def ends(settings: Settings) -> list[tuple[str, datetime]]:
 
 def calling(settings: Settings, authorities: Path | None) -> ssl.SSLContext:
     """For this node's own calls: who it is, and the authorities that it believes (None: those of the system)."""
-    context = _fixed(ssl.create_default_context(cafile=authorities))
+    try:
+        context = _fixed(ssl.create_default_context(cafile=authorities))
+    except (OSError, ssl.SSLError) as error:
+        raise Failure(
+            f"The authorities in {authorities} cannot be used: {error}.",
+            "Whom the node calls could not be known, so it does not start.",
+            "Correct the ca_file that names them in the settings.",
+        ) from error
     if settings.tls.certificate_file is not None:
         _load_own(context, settings.tls)
     return context

@@ -26,6 +26,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     scopes: str | tuple[str, ...]
     redirect_uris: tuple[str, ...] = ()
     name: str = ""
+    launch_uri: str = ""
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -44,7 +45,8 @@ def read_trust(path: Path) -> Trust:
             for i in content.saml_issuers
         )
         clients = tuple(
-            OAuthClient(c.client_id, c.jwks, _scopes(c.scopes), c.redirect_uris, c.name) for c in content.oauth_clients
+            OAuthClient(c.client_id, c.jwks, _scopes(c.scopes), c.redirect_uris, c.name, c.launch_uri)
+            for c in content.oauth_clients
         )
         authorities = _certificates(content.client_cas, path.parent)
     except (OSError, ValueError, msgspec.MsgspecError) as error:

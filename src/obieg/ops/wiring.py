@@ -16,7 +16,8 @@ import psycopg
 import structlog
 from prometheus_client import Counter, Histogram
 
-from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthentication
+from obieg.actors.audit_repository import AuditRepository
+from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthentication, TrustedAuthentication
 from obieg.actors.document_lifecycle import DocumentLifecycle, DocumentRemoval
 from obieg.actors.document_publisher import DocumentPublisher
 from obieg.actors.document_recipient import DocumentRecipient
@@ -27,32 +28,47 @@ from obieg.actors.notification_broker import ResourceNotificationBroker
 from obieg.actors.patient_curation import PatientCuration
 from obieg.actors.patient_index import PatientIndex
 from obieg.actors.patient_summary import PatientSummary, SummarySource
+from obieg.actors.people import People
 from obieg.actors.provider_directory import ProviderDirectory
 from obieg.actors.resource_validator import ResourceValidator
+from obieg.actors.security_token_service import SecurityTokenService
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.authorities import Authorities
 from obieg.domain.document_store import DocumentStore
 from obieg.domain.linkage import LinkageMatcher, Weights
 from obieg.domain.problems import RetryLater
 from obieg.domain.removing import KeptAtWill, KeptForEver, Retention
+from obieg.domain.trust import Trust, TrustedNode
 from obieg.edges import fhir
-from obieg.edges.asgi import Host
+from obieg.edges.asgi import Host, guarded
 from obieg.edges.clients import SoapAsker, SoapRegistryClient, SubscriberHooks
 from obieg.edges.mllp import MllpEdge, MllpLimits
+from obieg.edges.patient_login import PREFIX as PATIENT_LOGIN
+from obieg.edges.patient_login import PatientLoginEdge
 from obieg.edges.soap import PATH_PREFIX, SoapEdge, SoapLimits
+from obieg.edges.syslog import SyslogEdge
+from obieg.edges.throttle import Throttle
 from obieg.mapping import fhir_outcome
 from obieg.mapping.ebrs import read_registry_response
 from obieg.mapping.fhir_capability import capability_statement
 from obieg.mapping.fhir_documents import Renderer
 from obieg.mapping.fhir_openapi import openapi
+from obieg.ops.audit_events import audit_reading
+from obieg.ops.audit_forwarding import AuditForwarding
+from obieg.ops.authorizing import AUTHORIZATION_NAMES, Authorization, open_authorization
 from obieg.ops.delivery import Delivery
 from obieg.ops.documents import open_store
+from obieg.ops.logging_in import login_pages, people_of, sessions_of
 from obieg.ops.pages import pages
+from obieg.ops.patient_login import Patients, patient_login
+from obieg.ops.sealing import Sealing
 from obieg.ops.settings import Settings
-from obieg.ops.tls import calling
+from obieg.ops.sts_key import entity_id, own_key, trusting_itself
+from obieg.ops.tls import calling, trust_of
 from obieg.ops.weights import newest_weights
 from obieg.ops.wiring_patients import authorities, patient_actors, utc_now
-from obieg.protocol import OnDemandSource
+from obieg.protocol import Authenticator, OnDemandSource, Sessions
+from obieg.storage.audit_repository_store import PostgresAuditLog
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.storage.export_store import DocumentPages, ListPages, PatientPages, PostgresExports
@@ -72,6 +88,7 @@ FORGET_PAUSE_S = 600.0
 log = structlog.get_logger()
 
 _REQUESTS = Counter("obieg_requests_total", "Requests answered.", ("transaction", "outcome"))
+_SYSLOG = Counter("obieg_audit_received_total", "Audit messages that came over syslog.", ("outcome",))
 _DURATION = Histogram("obieg_request_seconds", "From the first byte to the answer.", ("transaction",))
 
 
@@ -92,6 +109,8 @@ class Actors:
     notification_broker: ResourceNotificationBroker | None = None
     patient_summary: PatientSummary | None = None
     exporter: Exporter | None = None
+    audit_repository: AuditRepository | None = None
+    security_token_service: SecurityTokenService | None = None
 
 
 def on_demand_sources(actors: Actors, settings: Settings) -> tuple[OnDemandSource, ...]:
@@ -129,16 +148,6 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
     return polish() if path is None else AffinityDomain.from_json(path.read_bytes())
 
 
-def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Name and repositories by address; several nodes may stand behind one address."""
-    bound: dict[str, tuple[str, tuple[str, ...]]] = {}
-    for node in settings.nodes:
-        names, repositories = bound.get(node.address, ("", ()))
-        name = f"{names}, {node.name}" if names else node.name
-        bound[node.address] = (name, (*repositories, *filter(None, (node.repository_unique_id,))))
-    return bound
-
-
 class Parts(NamedTuple):
     """What the actors and edges of one worker's node are built of."""
 
@@ -150,6 +159,9 @@ class Parts(NamedTuple):
     audit: AuditStore
     retention: Retention
     spool: Path
+    audit_log: PostgresAuditLog  # all records, those of others as well
+    people: People  # who log in at the node's pages
+    patients: Patients | None  # how patients do, where they can
 
     @property
     def assigning_authority(self) -> str:
@@ -166,18 +178,22 @@ def _parts(settings: Settings) -> Parts:
     database = Database(settings.database.dsn)
     spool = settings.data_dir / "spool"
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    audit = AuditStore(
+        database,
+        source_id=settings.name,
+        names={t.id: t.name for t in TRANSACTIONS} | {n.id: n.name for n in NOTIFICATIONS} | AUTHORIZATION_NAMES,
+        now=utc_now,
+    )
     return Parts(
         settings,
         codes=affinity_domain(settings),
         authorities=authorities(settings),
         database=database,
         documents=open_store(settings),
-        audit=AuditStore(
-            database,
-            source_id=settings.name,
-            names={t.id: t.name for t in TRANSACTIONS} | {n.id: n.name for n in NOTIFICATIONS},
-            now=utc_now,
-        ),
+        audit=audit,
+        patients=patient_login(settings, database, audit, now=utc_now),
+        people=people_of(settings, database, audit, new_uuid=new_uuid, clock=utc_now),
+        audit_log=PostgresAuditLog(database, audit, assigning_authority=settings.identity.assigning_authority),
         retention=KeptAtWill() if settings.lab else KeptForEver(),
         spool=spool,
     )
@@ -213,6 +229,7 @@ def _region(parts: Parts) -> Role:
         provider_directory=ProviderDirectory(PostgresDirectoryStore(parts.database, parts.audit)),
         notification_broker=broker,
         exporter=exporter,
+        security_token_service=_token_service(settings),
     )
     repository = _repository(parts, actors)
     _add_common(parts, actors, repository)
@@ -248,6 +265,7 @@ def _add_common(parts: Parts, actors: Actors, repository: DocumentRepository) ->
         authorities=parts.authorities,
         directory=actors.provider_directory,
     )
+    actors.audit_repository = AuditRepository(parts.audit_log, audit_reading(parts.settings), now=utc_now)
     actors.document_recipient = DocumentRecipient(PostgresInbox(parts.database, parts.audit), parts.documents)
     actors.document_removal = DocumentRemoval(
         _lifecycle_store(parts),
@@ -336,6 +354,16 @@ def _exporter(parts: Parts, index: PatientIndex) -> Exporter:
     )
 
 
+def _token_service(settings: Settings) -> SecurityTokenService:
+    return SecurityTokenService(
+        own_key(settings),
+        issuer=entity_id(settings),
+        home_community_id=settings.identity.home_community_id,
+        organisations={node.name: node.organisation for node in settings.nodes if node.organisation},
+        new_uuid=new_uuid,
+    )
+
+
 def _soap_edge(parts: Parts, host: Host) -> SoapEdge:
     limits = parts.settings.limits
     return SoapEdge(
@@ -352,7 +380,7 @@ def _soap_edge(parts: Parts, host: Host) -> SoapEdge:
     )
 
 
-def _fhir_edge(parts: Parts, host: Host) -> fhir.FhirEdge:
+def _fhir_edge(parts: Parts, host: Host, server: Authorization | None) -> fhir.FhirEdge:
     limits, version = parts.settings.limits, package_version("obieg")
     return fhir.FhirEdge(
         host,
@@ -363,7 +391,12 @@ def _fhir_edge(parts: Parts, host: Host) -> fhir.FhirEdge:
             request_time_s=limits.request_time_s,
         ),
         refuse=fhir_outcome.refuse,
-        metadata=partial(capability_statement, made_at=utc_now().isoformat(timespec="seconds"), version=version),
+        metadata=partial(
+            capability_statement,
+            made_at=utc_now().isoformat(timespec="seconds"),
+            version=version,
+            authorization=server.server.metadata() if server is not None else None,
+        ),
         openapi=partial(openapi, version=version),
         affinity_domain=parts.assigning_authority,
     )
@@ -381,9 +414,92 @@ def _mllp_edge(parts: Parts, host: Host) -> MllpEdge | None:
         authenticator=host.authenticator,
         audit=host.audit,
         authorities=host.authorities,
+        throttle=host.throttle,
         limits=MllpLimits(frame_bytes_max=limits.mllp_frame_bytes_max, idle_time_s=limits.mllp_idle_time_s),
         clock=host.clock,
         new_request_id=host.new_request_id,
+    )
+
+
+def _syslog_edge(parts: Parts, actors: Actors) -> SyslogEdge | None:
+    """None where nobody listens for the audit records of others."""
+    if not parts.settings.audit.enabled or actors.audit_repository is None:
+        return None
+    return SyslogEdge(
+        actors.audit_repository,
+        new_request_id=new_uuid,
+        observe=lambda outcome: _SYSLOG.labels(outcome).inc(),
+    )
+
+
+def _patient_login_edge(parts: Parts) -> PatientLoginEdge | None:
+    """None where patients cannot log in."""
+    if parts.patients is None:
+        return None
+    return PatientLoginEdge(parts.patients.login, public_url=parts.settings.http.public_url, new_request_id=new_uuid)
+
+
+# who asks -------------------------------------------------------------------------------------------------------------
+
+
+def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Name and repositories by address; several nodes may stand behind one address."""
+    bound: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for node in settings.nodes:
+        names, repositories = bound.get(node.address, ("", ()))
+        name = f"{names}, {node.name}" if names else node.name
+        bound[node.address] = (name, (*repositories, *filter(None, (node.repository_unique_id,))))
+    return bound
+
+
+def _trusted(settings: Settings) -> Trust:
+    """Whom the node trusts: what its file lists, and a region its own token service."""
+    trust = trust_of(settings)
+    return trusting_itself(trust, settings) if settings.role == "region" else trust
+
+
+def trusted_nodes(settings: Settings) -> tuple[TrustedNode, ...]:
+    """The systems that are known by their certificates."""
+    return tuple(
+        TrustedNode(node.name, (node.certificate,), tuple(filter(None, (node.repository_unique_id,))))
+        for node in settings.nodes
+        if node.certificate
+    )
+
+
+def sessions(parts: Parts) -> Sessions:
+    """Who is logged in at the node's pages."""
+    return sessions_of(parts.settings, parts.people, parts.patients.login if parts.patients is not None else None)
+
+
+def authorization(parts: Parts, actors: Actors, trust: Trust) -> Authorization:
+    """The node's authorization server."""
+    return open_authorization(
+        parts.settings,
+        trust,
+        sessions(parts),
+        parts.database,
+        parts.audit,
+        index=actors.patient_index,
+        directory=actors.provider_directory,
+        clock=utc_now,
+        new_uuid=new_uuid,
+    )
+
+
+def authenticator(parts: Parts, trust: Trust | None, server: Authorization | None) -> Authenticator:
+    """Who makes a Requester of what callers show."""
+    settings = parts.settings
+    if trust is None:
+        return LaboratoryAuthentication() if settings.lab else AddressAuthentication(bound_nodes(settings))
+    return TrustedAuthentication(
+        trust,
+        clock=utc_now,
+        nodes=trusted_nodes(settings),
+        # In a laboratory whoever has a certificate of a trusted authority is a system of its own.
+        strangers=TrustedNode("", (), None) if settings.lab else None,
+        bearer=server.server.bearer if server is not None else None,
+        sessions=sessions(parts),
     )
 
 
@@ -393,28 +509,69 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self._parts = parts = _parts(settings)
         self._role = role = _region(parts) if settings.role == "region" else _facility(parts)
+        trust = _trusted(settings) if settings.trust.file is not None else None
+        server = self._server = authorization(parts, role.actors, trust) if trust is not None else None
+        self._authenticator = authenticator(parts, trust, server)
+        self._sealing = Sealing(settings, parts.database, utc_now)
         host = Host(
             transactions=TRANSACTIONS,
             actors=role.actors,
-            authenticator=LaboratoryAuthentication() if settings.lab else AddressAuthentication(bound_nodes(settings)),
+            authenticator=self._sealing.gate(self._authenticator),
             audit=parts.audit,
             authorities=parts.authorities,
+            throttle=Throttle(
+                requests_per_second=settings.limits.requests_per_second,
+                person_requests_per_second=settings.limits.person_requests_per_second,
+            ),
             public_url=settings.http.public_url,
             clock=utc_now,
             new_request_id=new_uuid,
             observe=_observe,
         )
-        self.asgi = _front(_soap_edge(parts, host), _fhir_edge(parts, host), pages(settings))
+        self._web = _front(
+            _soap_edge(parts, host),
+            _fhir_edge(parts, host, server),
+            _patient_login_edge(parts),
+            pages(settings, (*self._sealing.routes, *login_pages(settings, parts.people))),
+        )
         self.mllp = _mllp_edge(parts, host)
-        self.background = role.background
+        self.syslog = _syslog_edge(parts, role.actors)
+        self._forwarding = AuditForwarding(settings, parts.audit_log)
+        self.background = (
+            *self._sealing.background,
+            *self._forwarding.background,
+            *role.background,
+            partial(_forget_spent, parts.audit),
+            partial(_forget_log_ins, parts.people),
+        )
+        if server is not None:
+            self._web = server.before(self._web)
+            self.background = (*self.background, server.keep)
+
+    def reload(self) -> None:
+        """Reads again whom the node trusts."""
+        if isinstance(self._authenticator, TrustedAuthentication):
+            trust = self._authenticator.trust = _trusted(self._parts.settings)
+            if self._server is not None:
+                self._server.server.clients.replace(trust.oauth_clients)
+
+    async def asgi(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        """Everything that is served over HTTP."""
+        await self._web(scope, receive, guarded(send, scope) if scope["type"] == "http" else send)
 
     async def open(self) -> None:
         """Connects to the database."""
         await self._parts.database.open()
+        await self._sealing.open()
+        if self._server is not None:
+            await self._server.open()
 
     async def close(self) -> None:
         """Gives everything back."""
         await self._parts.documents.close()
+        await self._forwarding.close()
+        if self._parts.patients is not None:
+            await self._parts.patients.close()
         for close in self._role.closing:
             await close()
         self._parts.database.close()
@@ -425,14 +582,18 @@ def build(settings: Settings) -> Node:
     return Node(settings)
 
 
-def _front(soap: SoapEdge, fhir_edge: fhir.FhirEdge, other: Any) -> Callable[..., Awaitable[None]]:
-    """SOAP and FHIR go straight to their edges; everything else to the web application."""
+def _front(
+    soap: SoapEdge, fhir_edge: fhir.FhirEdge, login: PatientLoginEdge | None, other: Any
+) -> Callable[..., Awaitable[None]]:
+    """SOAP, FHIR and log-ins of patients go straight to their edges; everything else to the web application."""
 
     async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PATH_PREFIX):
             await soap(scope, receive, send)
         elif scope["type"] == "http" and f"{scope['path']}/".startswith(f"{fhir.PREFIX}/"):
             await fhir_edge(scope, receive, send)
+        elif login and scope["type"] == "http" and f"{scope['path']}/".startswith(f"{PATIENT_LOGIN}/"):
+            await login(scope, receive, send)
         else:
             await other(scope, receive, send)
 
@@ -447,11 +608,29 @@ def _learned(dsn: str) -> Weights | None:
         return None
 
 
+async def _forget_spent(audit: AuditStore) -> None:
+    """Forgets, for ever, what nothing can be shown with any more."""
+    while True:
+        forgotten = 0
+        with suppress(RetryLater):
+            forgotten = await audit.forget_spent()
+        if not forgotten:
+            await asyncio.sleep(FORGET_PAUSE_S)
+
+
 async def _forget_searches(index: PatientIndex) -> None:
     """Forgets answers that nobody can ask for any more, for ever."""
     while True:
         with suppress(RetryLater):
             await index.forget_searches()
+        await asyncio.sleep(FORGET_PAUSE_S)
+
+
+async def _forget_log_ins(people: People) -> None:
+    """Forgets log-ins that are over for long, for ever."""
+    while True:
+        with suppress(RetryLater):
+            await people.forget()
         await asyncio.sleep(FORGET_PAUSE_S)
 
 

@@ -40,7 +40,10 @@ log = structlog.get_logger()
 
 
 class Node(Protocol):
-    """What ``obieg.ops.wiring.build`` gives. A node that has ``reload`` is told so on SIGHUP."""
+    """What ``obieg.ops.wiring.build`` gives. A node that has ``reload`` is told so on SIGHUP.
+
+    A node that has ``syslog`` serves connections of audit senders by it, as ``mllp`` those of patient feeds.
+    """
 
     @property
     def asgi(self) -> Any:
@@ -71,6 +74,7 @@ class Assignment(NamedTuple):
     ready: int  # file descriptor
     http: int  # file descriptor of a listening socket
     mllp: int | None
+    syslog: int | None = None
 
 
 def write_assignment(assignment: Assignment) -> bytes:
@@ -127,7 +131,9 @@ async def _run(assignment: Assignment) -> None:
     )
     loop.add_signal_handler(signal.SIGHUP, _reload, node, listening)
     serving = asyncio.create_task(http.serve([socket.socket(fileno=assignment.http)]))
-    mllp = await _Mllp.start(node, assignment.mllp, listening.systems if listening is not None else None)
+    systems = listening.systems if listening is not None else None
+    mllp = await _Streams.start(node.mllp, assignment.mllp, systems)
+    syslog = await _Streams.start(getattr(node, "syslog", None), assignment.syslog, systems)
     around = [watch_loop(), watch_clock(), http.sweep(), lead(settings.database.dsn, tuple(node.background))]
     if listening is not None:
         around.append(listening.watch())
@@ -142,7 +148,7 @@ async def _run(assignment: Assignment) -> None:
 
     await asyncio.wait([serving, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
     http.should_exit = True
-    await asyncio.gather(serving, mllp.drain(settings.limits.drain_time_s))
+    await asyncio.gather(serving, mllp.drain(settings.limits.drain_time_s), syslog.drain(settings.limits.drain_time_s))
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -160,32 +166,35 @@ def _reload(node: Node, listening: Listening | None) -> None:
                 log.exception("reloading failed; the node goes on with what it had")
 
 
-class _Mllp:
-    """The MLLP listener of this worker."""
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+
+class _Streams:
+    """A listener of this worker for connections that stay open: MLLP, syslog."""
+
+    def __init__(self, serve: Serve | None) -> None:
+        self._serve_one = serve
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[Any], asyncio.StreamReader] = {}
 
     @classmethod
-    async def start(cls, node: Node, descriptor: int | None, tls: ssl.SSLContext | None) -> _Mllp:
-        mllp = cls(node)
-        if descriptor is not None and node.mllp is not None:
-            mllp._server = await asyncio.start_server(mllp._serve, sock=socket.socket(fileno=descriptor), ssl=tls)
-        return mllp
+    async def start(cls, serve: Serve | None, descriptor: int | None, tls: ssl.SSLContext | None) -> _Streams:
+        streams = cls(serve)
+        if descriptor is not None and serve is not None:
+            streams._server = await asyncio.start_server(streams._serve, sock=socket.socket(fileno=descriptor), ssl=tls)
+        return streams
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or self._node.mllp is None:
+        if task is None or self._serve_one is None:
             return
         self._connections[task] = reader
         try:
-            await self._node.mllp(reader, writer)
+            await self._serve_one(reader, writer)
         except (ConnectionError, asyncio.CancelledError):
             pass
         except Exception:
-            log.exception("an MLLP connection failed")
+            log.exception("a connection failed")
         finally:
             self._connections.pop(task, None)
             writer.close()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
+import msgspec
+
 from obieg.domain.audit import AuditEvent
+from obieg.domain.requester import Spent
 from obieg.mapping.audit import write_audit_message
-from obieg.storage.link import Database
+from obieg.storage.link import Database, run
 from obieg.storage.statements import Call, load
 
 _SQL = load("audit.sql")
+_FORGET_AT_ONCE = 10_000
 
 
 class AuditStore:
@@ -31,9 +36,18 @@ class AuditStore:
         # The first is named by the affinity-domain id; so are the others whose data were seen.
         authority = patients[0].partition("^")[2] if patients else ""
         others = sorted({p for p in patients[1:] if p.partition("^")[2] == authority} - {*patients[:1]})
+        if event.spent:
+            spent = spending(event.spent)
+            if others:
+                return _SQL.insert_audit_of_several_spending(**self.columns(event), **spent, other_patients=others)
+            return _SQL.insert_audit_spending(**self.columns(event), **spent)
         if others:
             return _SQL.insert_audit_of_several(**self.columns(event), other_patients=others)
         return _SQL.insert_audit(**self.columns(event))
+
+    def spend(self, event: AuditEvent) -> tuple[Call, ...]:
+        """What uses up what the request of ``event`` uses up, for a batch that comes before that of the record."""
+        return (_SQL.spend(**spending(event.spent), request_id=event.request_id),) if event.spent else ()
 
     def columns(self, event: AuditEvent) -> dict[str, str]:
         """A record as the columns of its row."""
@@ -52,5 +66,19 @@ class AuditStore:
         }
 
     async def record(self, event: AuditEvent) -> None:
-        """Stores one record by itself."""
-        await self._database.run(self.call(event))
+        """Stores one record by itself. Raises Problem ``Replayed``."""
+        await run(self._database, self.call(event))
+
+    async def forget_spent(self) -> int:
+        """Forgets some of what nothing can be shown with any more; how many."""
+        [[(forgotten,)]] = await run(self._database, _SQL.forget_spent(count=_FORGET_AT_ONCE))
+        return int(forgotten)
+
+
+def spending(spent: Sequence[Spent]) -> dict[str, list[str]]:
+    """What is used up, as the parameters of a statement; always in one order, so that no two requests deadlock."""
+    digests = {
+        hashlib.sha256(msgspec.json.encode((s.kind, s.issuer, s.identifier))).hexdigest(): s.until for s in spent
+    }
+    ordered = sorted(digests)
+    return {"digests": [f"\\x{d}" for d in ordered], "ends": [digests[d].isoformat() for d in ordered]}

@@ -24,7 +24,7 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.conninfo import make_conninfo
 
-from obieg.domain.problems import RetryLater
+from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.storage.statements import Call
 
@@ -51,6 +51,11 @@ class DatabaseError(Exception):
     def lost_race(self) -> bool:
         """Whether another transaction changed what this one relied on: read again, then decide again."""
         return self.sqlstate in {"23505", "40001", "40P01", "OB001"}
+
+    @property
+    def replayed(self) -> bool:
+        """Whether another request has used up what this one may be shown with once only."""
+        return self.sqlstate == "OB002"
 
     @property
     def passing(self) -> bool:
@@ -284,12 +289,19 @@ class Database:
 
 
 async def run(database: Database, *calls: Call) -> list[list[Row]]:
-    """One batch; raises LostRace where another transaction was faster, RetryLater where the database is away."""
+    """One batch; raises LostRace where another transaction was faster, RetryLater where the database is away.
+
+    Raises Problem ``Replayed`` where the record of the batch uses up what another request has used up.
+    """
     try:
         return await database.run(*calls)
     except DatabaseError as error:
         if error.lost_race:
             raise LostRace(error.message) from error
+        if error.replayed:
+            raise Problem.of(
+                "Replayed", "this message or proof was shown before; send a new one with an identifier of its own"
+            ) from error
         if error.passing:
             raise RetryLater(f"the database cannot do this now: {error.message}") from error
         raise

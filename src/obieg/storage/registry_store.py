@@ -41,7 +41,7 @@ from obieg.mapping.ebrim import (
     render_folder,
     render_submission_set,
 )
-from obieg.storage.audit_store import AuditStore
+from obieg.storage.audit_store import AuditStore, spending
 from obieg.storage.link import Database, Row, run
 from obieg.storage.statements import Call, Statement, load
 
@@ -321,6 +321,7 @@ class RegistryDatabase:
                     repository_unique_id=repository_unique_id,
                     expected=len(unique_ids),
                     **self._audit.columns(audit),
+                    **spending(audit.spent),
                 )
             )
         results = await self._run(*calls)
@@ -360,9 +361,12 @@ class RegistryDatabase:
         """See the port."""
         await self._run(self._audit.call(audit))
 
-    async def hold(self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float) -> None:
+    async def hold(
+        self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float, audit: AuditEvent
+    ) -> None:
         """See the port."""
         await self._run(
+            *self._audit.spend(audit),
             _REPOSITORY.insert_provided_submission(
                 fingerprint=pending.fingerprint, submission_id=pending.submission_id
             ),
@@ -384,16 +388,16 @@ class RegistryDatabase:
             return None
         return Repeated(_pending(rows[0]) if rows[0][0] is not None else None)
 
-    async def release(self, pending: Pending, repository_unique_id: str, audit: AuditEvent) -> None:
+    async def release(self, pending: Pending, repository_unique_id: str, audits: Sequence[AuditEvent]) -> None:
         """See the port."""
         await self._run(
             _REPOSITORY.delete_pending_submission(submission_id=pending.submission_id),
             _REPOSITORY.lock_documents(unique_ids=pending.unique_ids, repository_unique_id=repository_unique_id),
             _REPOSITORY.release_documents(unique_ids=pending.unique_ids, repository_unique_id=repository_unique_id),
-            self._audit.call(audit),
+            *map(self._audit.call, audits),
         )
 
-    async def discard(self, pending: Pending, repository_unique_id: str, audit: AuditEvent) -> None:
+    async def discard(self, pending: Pending, repository_unique_id: str, audits: Sequence[AuditEvent]) -> None:
         """See the port."""
         await self._run(
             _REPOSITORY.delete_provided_submission(fingerprint=pending.fingerprint),
@@ -402,7 +406,7 @@ class RegistryDatabase:
             _REPOSITORY.drop_pending_documents(
                 unique_ids=pending.unique_ids, repository_unique_id=repository_unique_id
             ),
-            self._audit.call(audit),
+            *map(self._audit.call, audits),
         )
 
     async def postpone(self, pending: Pending, pause_s_max: float, error: str) -> None:

@@ -12,6 +12,7 @@ from obieg.transactions import (
     iti09_pix_query,
     iti10_pix_update_notification,
     iti18_registry_stored_query,
+    iti20_record_audit_event,
     iti21_patient_demographics_query,
     iti22_patient_demographics_and_visit_query,
     iti30_patient_identity_management,
@@ -33,6 +34,7 @@ from obieg.transactions import (
     iti67_find_document_references,
     iti68_retrieve_document,
     iti78_mobile_patient_demographics_query,
+    iti81_retrieve_atna_audit_event,
     iti83_mobile_patient_identifier_cross_reference_query,
     iti86_remove_documents,
     iti90_find_matching_care_services,
@@ -48,6 +50,7 @@ from obieg.transactions import (
     iti114_resource_subscription_topic_search,
     iti119_patient_demographics_match,
     msim_query_emergency_data,
+    wst_issue_token,
 )
 
 TRANSACTIONS: tuple[Transaction, ...] = (
@@ -58,6 +61,7 @@ TRANSACTIONS: tuple[Transaction, ...] = (
     iti08_patient_identity_feed.TRANSACTION,
     iti09_pix_query.TRANSACTION,
     iti18_registry_stored_query.TRANSACTION,
+    iti20_record_audit_event.TRANSACTION,
     iti21_patient_demographics_query.TRANSACTION,
     iti22_patient_demographics_and_visit_query.TRANSACTION,
     iti30_patient_identity_management.TRANSACTION,
@@ -79,6 +83,7 @@ TRANSACTIONS: tuple[Transaction, ...] = (
     iti67_find_document_references.TRANSACTION,
     iti68_retrieve_document.TRANSACTION,
     iti78_mobile_patient_demographics_query.TRANSACTION,
+    iti81_retrieve_atna_audit_event.TRANSACTION,
     iti83_mobile_patient_identifier_cross_reference_query.TRANSACTION,
     iti86_remove_documents.TRANSACTION,
     iti90_find_matching_care_services.TRANSACTION,
@@ -93,6 +98,7 @@ TRANSACTIONS: tuple[Transaction, ...] = (
     iti114_resource_subscription_topic_search.TRANSACTION,
     iti119_patient_demographics_match.TRANSACTION,
     msim_query_emergency_data.TRANSACTION,
+    wst_issue_token.TRANSACTION,
 )
 
 NOTIFICATIONS: tuple[Notification, ...] = (

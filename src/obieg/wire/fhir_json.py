@@ -7,7 +7,7 @@ may see two messages, so each is refused.
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -66,7 +66,10 @@ def _integer(text: str) -> int:
 
 
 def _decimal(text: str) -> Exact:
-    value = Exact(text) if len(text) <= DIGITS_MAX else None
+    try:
+        value = Exact(text) if len(text) <= DIGITS_MAX else None
+    except InvalidOperation:  # an exponent that Decimal itself has no room for
+        value = None
     if value is None or abs(value.adjusted()) > _EXPONENT_MAX:
         raise JsonRefused(f"the number {text[:DIGITS_MAX]} is beyond the range that is kept")
     return value

@@ -89,6 +89,7 @@ class Limits:
     segments_max: int = 1_000
     fields_max: int = 500  # of one segment
     repetitions_max: int = 200  # of one field
+    components_max: int = 20_000  # of the whole message, with subcomponents
 
 
 class Delimiters(NamedTuple):
@@ -210,7 +211,7 @@ class Message:
     def version(self) -> tuple[int, ...]:
         """MSH-12.1 as numbers, empty where it is none."""
         text = self.get("MSH-12").strip()
-        return tuple(map(int, text.split("."))) if re.fullmatch(r"\d{1,2}(\.\d{1,2}){1,3}", text) else ()
+        return tuple(map(int, text.split("."))) if re.fullmatch(r"\d{1,2}(\.\d{1,2}){1,3}", text, re.ASCII) else ()
 
     def encode(self) -> bytes:
         """The message as bytes in its own character set; every segment ends with CR, the last one too."""
@@ -303,6 +304,8 @@ def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None)
         if name == "MSH":
             raise MessageError(SEGMENT_SEQUENCE_ERROR, "a second MSH: send one message in a frame", "MSH(1)-1")
         segments.append(Segment(name, tuple(fields[1:])))
+    if text.count(delimiters.component) + text.count(delimiters.subcomponent) > limits.components_max:
+        raise MessageError(SEGMENT_SEQUENCE_ERROR, f"more than {limits.components_max} components")
     long = max([len(segment.fields) for segment in segments]) > limits.fields_max
     # MSH-2 has one of each.
     repeated = text.count(delimiters.repetition) > limits.repetitions_max

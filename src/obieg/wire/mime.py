@@ -49,11 +49,16 @@ Event = PartStart | PartData | PartEnd
 
 @lru_cache(maxsize=256)
 def content_type(header: str) -> tuple[str, dict[str, str]]:
-    """Media type in lower case and its parameters (names in lower case)."""
+    """Media type in lower case and its parameters (names in lower case).
+
+    A header that gives a parameter two values names no media type: another reader may take the other value.
+    """
     media, _, rest = header.partition(";")
     parameters: dict[str, str] = {}
     for name, quoted, plain in _PARAMETER.findall(";" + rest):
-        parameters.setdefault(name.lower(), plain or re.sub(r"\\(.)", r"\1", quoted))
+        value = plain or re.sub(r"\\(.)", r"\1", quoted)
+        if parameters.setdefault(name.lower(), value) != value:
+            return "", {}
     return media.strip().lower(), parameters
 
 
@@ -87,9 +92,9 @@ class MultipartParser:
 
     def _preamble(self) -> object | None:
         at = self._buffer.find(self._delimiter)
+        if at > HEADERS_BYTES_MAX or (at < 0 and len(self._buffer) > HEADERS_BYTES_MAX):
+            raise MimeRefused("no boundary at the start of the message")
         if at < 0:
-            if len(self._buffer) > HEADERS_BYTES_MAX:
-                raise MimeRefused("no boundary at the start of the message")
             return None
         del self._buffer[: at + len(self._delimiter)]
         self._state = self._after_delimiter
@@ -170,7 +175,10 @@ def _headers(block: bytes) -> dict[str, str]:
             name, colon, value = line.partition(":")
             if not colon:
                 raise MimeRefused("a part header without a colon")
-            headers[name.strip().lower()] = value.strip()
+            key = name.strip().lower()
+            if key in headers:
+                raise MimeRefused(f"a part has the header {key[:40]} twice")
+            headers[key] = value.strip()
     return headers
 
 

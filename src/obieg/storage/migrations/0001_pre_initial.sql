@@ -243,7 +243,11 @@ CREATE TABLE audit_event (
   outcome smallint NOT NULL,                 -- EventOutcomeIndicator: 0, 4, 8, 12
   patient_id text NOT NULL DEFAULT '',       -- CX, when the act was about a patient
   request_id text NOT NULL,
-  message text NOT NULL                      -- DICOM PS3.15 AuditMessage
+  message text NOT NULL,                     -- DICOM PS3.15 AuditMessage
+  -- The log keeps what others record, too, as it came:
+  format text NOT NULL DEFAULT 'dicom',      -- of message; dicom: ours. See obieg.domain.audit.AuditFormat
+  happened_at timestamptz,                   -- as a message of others says; NULL: recorded_at
+  sender text NOT NULL DEFAULT ''            -- who sent a message of others
 );
 -- Who looked at a patient's data, also by the person's former ids.
 CREATE INDEX audit_event_by_patient ON audit_event (patient_id, audit_id) WHERE patient_id <> '';

@@ -12,6 +12,34 @@ WITH written AS (
 INSERT INTO audit_patient (patient_id, audit_id)
 SELECT other, audit_id FROM written, unnest(:other_patients::text[]) AS other
 
+-- name: insert_audit_spending
+-- The same, of a request that uses up what may be shown once only.
+INSERT INTO audit_event (transaction, outcome, patient_id, request_id, message)
+SELECT :transaction::text, :outcome::smallint, :patient_id::text, :request_id::text, :message::text
+WHERE obieg_spend(:digests::bytea[], :ends::timestamptz[], :request_id::text)
+
+-- name: insert_audit_of_several_spending
+WITH written AS (
+  INSERT INTO audit_event (transaction, outcome, patient_id, request_id, message)
+  SELECT :transaction::text, :outcome::smallint, :patient_id::text, :request_id::text, :message::text
+  WHERE obieg_spend(:digests::bytea[], :ends::timestamptz[], :request_id::text)
+  RETURNING audit_id
+)
+INSERT INTO audit_patient (patient_id, audit_id)
+SELECT other, audit_id FROM written, unnest(:other_patients::text[]) AS other
+
+-- name: spend
+SELECT obieg_spend(:digests::bytea[], :ends::timestamptz[], :request_id::text)
+
+-- name: forget_spent
+-- What ended an hour ago, by whichever clock; the rest waits for the next time.
+WITH gone AS (
+  DELETE FROM spent_token WHERE digest IN (
+    SELECT digest FROM spent_token WHERE expires_at < now() - interval '1 hour' ORDER BY expires_at LIMIT :count::bigint
+  ) RETURNING 1
+)
+SELECT count(*) FROM gone
+
 -- name: audit_tail
 -- The newest records, newest first.
 SELECT audit_id, recorded_at, transaction, outcome, patient_id, request_id, message

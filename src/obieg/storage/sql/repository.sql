@@ -31,12 +31,24 @@ SELECT count(*) FROM (
 ) locked
 
 -- name: insert_export_audit
--- The record of a retrieval, when all that was asked for is given out; otherwise the actor records what was not.
-INSERT INTO audit_event (transaction, outcome, patient_id, request_id, message)
-SELECT :transaction::text, :outcome::smallint, :patient_id::text, :request_id::text, :message::text
-WHERE (SELECT count(*) FROM stored_document
-       WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id AND state = 'R')
-      = :expected::bigint
+-- The record of a retrieval, when all that was asked for is given out; otherwise the actor records what was not. Whose
+-- the documents are is known only here, unless the caller knew; it is written into the message of each of them.
+WITH given AS (
+  SELECT count(*) AS documents,
+    CASE WHEN :patient_id::text <> '' THEN ARRAY[:patient_id::text] ELSE array_agg(DISTINCT patient_id) END AS patients
+  FROM stored_document
+  WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id AND state = 'R'
+), written AS (
+  INSERT INTO audit_event (transaction, outcome, patient_id, request_id, message)
+  SELECT :transaction::text, :outcome::smallint, patients[1], :request_id::text,
+    CASE WHEN :patient_id::text <> '' THEN :message::text
+         ELSE replace(:message::text, '</AuditMessage>', obieg_audit_patients(patients) || '</AuditMessage>') END
+  FROM given
+  WHERE documents = :expected::bigint AND obieg_spend(:digests::bytea[], :ends::timestamptz[], :request_id::text)
+  RETURNING audit_id
+)
+INSERT INTO audit_patient (patient_id, audit_id)
+SELECT other, audit_id FROM written, given, unnest(patients[2:]) AS other
 
 -- name: release_documents
 UPDATE stored_document SET state = 'R'

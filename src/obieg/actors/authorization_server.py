@@ -1,0 +1,686 @@
+"""The IUA Authorization Server (ITI-71, ITI-102, ITI-103), which is SMART's as well (OAuth 2.1; RFC 7009, 7662, 9068).
+
+A person's grant is a row; codes and refresh tokens are rows below it, by their digest only. A refresh token is used
+once: whoever shows a used one ends the grant, and with it every access token of it. Access tokens are JWTs that name
+grant and token, so that this node looks whether both still stand; other resource servers ask by introspection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import structlog
+
+from obieg.actors.bearer import Bearer, thumbprint
+from obieg.actors.client_proof import Clients, ProvedClient
+from obieg.actors.keyring import Keyring
+from obieg.codes.load import toml
+from obieg.domain.audit import AuditEvent, AuditObject, Outcome
+from obieg.domain.authorization import (
+    AuthorizationRequest,
+    AuthorizationStore,
+    ClientProof,
+    Consent,
+    Grant,
+    Issued,
+    Launch,
+    OAuthRefused,
+    Secret,
+)
+from obieg.domain.problems import RetryLater
+from obieg.domain.registry import LostRace
+from obieg.domain.requester import Requester
+from obieg.domain.scopes import OTHERS, SCOPES_MAX, covered, granted, is_transaction, read_scope
+from obieg.domain.trust import OAuthClient
+from obieg.protocol import Sessions
+from obieg.wire import jwt
+
+ASKED_LIFE = timedelta(minutes=10)  # for a person to answer
+CODE_LIFE = timedelta(seconds=60)
+LAUNCH_LIFE = timedelta(minutes=5)
+CLIENT_TOKEN_LIFE = timedelta(minutes=5)
+PERSON_TOKEN_LIFE = timedelta(hours=1)
+REFRESH_LIFE = timedelta(days=30)
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # a SHA-256 in base64url (RFC 7636, section 4.2)
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636, section 4.1
+_TABLE = toml("smart.toml")
+_ROOTS = toml("national/pl/pik.toml")["roots"]
+_PROFESSIONALS = frozenset(root for name, root in _ROOTS.items() if name.startswith("npwz_"))
+
+Find = Callable[[str], Awaitable[str]]
+
+log = structlog.get_logger()
+
+
+class AuthorizationServer:
+    """One for all clients, people's apps and services alike."""
+
+    def __init__(
+        self,
+        store: AuthorizationStore,
+        clients: Sequence[OAuthClient],
+        *,
+        base: str,
+        fhir_base: str,
+        assigning_authority: str,
+        home_community_id: str,
+        find_patient: Find,
+        find_practitioner: Find,
+        clock: Callable[[], datetime],
+        new_uuid: Callable[[], str],
+        sessions: Sessions,
+        mutual_tls: bool = False,
+    ) -> None:
+        """``base``: address of the node, which is the issuer.
+
+        ``find_patient``: what a person wrote, or root#extension, to the logical id of the patient, "" where it names
+        nobody; ``find_practitioner``: root#extension to that of the Practitioner. Raises ValueError for clients that
+        cannot be used.
+        """
+        self.issuer = base
+        self._fhir_base = fhir_base
+        self._store = store
+        self.clients = Clients(clients, audiences=(base, self._address("token")), clock=clock)
+        self.keyring = Keyring(store, clock)
+        self.bearer = Bearer(
+            self.keyring, store, issuer=base, audience=fhir_base, assigning_authority=assigning_authority, clock=clock
+        )
+        self._authority = assigning_authority
+        self._home_community_id = home_community_id
+        self._find_patient = find_patient
+        self._find_practitioner = find_practitioner
+        self._clock = clock
+        self._new_uuid = new_uuid
+        self._sessions = sessions
+        self._mutual_tls = mutual_tls
+
+    def _address(self, name: str) -> str:
+        return f"{self.issuer}/auth/{name}"
+
+    # who may be here --------------------------------------------------------------------------------------------
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Where pages of registered apps come from: they may read answers in a browser."""
+        return self.clients.origins
+
+    # ITI-103 ----------------------------------------------------------------------------------------------------
+
+    def metadata(self) -> dict[str, Any]:
+        """Of the server (ITI-103; RFC 8414, section 2)."""
+        algorithms = list(jwt.ALGORITHMS)
+        methods = ["private_key_jwt", "none"]
+        said: dict[str, Any] = {
+            "issuer": self.issuer,
+            "authorization_endpoint": self._address("authorize"),
+            "token_endpoint": self._address("token"),
+            "jwks_uri": self._address("jwks"),
+            "introspection_endpoint": self._address("introspect"),
+            "revocation_endpoint": self._address("revoke"),
+            "scopes_supported": [*OTHERS, "patient/*.rs", "user/*.cruds", "system/*.cruds"],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+            "code_challenge_methods_supported": ["S256"],
+            "token_endpoint_auth_methods_supported": methods,
+            "token_endpoint_auth_signing_alg_values_supported": algorithms,
+            "introspection_endpoint_auth_methods_supported": methods[:1],
+            "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+            "revocation_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+            "authorization_response_iss_parameter_supported": True,
+            "id_token_signing_alg_values_supported": ["ES256"],
+            "subject_types_supported": ["public"],
+            "ui_locales_supported": ["pl", "en", "uk"],
+            "access_token_format": "ihe-jwt",
+        }
+        if self._mutual_tls:
+            said["tls_client_certificate_bound_access_tokens"] = True
+        return said
+
+    def smart_configuration(self) -> dict[str, Any]:
+        """Of the FHIR service (SMART App Launch, "Conformance")."""
+        return self.metadata() | {"capabilities": list(_TABLE["smart"]["capabilities"])}
+
+    async def jwks(self) -> dict[str, Any]:
+        """The keys that its tokens are verified with (RFC 7517, section 5)."""
+        return {**await self.keyring.jwks()}
+
+    # the person's side ------------------------------------------------------------------------------------------
+
+    def check_client(self, client_id: str, redirect_uri: str) -> OAuthClient:
+        """The app, at an address that it is registered with, compared as it is (RFC 9700, section 2.1).
+
+        Until this has held, nothing may be sent to that address.
+        """
+        client = self.clients.get(client_id)
+        if client is None or not client.redirect_uris:
+            raise OAuthRefused("invalid_request", "no app of this name is registered here")
+        if redirect_uri not in client.redirect_uris:
+            raise OAuthRefused("invalid_request", "the app is not registered with this address")
+        return client
+
+    def check_request(self, given: dict[str, str], client: OAuthClient) -> AuthorizationRequest:
+        """What it asks; raises OAuthRefused, which is told to the app at its address."""
+        for name in ("request", "request_uri"):
+            if name in given:
+                raise OAuthRefused(f"{name}_not_supported", f"{name} is not read")
+        if given.get("response_type", "") != "code":
+            raise OAuthRefused("unsupported_response_type", "response_type is code")
+        if given.get("response_mode", "query") != "query":
+            raise OAuthRefused("invalid_request", "response_mode is query")
+        challenge = given.get("code_challenge", "")
+        if given.get("code_challenge_method", "") != "S256" or not _CHALLENGE.match(challenge):
+            raise OAuthRefused("invalid_request", "code_challenge with the method S256 is required (RFC 7636)")
+        self._expect_audience([given[name] for name in ("aud", "resource") if name in given])
+        scopes = _scopes(given.get("scope", ""))
+        if not scopes:
+            raise OAuthRefused("invalid_scope", "scope says what is asked for")
+        return AuthorizationRequest(
+            client_id=client.client_id,
+            redirect_uri=given["redirect_uri"],
+            scopes=scopes,
+            challenge=challenge,
+            state=given.get("state", ""),
+            nonce=given.get("nonce", ""),
+            launch=given.get("launch", ""),
+        )
+
+    async def ask(self, request: AuthorizationRequest, person: Requester) -> Consent:
+        """What the person must answer. Raises OAuthRefused where there is nothing that the app could be given."""
+        client = self._client(request.client_id)
+        contexts = {"patient"} if person.patient else {"user", "patient"}
+        scopes = granted(request.scopes, client.scopes, contexts=contexts)
+        patient = await self._patient(request, person, scopes)
+        if not any(read_scope(scope) or is_transaction(scope) or scope == "openid" for scope in scopes):
+            raise OAuthRefused("invalid_scope", "nothing of what is asked for may be granted to this app")
+        grant = Grant(
+            client_id=client.client_id,
+            person=person,
+            scopes=scopes,
+            patient=patient,
+            nonce=request.nonce,
+            redirect_uri=request.redirect_uri,
+            challenge=request.challenge,
+            state=request.state,
+        )
+        identifier = self._new_uuid()
+        await self._store.ask(identifier, grant, person.token, self._clock() + ASKED_LIFE)
+        return self._consent(identifier, grant, client)
+
+    async def allow(self, identifier: str, person: Requester, *, patient: str = "") -> str | Consent:
+        """The person agrees: where to send them; or the question again, when the patient whom they named is unknown."""
+        grant = await self._asked(identifier, person)
+        if not grant.patient and _needs_patient(grant.scopes):
+            found = await self._find_patient(patient.strip()) if patient.strip() else ""
+            if not found:
+                return self._consent(identifier, grant, self._client(grant.client_id), unknown=bool(patient.strip()))
+            grant = _changed(grant, patient=found)
+        now = self._clock()
+        grant = _changed(grant, at=now)
+        code = secrets.token_urlsafe(32)
+        event = self._event("ITI-71", grant.person, grant.client_id, grant=grant)
+        until = now + CODE_LIFE
+        try:
+            await self._store.allow(identifier, grant, Issued(digest(code), "C", until), until, event)
+        except LostRace:
+            raise OAuthRefused("invalid_request", "this question has been answered") from None
+        return self.answer_address(grant.redirect_uri, grant.state, code=code)
+
+    async def deny(self, identifier: str, person: Requester) -> str:
+        """The person does not agree: where to send them."""
+        grant = await self._asked(identifier, person)
+        event = self._event(
+            "ITI-71", person, grant.client_id, grant=grant, outcome=Outcome.MINOR_FAILURE, detail="access_denied"
+        )
+        await self._store.deny(identifier, event)
+        return self.answer_address(grant.redirect_uri, grant.state, error="access_denied")
+
+    def answer_address(self, redirect_uri: str, state: str, **said: str) -> str:
+        """The app's address with an answer (RFC 6749, section 4.1.2; RFC 9207)."""
+        answer = {**said, **({"state": state} if state else {}), "iss": self.issuer}
+        return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{urlencode(answer)}"
+
+    async def launch_address(self, client_id: str, patient: str, person: Requester) -> str:
+        """Where an app of this person starts with a patient (SMART App Launch, EHR launch).
+
+        ``patient`` is what ``find_patient`` reads. Raises OAuthRefused.
+        """
+        client = self.clients.get(client_id)
+        if client is None or not client.launch_uri:
+            raise OAuthRefused("invalid_request", "no app of this name can be launched here")
+        logical = await self._find_patient(patient)
+        if not logical or (person.patient and logical != await self._find_patient(person.patient)):
+            raise OAuthRefused("invalid_request", "no patient of this identifier can be opened")
+        launch = secrets.token_urlsafe(32)
+        of = Launch(client_id, person.person, logical)
+        await self._store.begin_launch(digest(launch), of, self._clock() + LAUNCH_LIFE)
+        joint = "&" if "?" in client.launch_uri else "?"
+        return f"{client.launch_uri}{joint}{urlencode({'iss': self._fhir_base, 'launch': launch})}"
+
+    async def _patient(self, request: AuthorizationRequest, person: Requester, scopes: Sequence[str]) -> str:
+        """Whose data are in context, as far as it is known before the person is asked."""
+        if request.launch:
+            launch = await self._store.launch(digest(request.launch), self._clock())
+            if "launch" not in scopes or launch is None:
+                raise OAuthRefused("invalid_request", "this launch was not begun here, or has ended")
+            if (launch.client_id, launch.person) != (request.client_id, person.person):
+                raise OAuthRefused("invalid_request", "this launch was not begun here, or has ended")
+            return launch.patient
+        if person.patient:
+            found = await self._find_patient(person.patient)
+            if not found:
+                raise OAuthRefused("access_denied", "the region holds nothing of this person")
+            return found
+        return ""
+
+    def _consent(self, identifier: str, grant: Grant, client: OAuthClient, *, unknown: bool = False) -> Consent:
+        return Consent(
+            identifier=identifier,
+            client_id=client.client_id,
+            client_name=client.name or client.client_id,
+            redirect_uri=grant.redirect_uri,
+            person_name=grant.person.person_name or grant.person.person,
+            scopes=grant.scopes,
+            patient=grant.patient,
+            asks_patient=not grant.patient and _needs_patient(grant.scopes),
+            unknown_patient=unknown,
+        )
+
+    async def _asked(self, identifier: str, person: Requester) -> Grant:
+        grant = await self._store.asked(identifier, person.token, self._clock())
+        if grant is None or grant.person.person != person.person:
+            raise OAuthRefused("invalid_request", "nothing is asked of you here, or it was answered")
+        return grant
+
+    def _client(self, client_id: str) -> OAuthClient:
+        client = self.clients.get(client_id)
+        if client is None:
+            raise OAuthRefused("unauthorized_client", "the client is not registered any more")
+        return client
+
+    # ITI-71: the client's side ----------------------------------------------------------------------------------
+
+    async def token(self, given: dict[str, str], proof: ClientProof) -> dict[str, Any]:
+        """The answer of the token endpoint (RFC 6749, section 5.1). Raises OAuthRefused."""
+        if given.get("grant_type") == "refresh_token" and not (proof.client_id or proof.assertion or proof.other):
+            # A public client need not say which it is (RFC 6749, section 6): the token says it.
+            secret = await self._store.find(digest(_expected(given, "refresh_token")), self._clock(), ())
+            if secret is not None:
+                proof = msgspec.structs.replace(proof, client_id=secret.grant.client_id)
+        proved = self.clients.prove(proof)
+        self._expect_audience([given["resource"]] if "resource" in given else [])
+        match given.get("grant_type", ""):
+            case "client_credentials":
+                return await self._to_client(given, proved, proof)
+            case "authorization_code":
+                return await self._for_code(given, proved, proof)
+            case "refresh_token":
+                return await self._for_refresh(given, proved, proof)
+            case "":
+                raise OAuthRefused("invalid_request", "grant_type is missing")
+            case _:
+                raise OAuthRefused("unsupported_grant_type", "this grant_type is not served")
+
+    async def _to_client(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:
+        """A service acts for itself (SMART Backend Services)."""
+        client = proved.client
+        if not proved.confidential:
+            raise OAuthRefused("unauthorized_client", "a client without keys gets no token for itself")
+        scopes = _scopes(given.get("scope", ""))
+        own = (is_transaction(s) or ((found := read_scope(s)) and found.context == "system") for s in scopes)
+        outside = not all(own)
+        if not scopes or outside or not covered(scopes, client.scopes):
+            await self._spend(proved)
+            raise OAuthRefused("invalid_scope", "scope asks for more than this client may be granted, or for nothing")
+        now = self._clock()
+        system = Requester(system=client.client_id, address=proof.address)
+        grant = Grant(client.client_id, system, scopes)
+        token, token_id = await self._access_token(grant, "", now, CLIENT_TOKEN_LIFE, proof)
+        event = self._event("ITI-71", system, client.client_id, token_id=token_id)
+        try:
+            await self._store.issue_to_client(event, proved.spent)
+        except LostRace:
+            raise _replayed() from None
+        return _answer(token, CLIENT_TOKEN_LIFE, scopes)
+
+    async def _for_code(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:
+        secret = await self._found(_expected(given, "code"), "C", proved)
+        grant = secret.grant
+        verifier = given.get("code_verifier", "")
+        if (
+            grant.client_id != proved.client.client_id
+            or given.get("redirect_uri", grant.redirect_uri) != grant.redirect_uri
+            or not _verifies(verifier, grant.challenge)
+        ):
+            raise _invalid_grant("the code is another client's, address or challenge")
+        return await self._issue(given["code"], secret, grant.scopes, proof)
+
+    async def _for_refresh(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:
+        secret = await self._found(_expected(given, "refresh_token"), "R", proved)
+        if secret.grant.client_id != proved.client.client_id:
+            raise _invalid_grant("the refresh token is another client's")
+        if not await self._sessions.stands(secret.grant.person):
+            raise _invalid_grant("the person may not act so any more")
+        # What the client may have today may be less than when it was granted.
+        allowed = granted(secret.grant.scopes, self._client(secret.grant.client_id).scopes, contexts=_contexts())
+        scopes = _scopes(given["scope"]) if given.get("scope") else allowed
+        if not covered(scopes, allowed) or not scopes:
+            raise OAuthRefused("invalid_scope", "scope asks for more than was granted")
+        return await self._issue(given["refresh_token"], secret, scopes, proof)
+
+    async def _found(self, shown: str, kind: str, proved: ProvedClient) -> Secret:
+        try:
+            secret = await self._store.find(digest(shown), self._clock(), proved.spent)
+        except LostRace:
+            raise _replayed() from None
+        if secret is None or secret.kind != kind:
+            raise _invalid_grant("nothing of this name was issued")
+        if secret.used:
+            await self._end_reused(secret)
+        if not secret.live:
+            raise _invalid_grant("it has ended")
+        return secret
+
+    async def _end_reused(self, secret: Secret) -> None:
+        """Two have the same secret: nobody may go on with it (RFC 6749, section 10.5; RFC 9700, section 4.14)."""
+        event = self._event(
+            "ITI-71",
+            secret.grant.person,
+            secret.grant.client_id,
+            outcome=Outcome.SERIOUS_FAILURE,
+            detail="used twice: the grant was ended",
+        )
+        await self._store.end(secret.grant_id, event, self._clock())
+        log.warning("a code or refresh token was used twice; its grant was ended", client=secret.grant.client_id)
+        raise _invalid_grant("it was used before")
+
+    async def _issue(self, shown: str, secret: Secret, scopes: Sequence[str], proof: ClientProof) -> dict[str, Any]:
+        now, grant = self._clock(), secret.grant
+        token, token_id = await self._access_token(
+            _changed(grant, scopes=tuple(scopes)), secret.grant_id, now, PERSON_TOKEN_LIFE, proof
+        )
+        answer = _answer(token, PERSON_TOKEN_LIFE, scopes)
+        new, until = None, now + PERSON_TOKEN_LIFE
+        if "offline_access" in grant.scopes:
+            answer["refresh_token"] = refresh = secrets.token_urlsafe(32)
+            until = now + REFRESH_LIFE
+            new = Issued(digest(refresh), "R", until)
+        if grant.patient:
+            answer["patient"] = grant.patient
+            answer["need_patient_banner"] = False
+        if "openid" in scopes:
+            answer["id_token"] = await self._id_token(grant, now)
+        event = self._event("ITI-71", grant.person, grant.client_id, grant=grant, token_id=token_id, of=proof)
+        try:
+            await self._store.issue(event, used=digest(shown), new=new, grant_id=secret.grant_id, until=until, now=now)
+        except LostRace:
+            await self._end_reused(secret)
+        return answer
+
+    # ITI-102 and revocation -------------------------------------------------------------------------------------
+
+    async def introspect(self, given: dict[str, str], proof: ClientProof) -> dict[str, Any]:
+        """What a token says and whether it stands (RFC 7662, section 2); asked by a registered resource server."""
+        proved = self.clients.prove(proof)
+        if not proved.confidential:
+            raise OAuthRefused("invalid_client", "a resource server proves itself by private_key_jwt")
+        await self._spend(proved)
+        shown = _expected(given, "token")
+        answer, about = await self._introspected(shown)
+        system = Requester(system=proved.client.client_id, address=proof.address)
+        await self._store.record(self._event("ITI-102", system, proved.client.client_id, token_id=about))
+        return answer
+
+    async def _introspected(self, shown: str) -> tuple[dict[str, Any], str]:
+        """The answer, and the id of the token."""
+        try:
+            token, _ = await self.bearer.read(shown)
+        except jwt.JwtRefused:
+            secret = await self._store.find(digest(shown), self._clock(), ())
+            if secret is None or secret.kind != "R" or secret.used or not secret.live:
+                return {"active": False}, ""
+            grant = secret.grant
+            return {
+                "active": True,
+                "client_id": grant.client_id,
+                "scope": " ".join(grant.scopes),
+                "sub": grant.person.person,
+                "iss": self.issuer,
+            }, ""
+        hidden = ("grant",)
+        said = {name: value for name, value in token.claims.items() if name not in hidden}
+        return {"active": True, "token_type": "Bearer"} | said, str(token.claims["jti"])
+
+    async def revoke(self, given: dict[str, str], proof: ClientProof) -> None:
+        """Ends what the client was given (RFC 7009, section 2); what it was not given is no trouble."""
+        proved = self.clients.prove(proof)
+        await self._spend(proved)
+        shown = _expected(given, "token")
+        now, client_id = self._clock(), proved.client.client_id
+        system = Requester(system=client_id, address=proof.address)
+        event = self._event("RFC 7009", system, client_id)
+        try:
+            token, _ = await self.bearer.read(shown)
+        except jwt.JwtRefused:
+            secret = await self._store.find(digest(shown), now, ())
+            if secret is not None and secret.grant.client_id == client_id:
+                await self._store.end(secret.grant_id, event, now)
+            return
+        if token.claims["client_id"] == client_id:
+            await self._store.revoke(str(token.claims["jti"]), now + PERSON_TOKEN_LIFE * 2, event)
+
+    # tokens -----------------------------------------------------------------------------------------------------
+
+    async def _access_token(
+        self, grant: Grant, grant_id: str, now: datetime, life: timedelta, proof: ClientProof
+    ) -> tuple[str, str]:
+        """The token (RFC 9068, section 2; ITI TF-2:3.71.4.2.2.1.1) and its id."""
+        token_id = self._new_uuid()
+        person = grant.person
+        made = int(now.timestamp())
+        claims: dict[str, Any] = {
+            "iss": self.issuer,
+            "sub": person.person or grant.client_id,
+            "aud": self._fhir_base,
+            "client_id": grant.client_id,
+            "exp": made + int(life.total_seconds()),
+            "nbf": made,
+            "iat": made,
+            "jti": token_id,
+            "scope": " ".join(grant.scopes),
+        }
+        if grant_id:
+            claims["grant"] = grant_id
+        if grant.patient:
+            claims["patient"] = grant.patient
+        if proof.certificate is not None:
+            claims["cnf"] = {"x5t#S256": thumbprint(proof.certificate)}
+        claims["extensions"] = {"ihe_iua": self._iua(grant)}
+        key_id, key = await self.keyring.current()
+        return jwt.write(claims, key, key_id, typ="at+jwt"), token_id
+
+    def _iua(self, grant: Grant) -> dict[str, Any]:
+        """IUA's claims about the person (ITI TF-2:3.71.4.2.2.1.1), those that are known."""
+        person, systems = grant.person, _TABLE["iua"]
+        said: dict[str, Any] = {
+            "subject_name": person.person_name,
+            "subject_organization_id": _urn(person.organisation),
+            "subject_role": [_coding(person.role, systems["role"])] if person.role else None,
+            "purpose_of_use": [_coding(person.purpose_of_use, systems["purpose_of_use"])]
+            if person.purpose_of_use
+            else None,
+            "home_community_id": self._home_community_id,
+            "person_id": f"{grant.patient}^^^&{self._authority}&ISO" if grant.patient else "",
+        }
+        root, _, extension = person.person.partition("#")
+        if root in _PROFESSIONALS:
+            said["national_provider_identifier"] = extension
+        return {name: value for name, value in said.items() if value}
+
+    async def _id_token(self, grant: Grant, now: datetime) -> str:
+        made = int(now.timestamp())
+        at = grant.at or now
+        claims: dict[str, Any] = {
+            "iss": self.issuer,
+            "sub": grant.person.person,
+            "aud": grant.client_id,
+            "exp": made + int(PERSON_TOKEN_LIFE.total_seconds()),
+            "iat": made,
+            "auth_time": int(at.timestamp()),
+        }
+        if grant.nonce:
+            claims["nonce"] = grant.nonce
+        if "fhirUser" in grant.scopes and (user := await self._fhir_user(grant)):
+            claims["fhirUser"] = user
+        key_id, key = await self.keyring.current()
+        return jwt.write(claims, key, key_id, typ="JWT")
+
+    async def _fhir_user(self, grant: Grant) -> str:
+        """The person as a resource: a patient is one of the index, anybody else one of the directory, if at all."""
+        if grant.person.patient and not grant.person.acting_for:
+            return f"{self._fhir_base}/Patient/{grant.patient}"
+        found = await self._find_practitioner(grant.person.person)
+        return f"{self._fhir_base}/Practitioner/{found}" if found else ""
+
+    # the rest ---------------------------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """Makes keys in time and forgets what has ended; to be called now and then by one worker."""
+        await self.keyring.renew()
+        await self._store.forget(self._clock() - PERSON_TOKEN_LIFE)
+
+    def _expect_audience(self, named: Sequence[str]) -> None:
+        if any(address.rstrip("/") != self._fhir_base for address in named):
+            raise OAuthRefused("invalid_target", f"tokens are issued for {self._fhir_base} only")
+
+    async def _spend(self, proved: ProvedClient) -> None:
+        try:
+            await self._store.spend(proved.spent)
+        except LostRace:
+            raise _replayed() from None
+
+    async def record_refusal(self, transaction: str, refused: OAuthRefused, proof: ClientProof) -> None:
+        """Audits what was refused: every OAuthRefused that one of the methods above has raised."""
+        log.info("refused", transaction=transaction, error=refused.error, reason=str(refused))
+        event = AuditEvent(
+            transaction,
+            "security_alert" if refused.error == "invalid_client" else "user_authentication",
+            Outcome.SERIOUS_FAILURE,
+            detail=refused.error,
+            request_id=self._new_uuid(),
+            source_user=proof.client_id,
+            source_address=proof.address,
+            destination_user=self.issuer,
+        )
+        try:
+            await self._store.record(event)
+        except RetryLater as error:
+            log.error("an audit record could not be stored", error=str(error))
+
+    def _event(
+        self,
+        transaction: str,
+        who: Requester,
+        client_id: str,
+        *,
+        grant: Grant | None = None,
+        token_id: str = "",
+        outcome: Outcome = Outcome.SUCCESS,
+        detail: str = "",
+        of: ClientProof | None = None,
+    ) -> AuditEvent:
+        """The record of what was done for a client in somebody's name; ``of``: who asked for it."""
+        objects: list[AuditObject] = []
+        if grant is not None and grant.patient:
+            objects.append(AuditObject("patient", f"{grant.patient}^^^&{self._authority}&ISO"))
+        if token_id:
+            objects.append(AuditObject("access_token", token_id))
+        return AuditEvent(
+            transaction=transaction,
+            event="user_authentication",
+            outcome=outcome,
+            detail=detail,
+            request_id=self._new_uuid(),
+            source_user=client_id,
+            source_address=of.address if of else who.address,
+            destination_user=self.issuer,
+            requester=who.person or who.system,
+            objects=tuple(objects),
+        )
+
+
+def digest(secret: str) -> bytes:
+    """What is stored of a code, a refresh token or a launch."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _verifies(verifier: str, challenge: str) -> bool:
+    """RFC 7636, section 4.6."""
+    if not _VERIFIER.match(verifier):
+        return False
+    hashed = urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).rstrip(b"=")
+    return hmac.compare_digest(hashed, challenge.encode("ascii"))
+
+
+def _scopes(text: str) -> tuple[str, ...]:
+    """The scopes, each once (RFC 6749, section 3.3)."""
+    scopes = tuple(dict.fromkeys(text.split(" "))) if text else ()
+    if "" in scopes or len(scopes) > SCOPES_MAX or not text.isascii() or not text.isprintable():
+        raise OAuthRefused("invalid_scope", "scope is a list of names with one space between them")
+    return scopes
+
+
+def _contexts() -> tuple[str, ...]:
+    return tuple(_TABLE["contexts"])
+
+
+def _needs_patient(scopes: Sequence[str]) -> bool:
+    return "launch/patient" in scopes or any((s := read_scope(scope)) and s.context == "patient" for scope in scopes)
+
+
+def _answer(token: str, life: timedelta, scopes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "access_token": token,
+        "token_type": "Bearer",
+        "expires_in": int(life.total_seconds()),
+        "scope": " ".join(scopes),
+    }
+
+
+def _expected(given: dict[str, str], name: str) -> str:
+    if not (value := given.get(name, "")):
+        raise OAuthRefused("invalid_request", f"{name} is missing")
+    return value
+
+
+def _invalid_grant(reason: str) -> OAuthRefused:
+    return OAuthRefused("invalid_grant", "it is not valid for this request", reason=reason)
+
+
+def _replayed() -> OAuthRefused:
+    said = "the client must prove itself by private_key_jwt"
+    return OAuthRefused("invalid_client", said, reason="client assertion: its jti was used before")
+
+
+def _coding(code: str, system: str) -> dict[str, str]:
+    return {"system": system, "code": code}
+
+
+def _urn(identifier: str) -> str:
+    """``urn:oid:root.extension`` where both are numbers, else the root's OID with the extension behind a slash."""
+    root, _, extension = identifier.partition("#")
+    return f"urn:oid:{root}{'/' if extension else ''}{extension}" if root else ""
+
+
+def _changed(grant: Grant, **values: Any) -> Grant:
+    return msgspec.structs.replace(grant, **values)

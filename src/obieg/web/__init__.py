@@ -1,0 +1,1 @@
+"""Pages for people: what they share (kit), and logging in."""

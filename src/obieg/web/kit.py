@@ -1,0 +1,295 @@
+"""What pages share: the look, three languages, headers, forms that only our own pages can send.
+
+Texts stand in ``texts/*.toml``, the same keys in each; templates in ``templates/``, styles, script and font in
+``static/`` (Atkinson Hyperlegible Next, OFL; Lucide icons, ISC; their licences stand beside them).
+
+A form is taken when it comes from our origin (header Origin) and carries the token that is made of the browser's
+cookie; cookies are ``SameSite=Lax``. There is neither inline script nor inline style.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import tomllib
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from zoneinfo import ZoneInfo
+
+import structlog
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from obieg.actors.people import Site, cookie_value
+from obieg.domain.problems import RetryLater
+
+LANGUAGES = {"pl": ("PL", "polski"), "en": ("EN", "English"), "uk": ("UA", "українська")}
+_FORM_BYTES_MAX = 128 * 1024
+_FIELDS_MAX = 40
+_LANGUAGE_COOKIE = "obieg-language"
+_LANGUAGE_KEPT_S = 365 * 86400
+_STATIC_KEPT_S = 3600
+_WARSAW = ZoneInfo("Europe/Warsaw")
+_SLOT = re.compile(r"\{(\w+)\}")
+
+# Header values of every page (OWASP ASVS 5, chapter V3).
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "require-trusted-types-for 'script'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Not no-referrer: with it browsers send the origin of forms as null.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), "
+    "microphone=(), geolocation=()",
+}
+_TRANSPORT = {"strict-transport-security": "max-age=31536000"}
+
+log = structlog.get_logger()
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class FormRefused(Exception):  # noqa: N818
+    """The form does not come from a page of ours, or cannot be read."""
+
+
+class Texts(NamedTuple):
+    """The words of one language."""
+
+    language: str
+    words: Mapping[str, str]
+
+    def __call__(self, key: str, **values: object) -> Markup:
+        """The text of ``key``; ``{name}`` stands for a value, which is escaped."""
+        return Markup(_SLOT.sub(lambda slot: str(escape(values[slot[1]])), self.words[key]))  # noqa: S704 - our text
+
+
+@cache
+def texts(language: str) -> Texts:
+    """The catalogue of a language."""
+    data = files("obieg.web").joinpath("texts", f"{language}.toml").read_text("utf-8")
+    return Texts(language, tomllib.loads(data))
+
+
+def session_cookie(origin: str) -> str:
+    """The name of the cookie; only over TLS can it be bound to the host (RFC 6265bis, section 4.1.3.2)."""
+    return "__Host-obieg" if origin.startswith("https://") else "obieg"
+
+
+def is_safe_origin(origin: str) -> bool:
+    """Whether passwords may be sent there: over TLS, or within this machine."""
+    parts = urlsplit(origin)
+    return bool(parts.hostname) and (parts.scheme == "https" or _is_loopback(parts.hostname or ""))
+
+
+class Kit:
+    """What the pages of one node share."""
+
+    def __init__(self, *, origin: str, name: str) -> None:
+        """``origin``: https://host[:port], by which browsers reach the node; ``name`` stands beside the logo."""
+        host = urlsplit(origin).hostname or ""
+        self.site = Site(origin, host)
+        self.passkeys = not _is_address(host)  # a passkey is bound to a name (Web Authentication Level 2, 5.1.2)
+        self._secure = origin.startswith("https://")
+        self.session_cookie = session_cookie(origin)
+        self.login_cookie = f"{self.session_cookie}-login"
+        self._environment = Environment(
+            loader=PackageLoader("obieg.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        self._environment.globals |= {"node_name": name, "languages": LANGUAGES}
+        self._environment.filters |= {"moment": _moment, "agent": _agent}
+        self.static = Mount("/static", _Static(packages=[("obieg.web", "static")]))
+
+    # answers --------------------------------------------------------------------------------------------------------
+
+    def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
+        """A page; ``t`` gives its words."""
+        language = language_of(request)
+        content = self._environment.get_template(template).render(
+            t=texts(language),
+            language=language,
+            addresses={code: self._here(request, code) for code in LANGUAGES},
+            **values,
+        )
+        return self._finished(HTMLResponse(content, status))
+
+    def go(self, address: str) -> Response:
+        """To another page of ours."""
+        return self._finished(RedirectResponse(address, 303))
+
+    def data(self, content: str) -> Response:
+        """JSON for the script of a page."""
+        return self._finished(Response(content, media_type="application/json"))
+
+    def _finished(self, response: Response) -> Response:
+        response.headers.update(_HEADERS | (_TRANSPORT if self._secure else {}))
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    @staticmethod
+    def _here(request: Request, language: str) -> str:
+        """The same page in another language; a form that was refused is shown anew."""
+        query = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
+        return f"{request.url.path}?{urlencode([*query, ('lang', language)])}"
+
+    # cookies --------------------------------------------------------------------------------------------------------
+
+    def cookie(self, request: Request, name: str) -> str:
+        """Its value, or ""."""
+        return cookie_value(request.headers.get("cookie", ""), name)
+
+    def keep(self, response: Response, name: str, value: str) -> None:
+        """Sets a cookie until the browser ends; "" deletes it."""
+        response.set_cookie(
+            name, value, None if value else 0, path="/", secure=self._secure, httponly=True, samesite="lax"
+        )
+
+    # requests -------------------------------------------------------------------------------------------------------
+
+    def route(self, path: str, *, get: Handler | None = None, post: Handler | None = None) -> Route:
+        """A page: choosing the language and what goes wrong are the same everywhere."""
+
+        async def answer(request: Request) -> Response:
+            handler = post if request.method == "POST" else get
+            if handler is None:  # the address of a form: its page is the one above
+                query = request.url.query
+                return self.go(path.rpartition("/")[0] + (f"?{query}" if query else ""))
+            if request.method != "POST" and self._is_by_address(request):
+                return self.go(
+                    f"{self.site.origin}{request.url.path}" + (f"?{request.url.query}" * bool(request.url.query))
+                )
+            if request.method != "POST" and (chosen := request.query_params.get("lang", "")):
+                return self._choose_language(request, chosen)
+            request_id = str(uuid.uuid4())
+            request.state.request_id = request_id
+            try:
+                return await handler(request)
+            except FormRefused as error:
+                log.info("a form was refused", request_id=request_id, reason=str(error))
+                return self.page(request, "refused.html", status=403, request_id=request_id)
+            except RetryLater as error:
+                log.warning("a page could not be shown now", request_id=request_id, error=str(error))
+                return self.page(request, "trouble.html", status=503, request_id=request_id)
+            except Exception:
+                log.exception("a page failed", request_id=request_id)
+                return self.page(request, "trouble.html", status=500, request_id=request_id)
+
+        return Route(path, answer, methods=["GET", "POST"] if post is not None else ["GET"])
+
+    def _is_by_address(self, request: Request) -> bool:
+        """Whether a browser called 127.0.0.1, where neither passkeys nor the cookies of localhost are."""
+        called = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        return self.site.host == "localhost" and _is_address(called) and _is_loopback(called)
+
+    def _choose_language(self, request: Request, language: str) -> Response:
+        rest = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
+        response = self.go(request.url.path + (f"?{urlencode(rest)}" if rest else ""))
+        if language in LANGUAGES:
+            response.set_cookie(
+                _LANGUAGE_COOKIE, language, _LANGUAGE_KEPT_S, secure=self._secure, httponly=True, samesite="lax"
+            )
+        return response
+
+    async def form(self, request: Request, cookie: str) -> dict[str, str]:
+        """The fields of a form whose token was made of ``cookie``. Raises FormRefused."""
+        if request.headers.get("origin") != self.site.origin:
+            raise FormRefused("it comes from a page of another origin")
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media != "application/x-www-form-urlencoded":
+            raise FormRefused("it is of another media type")
+        body = bytearray()
+        try:
+            async for piece in request.stream():
+                body += piece
+                if len(body) > _FORM_BYTES_MAX:
+                    raise FormRefused("it is too large")
+            pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_MAX)
+        except (ValueError, ClientDisconnect):
+            raise FormRefused("it cannot be read") from None
+        fields = dict(pairs)
+        if len(fields) != len(pairs) or any("\0" in value for value in fields.values()):
+            raise FormRefused("a field stands twice, or has a character that no text has")
+        given, expected = fields.get("csrf", ""), form_token(self.cookie(request, cookie))
+        if not (expected and hmac.compare_digest(given.encode(), expected.encode())):
+            raise FormRefused("its token is not of this browser")
+        return fields
+
+
+class _Static(StaticFiles):
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        response = super().file_response(*given, **named)
+        response.headers["cache-control"] = f"max-age={_STATIC_KEPT_S}"
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["cross-origin-resource-policy"] = "same-origin"
+        return response
+
+
+def form_token(cookie: str) -> str:
+    """What forms carry: known to whoever knows the cookie, and telling nothing of it."""
+    return hmac.digest(cookie.encode(), b"form", "sha256").hex() if cookie else ""
+
+
+def new_cookie() -> str:
+    """For a browser that has none yet."""
+    return secrets.token_urlsafe(32)
+
+
+def language_of(request: Request) -> str:
+    """As chosen, or as the browser asks (RFC 9110, section 12.5.4); Polish where it asks for none of ours."""
+    chosen = cookie_value(request.headers.get("cookie", ""), _LANGUAGE_COOKIE)
+    if chosen in LANGUAGES:
+        return chosen
+    wanted = []
+    for item in request.headers.get("accept-language", "").split(","):
+        tag, _, quality = item.strip().partition(";q=")
+        try:
+            wanted.append((-float(quality or 1), tag[:2].lower()))
+        except ValueError:
+            continue
+    ranked = sorted(wanted, key=lambda pair: pair[0])
+    return next((tag for quality, tag in ranked if tag in LANGUAGES and quality), "pl")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(_WARSAW):%d.%m.%Y, %H:%M}"
+
+
+# What browsers and systems call themselves (header User-Agent), the more special ones first.
+_BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (
+    ("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)  # fmt: skip
+
+
+def _agent(header: str) -> str:
+    """A browser and its system in two words, or what it calls itself."""
+    browser = next((name for mark, name in _BROWSERS if mark in header), "")
+    system = next((name for mark, name in _SYSTEMS if mark in header), "")
+    return ", ".join(filter(None, (browser, system))) or header[:40]

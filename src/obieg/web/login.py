@@ -1,0 +1,383 @@
+"""Logging in and out, and what people can see and change of it: passkeys, password, sessions, where they act.
+
+Addresses: ``/login`` (passkey or password), ``/login/totp`` (the code), ``/login/start`` (what to log in by, for
+whoever is new), ``/login/facility`` (where and as whom), ``/account``, ``/logout``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from io import BytesIO
+from urllib.parse import quote
+
+import segno
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from obieg.actors.people import Current, People, Proved, Visit
+from obieg.domain.accounts import (
+    PASSWORD_LENGTH_MAX,
+    PASSWORD_LENGTH_MIN,
+    ROLES,
+    LoginRefused,
+    Place,
+    own_path,
+    totp_text,
+    totp_uri,
+)
+from obieg.web.kit import FormRefused, Kit, form_token, language_of, new_cookie
+
+HOME = "/account"
+_MARK = "|"  # between organisation and role in the value of a choice; no identifier has it
+
+
+class LoginPages:
+    """The pages; see the module docstring."""
+
+    def __init__(self, kit: Kit, people: People) -> None:
+        self._kit = kit
+        self._people = people
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """For the node's web application."""
+        route = self._kit.route
+        return (
+            route("/login", get=self._login, post=self._password),
+            route("/login/passkey", post=self._passkey),
+            route("/login/passkey/options", post=self._passkey_options),
+            route("/login/totp", get=self._totp, post=self._code),
+            route("/login/start", get=self._start, post=self._new_password),
+            route("/login/start/passkey", post=self._new_passkey),
+            route("/login/start/options", post=self._new_passkey_options),
+            route("/login/facility", get=self._facility, post=self._choose),
+            route("/account", get=self._account),
+            route("/account/credentials", post=self._enrol_again),
+            route("/account/passkey", post=self._remove_passkey),
+            route("/account/session", post=self._end),
+            route("/account/sessions", post=self._end_others),
+            route("/logout", get=self._leaving, post=self._log_out),
+            self._kit.static,
+        )
+
+    # log-in ---------------------------------------------------------------------------------------------------------
+
+    async def _login(self, request: Request) -> Response:
+        then = self._then(request)
+        if (current := await self._current(request)) is not None:
+            return self._kit.go(self._after(current.session.place, then))
+        over = bool(self._kit.cookie(request, self._kit.session_cookie))
+        notice = "logged_out" if "out" in request.query_params else "session_over" if over else ""
+        return self._login_page(request, then, notice=notice)
+
+    def _login_page(
+        self, request: Request, then: str, *, notice: str = "", reason: str = "", login: str = "", status: int = 200
+    ) -> Response:
+        cookie = self._kit.cookie(request, self._kit.login_cookie) or new_cookie()
+        response = self._kit.page(
+            request,
+            "login.html",
+            status=status,
+            csrf=form_token(cookie),
+            next=then,
+            notice=notice,
+            reason=reason,
+            login=login,
+            passkeys=self._kit.passkeys,
+            host=self._kit.site.host,
+            idle_minutes=int(self._people.idle.total_seconds() // 60),
+        )
+        self._kit.keep(response, self._kit.login_cookie, cookie)
+        if notice == "session_over":
+            self._kit.keep(response, self._kit.session_cookie, "")
+        return response
+
+    async def _password(self, request: Request) -> Response:
+        fields = await self._kit.form(request, self._kit.login_cookie)
+        then, login = self._then(request), fields.get("login", "")
+        try:
+            step, token = await self._people.enter_password(login, fields.get("password", ""), self._visit(request))
+        except LoginRefused as refused:
+            status = 429 if refused.reason == "wait" else 403
+            return self._login_page(request, then, reason=refused.reason, login=login, status=status)
+        response = self._kit.go(_with("/login/totp" if step == "totp" else "/login/start", then))
+        self._kit.keep(response, self._kit.login_cookie, token)
+        return response
+
+    async def _totp(self, request: Request) -> Response:
+        if not self._kit.cookie(request, self._kit.login_cookie):
+            return self._kit.go("/login")
+        return self._totp_page(request, self._then(request))
+
+    def _totp_page(self, request: Request, then: str, *, reason: str = "", status: int = 200) -> Response:
+        csrf = form_token(self._kit.cookie(request, self._kit.login_cookie))
+        return self._kit.page(request, "totp.html", status=status, csrf=csrf, next=then, reason=reason)
+
+    async def _code(self, request: Request) -> Response:
+        fields = await self._kit.form(request, self._kit.login_cookie)
+        then = self._then(request)
+        try:
+            proved = await self._people.enter_code(
+                self._kit.cookie(request, self._kit.login_cookie), fields.get("code", ""), self._visit(request)
+            )
+        except LoginRefused as refused:
+            if refused.reason == "over":
+                return self._login_page(request, then, reason="over", status=403)
+            return self._totp_page(
+                request, then, reason=refused.reason, status=429 if refused.reason == "wait" else 403
+            )
+        return self._logged_in(proved, then)
+
+    async def _passkey_options(self, request: Request) -> Response:
+        await self._kit.form(request, self._kit.login_cookie)
+        token, options = await self._people.ask_passkey(self._kit.site)
+        response = self._kit.data(json.dumps({"options": json.loads(options), "csrf": form_token(token)}))
+        self._kit.keep(response, self._kit.login_cookie, token)
+        return response
+
+    async def _passkey(self, request: Request) -> Response:
+        fields = await self._kit.form(request, self._kit.login_cookie)
+        then = self._then(request)
+        try:
+            proved = await self._people.enter_passkey(
+                self._kit.cookie(request, self._kit.login_cookie),
+                fields.get("credential", ""),
+                self._kit.site,
+                self._visit(request),
+            )
+        except LoginRefused as refused:
+            return self._login_page(request, then, reason=refused.reason, status=403)
+        return self._logged_in(proved, then)
+
+    def _logged_in(self, proved: Proved, then: str) -> Response:
+        """The cookie is another one than before the log-in: nobody can have planted it."""
+        response = self._kit.go(self._after(proved.session.place, then))
+        self._kit.keep(response, self._kit.session_cookie, proved.token)
+        self._kit.keep(response, self._kit.login_cookie, "")
+        return response
+
+    @staticmethod
+    def _after(place: Place | None, then: str) -> str:
+        return (then or HOME) if place is not None else _with("/login/facility", then)
+
+    # what to log in by ----------------------------------------------------------------------------------------------
+
+    async def _start(self, request: Request) -> Response:
+        return await self._start_page(request, self._then(request))
+
+    async def _start_page(self, request: Request, then: str, *, reason: str = "", status: int = 200) -> Response:
+        token = self._kit.cookie(request, self._kit.login_cookie)
+        try:
+            enrolment = await self._people.enrolment(token)
+        except LoginRefused:
+            return self._login_page(request, then, reason="over", status=403)
+        account, secret = enrolment
+        return self._kit.page(
+            request,
+            "start.html",
+            status=status,
+            csrf=form_token(token),
+            next=then,
+            reason=reason,
+            account=account,
+            again=bool(account.password or account.passkeys),
+            passkeys=self._kit.passkeys,
+            secret=totp_text(secret),
+            picture=_picture(totp_uri(secret, login=account.login, issuer=self._people.issuer)),
+            length_min=PASSWORD_LENGTH_MIN,
+            length_max=PASSWORD_LENGTH_MAX,
+        )
+
+    async def _new_password(self, request: Request) -> Response:
+        fields = await self._kit.form(request, self._kit.login_cookie)
+        then, token = self._then(request), self._kit.cookie(request, self._kit.login_cookie)
+        try:
+            proved = await self._people.enrol_password(
+                token, fields.get("password", ""), fields.get("code", ""), self._visit(request)
+            )
+        except LoginRefused as refused:
+            return await self._start_page(request, then, reason=refused.reason, status=422)
+        return self._logged_in(proved, then)
+
+    async def _new_passkey_options(self, request: Request) -> Response:
+        fields = await self._kit.form(request, self._kit.login_cookie)
+        token = self._kit.cookie(request, self._kit.login_cookie)
+        try:
+            options = await self._people.ask_new_passkey(token, self._kit.site)
+        except LoginRefused as refused:
+            raise FormRefused(refused.reason) from None
+        return self._kit.data(json.dumps({"options": json.loads(options), "csrf": fields["csrf"]}))
+
+    async def _new_passkey(self, request: Request) -> Response:
+        fields = await self._kit.form(request, self._kit.login_cookie)
+        then, token = self._then(request), self._kit.cookie(request, self._kit.login_cookie)
+        try:
+            proved = await self._people.enrol_passkey(
+                token, fields.get("credential", ""), fields.get("label", ""), self._kit.site, self._visit(request)
+            )
+        except LoginRefused as refused:
+            return await self._start_page(request, then, reason=refused.reason, status=422)
+        return self._logged_in(proved, then)
+
+    # where and as whom ----------------------------------------------------------------------------------------------
+
+    async def _facility(self, request: Request) -> Response:
+        then = self._then(request)
+        current = await self._current(request)
+        if current is None:
+            return self._kit.go(_with("/login", then))
+        return self._facility_page(request, current, then)
+
+    def _facility_page(self, request: Request, current: Current, then: str, *, reason: str = "") -> Response:
+        language = language_of(request)
+        chosen = current.session.place
+        return self._kit.page(
+            request,
+            "facility.html",
+            status=422 if reason else 200,
+            csrf=self._csrf(request),
+            next=then,
+            reason=reason,
+            account=current.account,
+            choices=[
+                (_MARK.join((p.organisation, p.role)), p.organisation_name, ROLES[p.role][language], p == chosen)
+                for p in current.account.places
+            ],
+        )
+
+    async def _choose(self, request: Request) -> Response:
+        fields, current = await self._own_form(request)
+        if current is None:
+            return self._kit.go("/login")
+        then = self._then(request)
+        organisation, _, role = fields.get("place", "").partition(_MARK)
+        try:
+            await self._people.choose(current, (organisation, role), self._visit(request))
+        except LoginRefused as refused:
+            return self._facility_page(request, current, then, reason=refused.reason)
+        return self._kit.go(then or HOME)
+
+    # the account ----------------------------------------------------------------------------------------------------
+
+    async def _account(self, request: Request) -> Response:
+        current = await self._current(request)
+        if current is None:
+            return self._kit.go(_with("/login", HOME))
+        return await self._account_page(request, current)
+
+    async def _account_page(self, request: Request, current: Current, *, reason: str = "") -> Response:
+        language = language_of(request)
+        place = current.session.place
+        return self._kit.page(
+            request,
+            "account.html",
+            status=422 if reason else 200,
+            csrf=self._csrf(request),
+            reason=reason,
+            done=request.query_params.get("done", ""),
+            account=current.account,
+            session=current.session,
+            place=place,
+            role=ROLES[place.role][language] if place else "",
+            roles={code: names[language] for code, names in ROLES.items()},
+            sessions=await self._people.sessions(current),
+            passkeys=await self._people.passkeys(current),
+        )
+
+    async def _enrol_again(self, request: Request) -> Response:
+        _, current = await self._own_form(request)
+        if current is None:
+            return self._kit.go("/login")
+        try:
+            token = await self._people.enrol_again(current)
+        except LoginRefused as refused:
+            return await self._account_page(request, current, reason=refused.reason)
+        response = self._kit.go("/login/start")
+        self._kit.keep(response, self._kit.login_cookie, token)
+        return response
+
+    async def _remove_passkey(self, request: Request) -> Response:
+        fields, current = await self._own_form(request)
+        if current is None:
+            return self._kit.go("/login")
+        try:
+            await self._people.remove_passkey(current, bytes.fromhex(fields.get("passkey", "")), self._visit(request))
+        except LoginRefused as refused:
+            return await self._account_page(request, current, reason=refused.reason)
+        except ValueError:
+            raise FormRefused("it names no passkey") from None
+        return self._kit.go(f"{HOME}?done=removed")
+
+    async def _end(self, request: Request) -> Response:
+        fields, current = await self._own_form(request)
+        if current is None:
+            return self._kit.go("/login")
+        session_id = fields.get("session", "")
+        if all(session_id != each.session_id for each in await self._people.sessions(current)):
+            return self._kit.go(HOME)
+        await self._people.end(current, session_id, self._visit(request))
+        return self._kit.go(f"{HOME}?done=ended")
+
+    async def _end_others(self, request: Request) -> Response:
+        _, current = await self._own_form(request)
+        if current is None:
+            return self._kit.go("/login")
+        await self._people.end_others(current, self._visit(request))
+        return self._kit.go(f"{HOME}?done=ended")
+
+    async def _leaving(self, request: Request) -> Response:
+        """Asks first: a mere link could be on anybody's page."""
+        current = await self._current(request)
+        if current is None:
+            return self._kit.go("/login?out")
+        return self._kit.page(request, "logout.html", csrf=self._csrf(request), account=current.account)
+
+    async def _log_out(self, request: Request) -> Response:
+        _, current = await self._own_form(request)
+        if current is not None:
+            await self._people.log_out(current, self._visit(request))
+        response = self._kit.go("/login?out")
+        self._kit.keep(response, self._kit.session_cookie, "")
+        response.headers["clear-site-data"] = '"cache"'
+        return response
+
+    # parts ----------------------------------------------------------------------------------------------------------
+
+    async def _current(self, request: Request) -> Current | None:
+        return await self._people.session(self._kit.cookie(request, self._kit.session_cookie))
+
+    async def _own_form(self, request: Request) -> tuple[dict[str, str], Current | None]:
+        """The fields of a form of somebody who is logged in; None where the session has ended meanwhile."""
+        return await self._kit.form(request, self._kit.session_cookie), await self._current(request)
+
+    def _csrf(self, request: Request) -> str:
+        return form_token(self._kit.cookie(request, self._kit.session_cookie))
+
+    @staticmethod
+    def _then(request: Request) -> str:
+        """Where the person wanted to go, if it is ours."""
+        return own_path(request.query_params.get("next", ""))
+
+    @staticmethod
+    def _visit(request: Request) -> Visit:
+        return Visit(
+            address=request.client.host if request.client else "",
+            agent=request.headers.get("user-agent", ""),
+            request_id=request.state.request_id,
+        )
+
+
+def _with(address: str, then: str) -> str:
+    return f"{address}?next={quote(then, safe='')}" if then else address
+
+
+def _picture(text: str) -> Markup:
+    """A QR code as SVG, without a style."""
+    written = BytesIO()
+    segno.make(text, error="m").save(
+        written, kind="svg", xmldecl=False, svgclass="qr", lineclass=None, omitsize=True, border=2, light="#fff"
+    )
+    return Markup(written.getvalue().decode())  # noqa: S704 - made of bits

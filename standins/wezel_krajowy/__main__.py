@@ -1,0 +1,44 @@
+"""``python -m standins.wezel_krajowy --client http://127.0.0.1:8080/login/wk/metadata``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import uvicorn
+
+from standins.wezel_krajowy.app import application
+from standins.wezel_krajowy.provider import Provider
+
+
+def main() -> None:
+    """Serves until it is stopped; remembers nothing afterwards."""
+    parser = argparse.ArgumentParser(
+        "python -m standins.wezel_krajowy", description="A stand-in of Węzeł Krajowy (login.gov.pl). It proves nobody."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8099, help="TCP port")
+    parser.add_argument("--url", help="address by which browsers and nodes reach it; of host and port if not given")
+    parser.add_argument("--entity-id", default="atrapa.login.example", help="who it is")
+    parser.add_argument("--client", action="append", default=[], help="address of the metadata of a node that may ask")
+    parser.add_argument("--metadata", type=Path, help="file to write its own metadata to")
+    parser.add_argument("--certificate", help="for TLS (PEM)")
+    parser.add_argument("--key", help="private key of the certificate (PEM)")
+    given = parser.parse_args()
+    scheme = "https" if given.certificate else "http"
+    provider = Provider(given.entity_id, given.url or f"{scheme}://{given.host}:{given.port}")
+    if given.metadata:
+        given.metadata.write_bytes(provider.metadata())
+    uvicorn.run(
+        application(provider, given.client),
+        host=given.host,
+        port=given.port,
+        ssl_certfile=given.certificate,
+        ssl_keyfile=given.key,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""A laboratory node whose FHIR service wants tokens: ``python -m oauth_node serve --settings FILE --ready-file FILE``.
+
+It trusts what ``trust.json`` in its data folder lists. Who is logged in stands in the cookie ``who``: doctor, nurse or
+``patient.`` and a logical id; the certificate of the connection, in Base64, in the header ``x-certificate``.
+"""
+
+from __future__ import annotations
+
+import sys
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from obieg.actors.authentication import LaboratoryAuthentication
+from obieg.domain.problems import Problem
+from obieg.domain.requester import Requester
+from obieg.edges import asgi, authorization
+from obieg.ops import settings as node_settings
+from obieg.ops import wiring
+from obieg.ops.authorizing import Authorization
+from obieg.ops.settings import Settings
+from obieg.ops.supervisor import serve
+from obieg.protocol import Credentials
+
+_credentials = asgi.credentials
+
+
+def credentials(scope: Any, base: str) -> Credentials:
+    shown = _credentials(scope, base)
+    certificate = dict(scope["headers"]).get(b"x-certificate")
+    parts = {name: getattr(shown, name) for name in ("address", "target", "authorization", "cookie")}
+    return Credentials(**parts, certificate=b64decode(certificate) if certificate else None)
+
+
+class Sessions:
+    authority = ""
+
+    async def current(self, cookie: str) -> Requester | None:
+        who = dict(part.strip().partition("=")[::2] for part in cookie.split(";")).get("who", "")
+        name, _, logical = who.partition(".")
+        if name == "patient":
+            return Requester(
+                system="pages",
+                person="2.16.840.1.113883.3.4424.1.1.616#44051401359",
+                person_name="Jan <b>Nowak</b>",
+                role="patient",
+                patient=f"{self.authority}#{logical}",
+                proof="session",
+                token=who,
+            )
+        if name in ("doctor", "nurse"):
+            number = {"doctor": "2.16.840.1.113883.3.4424.1.6.2#1234567", "nurse": "2.16.840.1.113883.3.4424.1.6.3#7"}
+            return Requester(
+                system="pages",
+                person=number[name],
+                person_name="Zofia Żółć",
+                role=name,
+                organisation="2.16.840.1.113883.3.4424.2.3.1#000000001",
+                purpose_of_use="TREAT",
+                proof="session",
+                token=who,
+            )
+        return None
+
+    async def stands(self, person: Requester) -> bool:
+        return not person.token.endswith(".dismissed")
+
+    def login_address(self, then: str) -> str:
+        return f"/login?next={quote(then, safe='')}"
+
+
+class Authenticator:
+    """Tokens over FHIR; elsewhere the laboratory."""
+
+    def __init__(self, authorization: Authorization) -> None:
+        self._bearer = authorization.server.bearer
+        self._laboratory = LaboratoryAuthentication()
+
+    async def authenticate(self, credentials: Credentials) -> Requester:
+        if not urlsplit(credentials.target).path.startswith("/fhir"):
+            return await self._laboratory.authenticate(credentials)
+        scheme, _, token = credentials.authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Problem.of("AuthenticationFailed", "an access token is required", "http.Authorization")
+        return await self._bearer.verify(token.strip(), credentials)
+
+
+def build(settings: Settings) -> wiring.Node:
+    Sessions.authority = settings.identity.assigning_authority
+    authorization.credentials = asgi.credentials = credentials
+    wiring.sessions = lambda _parts: Sessions()
+    wiring.authenticator = lambda _parts, _trust, server: Authenticator(server)
+    return wiring.build(settings)
+
+
+if __name__ == "__main__":
+    given = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
+    path = Path(given["--settings"])
+    serve(
+        node_settings.load(path),
+        settings_file=path,
+        ready_file=Path(given["--ready-file"]),
+        builder="oauth_node:build",
+    )

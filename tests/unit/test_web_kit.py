@@ -1,0 +1,134 @@
+"""What pages share: their words in three languages, tokens of forms, the language that is chosen."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from obieg.actors.people import cookie_value
+from obieg.domain.accounts import ROLES
+from obieg.web.kit import (
+    LANGUAGES,
+    Kit,
+    _agent,
+    form_token,
+    is_safe_origin,
+    language_of,
+    session_cookie,
+    texts,
+)
+
+FOLDER = files("obieg.web")
+TEMPLATES = sorted(p.name for p in FOLDER.joinpath("templates").iterdir() if p.name.endswith(".html"))
+ADDRESS = "https://obieg.example"
+
+
+def request(path: str = "/login", query: str = "", **headers: str) -> Request:
+    return Request(
+        {
+            "type": "http", "method": "GET", "path": path, "query_string": query.encode(), "scheme": "https",
+            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        }
+    )  # fmt: skip
+
+
+def test_catalogues_say_the_same() -> None:
+    polish = texts("pl").words
+    for language in LANGUAGES:
+        words = texts(language).words
+        assert words.keys() == polish.keys()
+        assert all(word.strip() for word in words.values())
+        for key, word in words.items():
+            assert set(re.findall(r"\{(\w+)\}", word)) == set(re.findall(r"\{(\w+)\}", polish[key])), key
+
+
+def test_every_word_is_used_and_every_used_word_is_there() -> None:
+    sources = "".join(FOLDER.joinpath("templates", name).read_text("utf-8") for name in TEMPLATES)
+    used = set(re.findall(r"""\bt\(\s*["'](\w+)["'](?!\s*~)""", sources))
+    prefixes = set(re.findall(r"""\bt\(\s*["'](\w+_)["']\s*~""", sources))
+    words = texts("pl").words.keys()
+    assert used <= words
+    assert {word for word in words if word not in used and not word.startswith(tuple(prefixes))} == set()
+
+
+def test_every_reason_has_words() -> None:
+    code = FOLDER.joinpath("..", "actors", "people.py").read_text("utf-8")
+    reasons = set(re.findall(r'LoginRefused\("(\w+)"\)', code)) | {"short", "long", "guessable"}
+    assert len(reasons) > 8
+    for reason in reasons:
+        assert {f"refused_{reason}", f"refused_{reason}_now"} <= texts("pl").words.keys()
+
+
+def test_values_are_escaped() -> None:
+    assert "<script>" not in texts("en")("start_lead", name="<script>alert(1)</script>")
+    assert "&lt;script&gt;" in texts("en")("start_lead", name="<script>alert(1)</script>")
+    kit = Kit(origin=ADDRESS, name="<b>x</b>")
+    page = kit.page(request(query="next=%22%3E%3Cscript%3E"), "refused.html", request_id="<i>").body.decode()
+    assert "<b>x" not in page
+    assert "<script>" not in page
+    assert "<i>" not in page
+
+
+@pytest.mark.parametrize(
+    ("accept", "cookie", "language"),
+    [
+        ("", "", "pl"), ("en-GB,en;q=0.9", "", "en"), ("uk", "", "uk"), ("de,fr;q=0.8", "", "pl"),
+        ("de,uk;q=0.5,en;q=0.7", "", "en"), ("en;q=0,uk;q=0.1", "", "uk"), ("en;q=x,uk", "", "uk"),
+        ("en", "obieg-language=uk", "uk"), ("en", "obieg-language=../../x", "en"),
+    ],
+)  # fmt: skip
+def test_language(accept: str, cookie: str, language: str) -> None:
+    assert language_of(request(accept_language=accept, cookie=cookie)) == language
+
+
+def test_cookies_are_bound_to_the_host() -> None:
+    response: Any = Kit(origin=ADDRESS, name="x").page(request(), "refused.html", request_id="1")
+    Kit(origin=ADDRESS, name="x").keep(response, session_cookie(ADDRESS), "secret")
+    cookie = response.headers["set-cookie"]
+    assert cookie.startswith("__Host-obieg=secret; ")
+    assert {"Path=/", "Secure", "HttpOnly", "SameSite=lax"} <= {part.strip() for part in cookie.split(";")}
+    assert "Domain" not in cookie
+    assert "max-age" in response.headers["strict-transport-security"]
+    assert session_cookie("http://localhost:8080") == "obieg"
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("", ""), ("obieg=a", "a"), ("x=1; obieg=a=b", "a=b"), ("xobieg=1", ""), ("obieg=a; obieg=b", ""), ("obieg", "")],
+)
+def test_a_cookie_that_stands_twice_is_none(header: str, value: str) -> None:
+    assert cookie_value(header, "obieg") == value
+
+
+def test_forms_are_bound_to_the_browser() -> None:
+    assert form_token("") == ""
+    assert form_token("a") != form_token("b")
+    assert "a" * 40 not in form_token("a" * 40)
+
+
+@pytest.mark.parametrize(
+    ("origin", "safe"),
+    [("https://obieg.example", True), ("http://localhost:1", True), ("http://127.0.0.1", True), ("http://[::1]:1", True),
+     ("http://obieg.example", False), ("http://0.0.0.0:1", False), ("http://localhost.evil.example", False), ("", False)],
+)  # fmt: skip
+def test_passwords_go_over_tls_only(origin: str, safe: bool) -> None:
+    assert is_safe_origin(origin) is safe
+
+
+def test_browsers_are_named() -> None:
+    assert (
+        _agent("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/131.0 Safari/537.36 Edg/131.0")
+        == "Edge, Windows"
+    )
+    assert (
+        _agent("Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) Version/18.1 Safari/604.1") == "Safari, iPhone"
+    )
+    assert _agent("curl/8") == "curl/8"
+
+
+def test_all_roles_can_be_shown() -> None:
+    assert all(language in names for names in ROLES.values() for language in LANGUAGES)
