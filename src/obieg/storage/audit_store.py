@@ -9,9 +9,11 @@ from datetime import datetime
 import msgspec
 
 from obieg.domain.audit import AuditEvent
+from obieg.domain.problems import Problem
+from obieg.domain.registry import LostRace
 from obieg.domain.requester import Spent
 from obieg.mapping.audit import write_audit_message
-from obieg.storage.link import Database, run
+from obieg.storage.link import Database, Row, run
 from obieg.storage.statements import Call, load
 
 _SQL = load("audit.sql")
@@ -47,7 +49,7 @@ class AuditStore:
 
     def spend(self, event: AuditEvent) -> tuple[Call, ...]:
         """What uses up what the request of ``event`` uses up, for a batch that comes before that of the record."""
-        return (_SQL.spend(**spending(event.spent), request_id=event.request_id),) if event.spent else ()
+        return using_up(event.spent, event.request_id)
 
     def columns(self, event: AuditEvent) -> dict[str, str]:
         """A record as the columns of its row."""
@@ -73,6 +75,19 @@ class AuditStore:
         """Forgets some of what nothing can be shown with any more; how many."""
         [[(forgotten,)]] = await run(self._database, _SQL.forget_spent(count=_FORGET_AT_ONCE))
         return int(forgotten)
+
+
+def using_up(spent: Sequence[Spent], request_id: str) -> tuple[Call, ...]:
+    """What uses it up in the batch; another request's is refused: the batch raises Problem ``Replayed``."""
+    return (_SQL.spend(**spending(spent), request_id=request_id),) if spent else ()
+
+
+async def run_once(database: Database, *calls: Call) -> list[list[Row]]:
+    """As :func:`obieg.storage.link.run`; what another request has used up is a lost race."""
+    try:
+        return await run(database, *calls)
+    except Problem as problem:
+        raise LostRace(problem.findings[0].code) from problem
 
 
 def spending(spent: Sequence[Spent]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +13,7 @@ import orjson
 from obieg.domain.audit import AuditEvent
 from obieg.domain.authorization import Grant, Issued, Launch, Secret, SigningKey, StandingGrant
 from obieg.domain.requester import Spent
-from obieg.storage.audit_store import AuditStore
+from obieg.storage.audit_store import AuditStore, run_once, using_up
 from obieg.storage.keys import KeyWrapper
 from obieg.storage.link import Database, run
 from obieg.storage.statements import Call, load
@@ -101,7 +102,7 @@ class PostgresAuthorization:
     async def find(self, digest: bytes, now: datetime, spent: tuple[Spent, ...]) -> Secret | None:
         """See the port."""
         found = _SQL.read_oauth_secret(digest=digest, now=now.isoformat())
-        *_, rows = await run(self._database, *_spent(spent), found)
+        *_, rows = await run_once(self._database, *_once(spent), found)
         if not rows:
             return None
         kind, grant_id, content, used, live = rows[0]
@@ -127,12 +128,12 @@ class PostgresAuthorization:
 
     async def issue_to_client(self, event: AuditEvent, spent: tuple[Spent, ...]) -> None:
         """See the port."""
-        await run(self._database, *_spent(spent), self._audit.call(event))
+        await run_once(self._database, *_once(spent), self._audit.call(event))
 
     async def spend(self, spent: tuple[Spent, ...]) -> None:
         """See the port."""
         if spent:
-            await run(self._database, *_spent(spent))
+            await run_once(self._database, *_once(spent))
 
     async def revoke(self, token_id: str, until: datetime, event: AuditEvent) -> None:
         """See the port."""
@@ -164,7 +165,6 @@ class PostgresAuthorization:
             self._database,
             _SQL.forget_oauth_grants(now=at),
             _SQL.forget_oauth_launches(now=at),
-            _SQL.forget_oauth_spent(now=at),
             _SQL.forget_oauth_revoked(now=at),
         )
 
@@ -183,11 +183,9 @@ def _insertion(secret: Issued, grant_id: str) -> Call:
     )
 
 
-def _spent(spent: Sequence[Spent]) -> list[Call]:
-    return [
-        _SQL.insert_oauth_spent(issuer=one.issuer, identifier=one.identifier, until=one.until.isoformat())
-        for one in spent
-    ]
+def _once(spent: Sequence[Spent]) -> tuple[Call, ...]:
+    """A client's proof is of one use, whoever shows it again: each use is a request of its own."""
+    return using_up(spent, secrets.token_hex(16))
 
 
 def _uuid(text: str) -> str | None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
-
-import msgspec
 
 from obieg.domain.audit import AuditEvent
 from obieg.domain.patient_login import PatientSession, PendingLogin, ProvedPatient
 from obieg.domain.requester import Spent
-from obieg.storage.audit_store import AuditStore
+from obieg.storage.audit_store import AuditStore, run_once, using_up
 from obieg.storage.link import Database, Row, run
 from obieg.storage.statements import load
 
@@ -49,12 +46,10 @@ class PostgresLogins:
 
     async def log_in(self, session: PatientSession, token: bytes, spent: tuple[Spent, ...], audit: AuditEvent) -> None:
         """See the port."""
-        # In one order, so that no two requests wait for one another.
-        ends = {hashlib.sha256(msgspec.json.encode((s.kind, s.issuer, s.identifier))).digest(): s.until for s in spent}
         patient = session.patient
-        await run(
+        await run_once(
             self._database,
-            *(_SQL.spend_patient_login(digest=digest, until=ends[digest].isoformat()) for digest in sorted(ends)),
+            *using_up(spent, session.session_id),
             _SQL.insert_patient_session(
                 session_id=session.session_id,
                 token=token,

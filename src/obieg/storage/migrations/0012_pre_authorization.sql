@@ -35,15 +35,6 @@ CREATE TABLE oauth_launch (
   until timestamptz NOT NULL
 );
 
--- Identifiers (jti) of what clients have proved themselves by.
-CREATE TABLE oauth_spent (
-  issuer text NOT NULL,
-  identifier text NOT NULL,
-  until timestamptz NOT NULL,
-  PRIMARY KEY (issuer, identifier)
-);
-CREATE INDEX oauth_spent_until ON oauth_spent (until);
-
 -- Access tokens that were revoked by themselves.
 CREATE TABLE oauth_revoked (
   token_id text PRIMARY KEY,

@@ -11,13 +11,6 @@ CREATE TABLE patient_login (
 );
 CREATE INDEX patient_login_by_end ON patient_login (until);
 
--- Artifacts, Responses and assertions that were shown, until nothing can be shown with them any more.
-CREATE TABLE patient_login_spent (
-  digest bytea PRIMARY KEY,                  -- SHA-256 of kind, issuer and identifier
-  until timestamptz NOT NULL
-);
-CREATE INDEX patient_login_spent_by_end ON patient_login_spent (until);
-
 -- Patients who are logged in. Who logs out is deleted here; the audit remembers.
 CREATE TABLE patient_session (
   session_id uuid PRIMARY KEY,

@@ -68,10 +68,6 @@ SELECT grant_id::text, content, granted_at, until FROM oauth_grant
 WHERE granted_at IS NOT NULL AND ended_at IS NULL AND until > :now::timestamptz
 ORDER BY granted_at DESC, grant_id LIMIT :count
 
--- name: insert_oauth_spent
--- Refused by its key where it was shown before.
-INSERT INTO oauth_spent (issuer, identifier, until) VALUES (:issuer, :identifier, :until)
-
 -- name: insert_oauth_revoked
 INSERT INTO oauth_revoked (token_id, until) VALUES (:token_id, :until) ON CONFLICT DO NOTHING
 
@@ -91,9 +87,6 @@ DELETE FROM oauth_grant WHERE until < :now::timestamptz
 
 -- name: forget_oauth_launches
 DELETE FROM oauth_launch WHERE until < :now::timestamptz
-
--- name: forget_oauth_spent
-DELETE FROM oauth_spent WHERE until < :now::timestamptz
 
 -- name: forget_oauth_revoked
 DELETE FROM oauth_revoked WHERE until < :now::timestamptz

@@ -6,10 +6,6 @@ WITH login AS (
   DELETE FROM patient_login WHERE relay_state IN (
     SELECT relay_state FROM patient_login WHERE until < :now::timestamptz ORDER BY until LIMIT 100
     FOR UPDATE SKIP LOCKED)
-), spent AS (
-  DELETE FROM patient_login_spent WHERE digest IN (
-    SELECT digest FROM patient_login_spent WHERE until < :now::timestamptz ORDER BY until LIMIT 100
-    FOR UPDATE SKIP LOCKED)
 )
 DELETE FROM patient_session WHERE session_id IN (
   SELECT session_id FROM patient_session WHERE until < :now::timestamptz ORDER BY until LIMIT 100
@@ -23,9 +19,6 @@ VALUES (:relay_state, :browser, :request_id, :return_to, :begun_at, :until)
 -- Another browser's does not end by this.
 DELETE FROM patient_login WHERE relay_state = :relay_state AND browser = :browser
 RETURNING request_id, return_to, begun_at, until
-
--- name: spend_patient_login
-INSERT INTO patient_login_spent (digest, until) VALUES (:digest, :until)
 
 -- name: insert_patient_session
 INSERT INTO patient_session (session_id, token, pesel, family_name, given_name, birth_date, issuer, assurance, name_id,
