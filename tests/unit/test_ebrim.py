@@ -111,7 +111,7 @@ def test_no_value_contains_the_mark(entry: DocumentEntry, code: Any, text: str) 
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.builds(Finding, st.just("XDSRegistryError"), some.texts, some.texts, st.booleans())))
+@given(st.lists(st.builds(Finding, st.just("XDSRegistryError"), some.texts, some.texts, st.booleans(), st.just(""))))
 def test_findings_through_a_response(findings: list[Finding]) -> None:
     answer = parse_message(ebrs.registry_response(findings))
     status, found = ebrs.read_registry_response(answer)
