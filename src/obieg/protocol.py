@@ -94,6 +94,7 @@ class SoapBinding(SoapOperation):
     endpoint: str  # key of the ready file and last segment of the path: registry, register, repository, retrieve
     mtom: bool = False  # whether the request must be, and the answer is, an MTOM package
     others: tuple[SoapOperation, ...] = ()
+    tokens: bool = True  # whether callers show an assertion; those of the token service have none yet
 
     @property
     def operations(self) -> tuple[SoapOperation, ...]:

@@ -309,7 +309,7 @@ def test_what_audit_records_say(node: Node) -> None:
     for record, event, transaction, objects in (
         (provided, "110107", "ITI-41", {patient, submission.unique_id}),
         (found, "110112", "ITI-18", {patient, "FindDocuments"}),
-        (retrieved, "110106", "ITI-43", {entry.unique_id}),
+        (retrieved, "110106", "ITI-43", {patient, entry.unique_id}),
     ):
         assert record.find("EventIdentification/EventID").get("csd-code") == event
         assert record.find("EventIdentification/EventTypeCode").get("csd-code") == transaction

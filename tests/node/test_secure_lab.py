@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from lxml import etree
 
 import minting
-from conftest import running
 from obieg.ops.commands_certs import make as make_certificate
+from running import running
 
 pytestmark = pytest.mark.node
 

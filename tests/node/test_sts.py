@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
 import issuing
-from conftest import running
 from issuing import ALL, SAML, SUBJECT, WST, applies_to, claims, rst
 from obieg.domain.affinity_domain import polish_document
 from obieg.ops.commands_certs import make as make_certificate
 from obieg.wire import saml
 from obieg.wire.xmldsig import certificate
+from running import running
 
 pytestmark = [pytest.mark.node, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from lxml import etree, html
 from standins.wezel_krajowy.provider import PEOPLE, KeyPair
 
-from conftest import running
 from obieg.ops import settings as node_settings
 from obieg.ops.commands_certs import make as make_certificate
 from obieg.ops.postgres import Server
+from running import running
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.node

@@ -39,10 +39,10 @@ def throttle(clock: Clock, rate: float = 10, of_person: float = 2) -> Throttle:
 
 async def code(proof: Proof, by: Throttle, shown: Credentials = CALLER) -> str:
     try:
-        _, note = await admitted(proof, by, shown)
+        requester = await admitted(proof, by, shown)
     except Problem as problem:
         return problem.findings[0].code
-    return note or "taken"
+    return requester.remark or "taken"
 
 
 @pytest.mark.parametrize(("who", "most"), [({"organisation": "o"}, 20), ({"person": "p"}, 4)])

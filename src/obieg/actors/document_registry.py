@@ -267,10 +267,9 @@ class DocumentRegistry:
                 patients = (AuditObject("patient", str(PatientId(p, self.assigning_authority))) for p in listed)
                 context.objects = (*patients, *context.objects)
                 await self._store.record(context.audit())
-        # The record of a question that named its patient stands by now and says that it was asked: there is no second.
-        context.audited = True
-        if found_count > limit:
+        if found_count > limit:  # that it was asked is recorded by now; that it was refused has a record of its own
             raise self._too_many()
+        context.audited = True
         return result
 
     async def newest(self, query: StoredQuery, count: int) -> tuple[list[FoundObject], bool]:

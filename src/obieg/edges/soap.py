@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class SoapEdge:
         for transaction, binding in host.served(SoapBinding):
             actions = self._endpoints.setdefault(PATH_PREFIX + binding.endpoint, {})
             actions |= {operation.action: (transaction, operation) for operation in binding.operations}
+        self._actions = {action for actions in self._endpoints.values() for action in actions}  # of the whole node
         self._host = host
         self._limits = limits
 
@@ -126,8 +127,8 @@ class SoapEdge:
         try:
             received = await self._receive(scope, receive)
             envelope = exchange.envelope = soap.read_envelope(received.root)
-            _check_actions(scope, envelope)
             transaction, operation = _choose(actions, envelope)
+            _check_actions(scope, envelope, self._actions)
             exchange.transaction = transaction
             outcome, reply = await self._answer(exchange, transaction, received)
             if reply.fault is not None:
@@ -187,6 +188,7 @@ class SoapEdge:
             message_id=envelope.message_id,
             disguised=received.disguised,
             large=received.large,
+            tokens=isinstance(transaction.binding, SoapBinding) and transaction.binding.tokens,
         )
         context.large = received.large
         # Where the Body was signed, it now stands there as it was read from what was signed.
@@ -258,7 +260,8 @@ class SoapEdge:
     async def _xml(self, data: bytes, parts: dict[str, Content], *, mtom: bool) -> _Received:
         large = len(data) > LARGE_BYTES
         root = await made(parse_message, data, self._limits.xml, in_thread=large)
-        return _Received(root, parts, mtom, large, is_disguised(data, root))
+        disguised = await made(is_disguised, data, root, in_thread=large)
+        return _Received(root, parts, mtom, large, disguised)
 
     async def _multipart(self, receive: Receive, parameters: dict[str, str]) -> _Received:
         if parameters.get("type", "").lower() != soap.XOP_TYPE:
@@ -323,12 +326,15 @@ def _check_charset(data: bytes, parameters: dict[str, str]) -> None:
         raise SoapFault("Sender", f"charset {charset[:40]!r} is not the encoding of the message")
 
 
-def _check_actions(scope: Scope, envelope: soap.Envelope) -> None:
-    """What says otherwise than wsa:Action would let others let through what they forbid (WS-Addressing SOAP, 5.2)."""
+def _check_actions(scope: Scope, envelope: soap.Envelope, known: Collection[str]) -> None:
+    """Whoever lets requests through by their HTTP headers must not be told of another operation than is performed.
+
+    WS-Addressing 1.0 SOAP Binding, section 5.2. What names no operation of the node (zeep sends ``None``) does no harm.
+    """
     headers = dict(scope["headers"])
     _, parameters = mime.content_type(headers.get(b"content-type", b"").decode("latin-1"))
     for said in (parameters.get("action", ""), headers.get(b"soapaction", b"").decode("latin-1").strip(' "')):
-        if said and envelope.action and said != envelope.action:
+        if said in known and envelope.action and said != envelope.action:
             raise SoapFault("Sender", f"{said[:200]!r} is not the wsa:Action", "wsa:ActionMismatch")
 
 

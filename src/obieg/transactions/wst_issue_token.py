@@ -60,6 +60,7 @@ TRANSACTION = Transaction(
         response_action=f"{wst.WST}/RSTRC/IssueFinal",
         request=_REQUEST,
         response=(wst.WST, "RequestSecurityTokenResponseCollection"),
+        tokens=False,
         others=(_refused("Renew"), _refused("Validate"), _refused("Cancel")),
     ),
     event="token_issued",
