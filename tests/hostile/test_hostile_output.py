@@ -73,5 +73,5 @@ def test_secrets_are_not_in_the_log(hostile_field: Field) -> None:
     for old in ("ADT^A04^ADT_A01", "OBCY", "|2.3.1", "SZPITAL", "&ISO"):
         hostile_field.mllp(framed(message.replace(old, text)))
     [log] = [path.read_bytes() for path in LOGS if path.parent.name.startswith("hostile")]
-    assert log.count(b"\n") > 50
+    assert log.count(b"\n") > 20
     assert [name for name, secret in SECRETS.items() if secret.encode() in log] == []
