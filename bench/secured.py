@@ -56,7 +56,9 @@ class BehindProxy:
 
 
 def build(settings: Settings) -> wiring.Node:
-    """A node of the settings behind that door."""
+    """A node of the settings behind that door; all assertions are of one person, who asks more than a person may."""
+    limits = settings.limits.model_copy(update={"person_requests_per_second": 1_000_000})
+    settings = settings.model_copy(update={"limits": limits})
     wiring.LaboratoryAuthentication = lambda: BehindProxy(settings)  # type: ignore[assignment,misc]
     return wiring.build(settings)
 
