@@ -885,7 +885,7 @@ class Machine(RuleBasedStateMachine):
         rendering = fhir_documents.Renderer(self.node.domain).render(self.first[thing["uuid"]], at)
         meta, status = resource["meta"], "A" if thing["approved"] else "D"
         said = FoundResource(
-            thing["kind"], resource["id"], rendering, status, int(meta["versionId"]), meta["lastUpdated"],
+            thing["kind"], resource["id"], rendering, status, meta["versionId"], meta["lastUpdated"],
             PEOPLE[patient][0], tuple(self.relations(thing)), touched,
         )  # fmt: skip
         assert json.loads(fhir_documents.splice(said, self.node.endpoints["fhir"].encode())) == resource
