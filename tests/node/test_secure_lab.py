@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import ssl
 import uuid
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from lxml import etree
+from peer import wait_for
 
 import minting
 from obieg.ops.commands_certs import make as make_certificate
@@ -176,3 +179,13 @@ def test_the_page_names_every_key_and_option(lab: SecureLab) -> None:
     page = PAGE.read_text()
     for key in lab.endpoints:
         assert f"`{key}`" in page, key
+
+
+def test_who_is_trusted_no_more_is_refused_without_a_restart(lab: SecureLab) -> None:
+    """The last test: nobody is trusted after it."""
+    assertion, token = example(), lab.token()
+    assert (status(lab.ask(assertion)), token.status_code) == ("Success", 200)
+    (lab.folder / "trust.json").write_text(json.dumps({"client_cas": ["ca.pem"]}))
+    os.kill(int(lab.endpoints["pid"]), signal.SIGHUP)
+    wait_for(lambda: status(lab.ask(assertion)) == "Failure")
+    assert lab.token().status_code in (400, 401)

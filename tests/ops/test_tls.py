@@ -26,7 +26,7 @@ from obieg.ops.commands_certs import make as make_certificate
 from obieg.ops.failure import Failure
 from obieg.ops.http_server import HttpServer
 from obieg.ops.settings import Settings
-from obieg.ops.tls import SUITES_OF_TLS_1_2, Listening, ends
+from obieg.ops.tls import SUITES_OF_TLS_1_2, Listening, ends, files_of, watch
 
 LOCAL = ["localhost", "127.0.0.1"]
 
@@ -164,7 +164,7 @@ async def test_changed_files_are_noticed_and_ends_are_told(folder, monkeypatch, 
     [(name, end), *_] = ends(settings)
     assert name == "own (CN=brief)"
     assert 58 <= (end - datetime.now(UTC)).days <= 59
-    watching = asyncio.create_task(listening.watch())
+    watching = asyncio.create_task(watch(settings, files_of(settings), listening.reload))
     async with serving(settings, listening.people_and_systems) as port:
         await ask(port, client(folder))
         make_certificate(folder, "new", LOCAL)
@@ -264,3 +264,28 @@ async def test_only_the_named_proxies_are_heard(folder):
             assert (await http.get(url, headers=twice)).status_code == 400
         async with serving(settings_of(folder, http={"proxies": ["192.0.2.1"]}), None) as port:
             assert (await http.get(f"http://127.0.0.1:{port}/", headers=told)).status_code == 403
+
+
+async def test_a_broken_trust_file_ends_no_watch(folder, monkeypatch):
+    monkeypatch.setattr("obieg.ops.tls._LOOK_S", 0.01)
+    settings = settings_of(folder)
+    reloaded = asyncio.Event()
+    watching = asyncio.create_task(watch(settings, files_of(settings), reloaded.set))
+    whole = (folder / "trust.json").read_text()
+    for text in ("{", whole):
+        (folder / "trust.json").write_text(text)
+        async with asyncio.timeout(10):
+            await reloaded.wait()
+        reloaded.clear()
+        await asyncio.sleep(0.05)
+        assert not watching.done()
+    watching.cancel()
+
+
+async def test_a_trust_file_without_authorities_lets_no_system_in(folder):
+    (folder / "trust.json").write_text("{}")
+    settings = settings_of(folder)
+    async with serving(settings, Listening(settings).systems) as port:
+        for shown in (client(folder), client(folder, "hospital")):
+            with pytest.raises(httpx.TransportError):
+                await ask(port, shown)

@@ -230,3 +230,12 @@ def test_roles_and_purposes_of_other_systems() -> None:
     role = minting.coded_attribute(ROLE, "Role", "HCP", "2.16.756.5.30.1.127.3.10.6")
     found = asked(envelope(Assertion(attributes=swiss + role).signed(STS)))
     assert (found.purpose_of_use, found.role) == ("ETREAT", "2.16.756.5.30.1.127.3.10.6#HCP")
+
+
+async def test_a_node_that_is_bound_to_an_address_calls_from_there_alone() -> None:
+    node = TrustedNode("hospital", (hashlib.sha256(CLIENT.der).hexdigest(),), ("1.2.3",), "192.0.2.1")
+    door = Door(STS, strangers=None, nodes=(node,)).authentication
+    found = await door.authenticate(Credentials(address="192.0.2.1", certificate=CLIENT.der))
+    assert (found.system, found.repositories) == ("hospital", ("1.2.3",))
+    with pytest.raises(Problem):
+        await door.authenticate(Credentials(address="192.0.2.2", certificate=CLIENT.der))

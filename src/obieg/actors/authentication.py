@@ -157,16 +157,18 @@ class TrustedAuthentication:
             raise SecurityRefused("a certificate has been withdrawn")
         return one
 
-    def _node(self, client: Certificate) -> TrustedNode | None:
-        """The node whose certificate it is."""
+    def _node(self, client: Certificate, address: str) -> TrustedNode | None:
+        """The node whose certificate it is; refuses it from another address than the one it is bound to."""
         for name in (client.fingerprint, client.subject, *client.names):
             node = self._nodes.get(name)
             if node is not None:
+                if node.address not in ("", address):
+                    raise SecurityRefused("the certificate is of a node that calls from another address")
                 return node
         return None
 
     def _by_certificate(self, shown: Credentials, client: Certificate) -> Requester:
-        node = self._node(client)
+        node = self._node(client, shown.address)
         if node is None and not shown.tokens:
             node = self._strangers
         if node is None:
@@ -202,7 +204,7 @@ class TrustedAuthentication:
             holder = token.key_info
             # MessageID is not signed: the signature itself is what cannot be shown again.
             spent = (Spent("signature", assertion.issuer, saml.digest(message.value).hex(), until),)
-        node = self._node(client) or self._strangers
+        node = self._node(client, shown.address) or self._strangers
         self._expect_confirmed(assertion, header, holder, client, node)
         if message is not None and (envelope := shown.envelope) is not None:
             envelope.replace(envelope[-1], message.body)

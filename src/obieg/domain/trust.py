@@ -33,6 +33,7 @@ class TrustedNode(Value, frozen=True):
     # Each is the SHA-256 of a certificate in hexadecimal, its subject (RFC 4514), or a name of its subjectAltName.
     certificates: tuple[str, ...]
     repositories: tuple[str, ...] | None = ()  # repositoryUniqueIds that it may register for; None: any
+    address: str = ""  # the only one that its calls come from; "": any
 
 
 class Trust(Value, frozen=True):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from obieg.codes.load import toml
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.protocol import Credentials
@@ -21,7 +22,7 @@ from obieg.protocol import Credentials
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-EMERGENCY = frozenset({"BTG", "ETREAT"})  # HL7 v3 PurposeOfUse: break the glass, emergency treatment
+EMERGENCY = frozenset(toml("audit.toml")["emergency"]["purposes_of_use"])
 FAILURES_FREE = 10  # failed proofs before anybody has to wait
 PAUSE_MAX_S = 300.0
 # Of one whose TLS certificate an authority vouches for: behind it stands an organisation.

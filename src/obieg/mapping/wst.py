@@ -16,7 +16,7 @@ from obieg.domain.issuing import Claims, IssuedToken, TokenRequest
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping.xua import read_requester
 from obieg.protocol import SoapReply, SoapRequest
-from obieg.wire.saml import Assertion, Attribute, AttributeValue
+from obieg.wire.saml import Assertion, Attribute, read_value
 from obieg.wire.saml_writer import Stated
 from obieg.wire.soap import SoapFault
 from obieg.wire.structure import Node, Rules, SecurityRefused
@@ -248,18 +248,7 @@ def _claims(element: Any) -> tuple[frozenset[str], Claims]:
 
 
 def _attribute(node: Node) -> Attribute:
-    return Attribute(node.attributes["Name"], tuple(_value(v) for v in node.children))
-
-
-def _value(node: Node) -> AttributeValue:
-    if not node.children:
-        return AttributeValue(node.text.strip())
-    if len(node.children) > 1:
-        raise SecurityRefused("several values in one AttributeValue")
-    given = node.children[0].attributes
-    if "root" in given:
-        return AttributeValue(root=given["root"], extension=given.get("extension", ""))
-    return AttributeValue(code=given["code"], root=given.get("codeSystem", ""))
+    return Attribute(node.attributes["Name"], tuple(read_value(v) for v in node.children))
 
 
 def _besides(attributes: Iterable[Attribute]) -> dict[str, str]:

@@ -100,6 +100,7 @@ def open_authorization(
             clock=clock,
             new_uuid=new_uuid,
             sessions=sessions,
+            mutual_tls=settings.tls.certificate_file is not None or bool(settings.http.proxies),
         )
     except ValueError as error:
         raise Failure(

@@ -531,6 +531,8 @@ class Settings(BaseSettings):
             raise ValueError("store: kind s3 needs s3_url")
         if self.trust.file is not None and any(not node.certificate for node in self.nodes):
             raise ValueError("nodes: with a trust file each node is known by its certificate")
+        if self.trust.file is None and any(not node.address for node in self.nodes):
+            raise ValueError("nodes: without a trust file each node is known by its address")
         names = [repository.name for repository in self.audit_repositories]
         if len(set(names)) < len(names):
             raise ValueError("audit_repositories: two of them have the same name")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,11 +55,9 @@ class Listening:
     def __init__(self, settings: Settings) -> None:
         """Raises :class:`Failure` where a file cannot be used. ``settings.tls`` names a certificate."""
         self._settings = settings
-        self._state = self._read_state()
         self._current = self._make()
         self._optional = self._listener(ssl.CERT_OPTIONAL)
         self._required = self._listener(ssl.CERT_REQUIRED)
-        self._warned_at = 0.0
 
     @property
     def people_and_systems(self) -> ssl.SSLContext:
@@ -68,26 +66,13 @@ class Listening:
 
     @property
     def systems(self) -> ssl.SSLContext:
-        """For MLLP and syslog: nobody connects without a certificate, where there are authorities to trust."""
+        """For MLLP and syslog: nobody connects without a certificate, where there is a trust file."""
         return self._required
 
     def reload(self) -> None:
         """Reads all files again. Raises :class:`Failure`; then what was read before goes on being used."""
-        state = self._read_state()
         self._current = self._make()
-        self._state = state
         log.info("certificates are read again")
-
-    async def watch(self) -> None:
-        """Reads changed files again, and warns of certificates that end soon, for ever."""
-        while True:
-            try:
-                if self._read_state() != self._state:
-                    self.reload()
-            except (Failure, OSError) as error:
-                log.error("changed certificates cannot be used; the node goes on with those before", error=str(error))
-            self._tell_ends()
-            await asyncio.sleep(_LOOK_S)
 
     def _make(self) -> dict[ssl.VerifyMode, ssl.SSLContext]:
         authorities = _pem(trust_of(self._settings).client_authorities)
@@ -97,13 +82,17 @@ class Listening:
             _load_own(context, self._settings.tls)
             if authorities:
                 context.load_verify_locations(cadata=authorities)
-                context.verify_mode = mode
+            context.verify_mode = self._demanded(mode)
         return made
+
+    def _demanded(self, mode: ssl.VerifyMode) -> ssl.VerifyMode:
+        """It cannot change under an open listener; so it hangs on the settings, not on what the file lists now."""
+        return mode if self._settings.trust.file is not None else ssl.CERT_NONE
 
     def _listener(self, mode: ssl.VerifyMode) -> ssl.SSLContext:
         context = _fixed(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         _load_own(context, self._settings.tls)  # OpenSSL wants one before it calls back
-        context.verify_mode = mode if self._current[mode].verify_mode else ssl.CERT_NONE
+        context.verify_mode = self._demanded(mode)
 
         def hand_over(connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
             connection.context = self._current[mode]
@@ -111,20 +100,45 @@ class Listening:
         context.sni_callback = hand_over
         return context
 
-    def _read_state(self) -> tuple[tuple[str, int, int], ...]:
-        tls = self._settings.tls
-        files = [path for path in (tls.certificate_file, tls.key_file, self._settings.trust.file) if path is not None]
-        return tuple((str(path), (facts := path.stat()).st_mtime_ns, facts.st_size) for path in files)
 
-    def _tell_ends(self) -> None:
-        now = datetime.now(UTC)
-        warn = now.timestamp() - self._warned_at > _DAY_S
-        for name, end in ends(self._settings):
-            _ENDS.labels(name).set(end.timestamp())
-            days = (end - now).days
-            if warn and days < WARN_DAYS:
-                self._warned_at = now.timestamp()
-                log.warning("a certificate ends soon: put a new one in its file", certificate=name, days=days)
+Files = tuple[tuple[str, int, int], ...]
+
+
+def files_of(settings: Settings) -> Files:
+    """The files of certificates and of whom the node trusts, as they are now. Raises OSError."""
+    named = (settings.tls.certificate_file, settings.tls.key_file, settings.trust.file)
+    return tuple((str(path), (facts := path.stat()).st_mtime_ns, facts.st_size) for path in named if path is not None)
+
+
+async def watch(settings: Settings, seen: Files, reload: Callable[[], None]) -> None:
+    """Reads changed files again, and warns of certificates that end soon, for ever.
+
+    ``seen``: the files that the node began with. ``reload`` says itself what cannot be used.
+    """
+    warned_at = 0.0
+    while True:
+        try:
+            found = files_of(settings)
+            if found != seen:
+                seen = found
+                reload()
+            warned_at = _tell_ends(settings, warned_at)
+        except (Failure, OSError, ValueError) as error:
+            log.error("certificates or whom the node trusts cannot be read", error=str(error))
+        await asyncio.sleep(_LOOK_S)
+
+
+def _tell_ends(settings: Settings, warned_at: float) -> float:
+    """Tells the metrics, and once a day the log; when the log was told last."""
+    now = datetime.now(UTC)
+    warn = now.timestamp() - warned_at > _DAY_S
+    for name, end in ends(settings):
+        _ENDS.labels(name).set(end.timestamp())
+        days = (end - now).days
+        if warn and days < WARN_DAYS:
+            warned_at = now.timestamp()
+            log.warning("a certificate ends soon: put a new one in its file", certificate=name, days=days)
+    return warned_at
 
 
 def ends(settings: Settings) -> list[tuple[str, datetime]]:

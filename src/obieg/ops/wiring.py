@@ -445,7 +445,7 @@ def _patient_login_edge(parts: Parts) -> PatientLoginEdge | None:
 def bound_nodes(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Name and repositories by address; several nodes may stand behind one address."""
     bound: dict[str, tuple[str, tuple[str, ...]]] = {}
-    for node in settings.nodes:
+    for node in filter(lambda node: node.address, settings.nodes):
         names, repositories = bound.get(node.address, ("", ()))
         name = f"{names}, {node.name}" if names else node.name
         bound[node.address] = (name, (*repositories, *filter(None, (node.repository_unique_id,))))
@@ -461,7 +461,7 @@ def _trusted(settings: Settings) -> Trust:
 def trusted_nodes(settings: Settings) -> tuple[TrustedNode, ...]:
     """The systems that are known by their certificates."""
     return tuple(
-        TrustedNode(node.name, (node.certificate,), tuple(filter(None, (node.repository_unique_id,))))
+        TrustedNode(node.name, (node.certificate,), tuple(filter(None, (node.repository_unique_id,))), node.address)
         for node in settings.nodes
         if node.certificate
     )

@@ -16,6 +16,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
@@ -31,7 +32,7 @@ from obieg.ops.http_server import HttpServer
 from obieg.ops.leader import lead
 from obieg.ops.metrics import watch_loop
 from obieg.ops.settings import VARIABLES, Settings
-from obieg.ops.tls import Listening
+from obieg.ops.tls import Listening, files_of, watch
 
 READY = b"ready\n"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -115,6 +116,7 @@ def _die_with(supervisor: int) -> None:
 
 async def _run(assignment: Assignment) -> None:
     settings = assignment.settings
+    files = files_of(settings)  # before they are read
     module, _, function = assignment.builder.partition(":")
     node: Node = getattr(import_module(module), function)(settings)
     await node.open()
@@ -135,8 +137,8 @@ async def _run(assignment: Assignment) -> None:
     mllp = await _Streams.start(node.mllp, assignment.mllp, systems)
     syslog = await _Streams.start(getattr(node, "syslog", None), assignment.syslog, systems)
     around = [watch_loop(), watch_clock(), http.sweep(), lead(settings.database.dsn, tuple(node.background))]
-    if listening is not None:
-        around.append(listening.watch())
+    if files:
+        around.append(watch(settings, files, partial(_reload, node, listening)))
     tasks = [asyncio.create_task(task) for task in around]
     # What lives as long as the process need not be looked at by every collection of garbage.
     gc.collect()

@@ -287,11 +287,12 @@ def _attributes(statement: Node) -> tuple[Attribute, ...]:
         name = node.attributes["Name"]
         if name in found:
             raise SecurityRefused("an attribute is given twice")
-        found[name] = Attribute(name, tuple(_value(v) for v in node.children))
+        found[name] = Attribute(name, tuple(read_value(v) for v in node.children))
     return tuple(found.values())
 
 
-def _value(node: Node) -> AttributeValue:
+def read_value(node: Node) -> AttributeValue:
+    """A checked AttributeValue: text, or one HL7 value (ITI TF-2:3.40.4.1.2.1). Raises SecurityRefused for several."""
     if not node.children:
         return AttributeValue(node.text.strip())
     if len(node.children) > 1:
