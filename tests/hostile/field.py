@@ -34,6 +34,7 @@ LEAKS = re.compile(
 QUIET_TABLES = {
     "audit_event",
     "audit_patient",
+    "audit_seal",
     "schema_migration",
     "schema_version",
     "leader",
