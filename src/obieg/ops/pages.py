@@ -12,13 +12,13 @@ from starlette.routing import BaseRoute, Route
 
 from obieg.ops.metrics import exposition
 from obieg.ops.settings import Settings
-from obieg.protocol import Binding, FhirBinding, SoapBinding
-from obieg.transactions import TRANSACTIONS
+from obieg.protocol import Binding, FhirBinding, SoapBinding, Transaction
 
 # A page is what this node serves and nothing else: no script, no style within it, no frame around it.
 _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+_TYPES_MAX = 20  # more are not listed
 _STYLE = """
 body { font: 1.1rem/1.6 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1rem;
        color-scheme: light dark }
@@ -28,9 +28,9 @@ td, th { text-align: left; padding: .4rem; border-bottom: 1px solid #8888 }
 """
 
 
-def pages(settings: Settings, more: Sequence[BaseRoute] = ()) -> Starlette:
-    """The web application beside the services, with ``more`` pages."""
-    html = _first_page(settings)
+def pages(settings: Settings, served: Sequence[Transaction], more: Sequence[BaseRoute] = ()) -> Starlette:
+    """The web application beside the services, which are ``served``, with ``more`` pages."""
+    html = _first_page(settings, served)
 
     async def first_page(_: Request) -> Response:
         return HTMLResponse(html, headers={"content-security-policy": _POLICY})
@@ -55,16 +55,13 @@ def pages(settings: Settings, more: Sequence[BaseRoute] = ()) -> Starlette:
     )
 
 
-def _first_page(settings: Settings) -> str:
-    banner = (
-        '<p class="lab" role="note">Laboratory: nobody has to prove who they are here. Never keep real data on it.</p>'
-        if settings.lab
-        else ""
-    )
+def _first_page(settings: Settings, served: Sequence[Transaction]) -> str:
+    who = "nobody has to prove who they are here" if settings.trust.file is None else "keys of tests are trusted here"
+    banner = f'<p class="lab" role="note">Laboratory: {who}. Never keep real data on it.</p>' if settings.lab else ""
     rows = "".join(
         f"<tr><th scope=row>{t.id}</th><td>{escape(t.name)}</td><td>{_where(t.binding)}</td>"
         f'<td><a href="{escape(t.spec)}">specification</a></td></tr>'
-        for t in TRANSACTIONS
+        for t in served
     )
     identity = settings.identity
     return (
@@ -87,5 +84,7 @@ def _where(binding: Binding) -> str:
         return f'<a href="{path}?wsdl">{path}</a>'
     if isinstance(binding, FhirBinding):
         types = ", ".join(f"/fhir/{resource}" for resource in binding.resources)
+        if len(binding.resources) > _TYPES_MAX:
+            types = "/fhir/ and every type of resource"
         return f'<a href="/fhir/metadata">{types}</a> {", ".join(binding.interactions)}'
     return f"MLLP {binding.message_type} {', '.join(binding.events)}"

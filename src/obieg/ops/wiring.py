@@ -67,7 +67,7 @@ from obieg.ops.sts_key import entity_id, own_key, trusting_itself
 from obieg.ops.tls import calling, trust_of
 from obieg.ops.weights import newest_weights
 from obieg.ops.wiring_patients import authorities, patient_actors, utc_now
-from obieg.protocol import Authenticator, OnDemandSource, Sessions
+from obieg.protocol import Authenticator, FhirBinding, MllpBinding, OnDemandSource, Sessions, SoapBinding
 from obieg.storage.audit_repository_store import PostgresAuditLog
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.directory_store import PostgresDirectoryStore
@@ -528,13 +528,15 @@ class Node:
             new_request_id=new_uuid,
             observe=_observe,
         )
+        self.mllp = _mllp_edge(parts, host)
+        protocols = (SoapBinding, FhirBinding) if self.mllp is None else (SoapBinding, FhirBinding, MllpBinding)
+        served = [transaction for protocol in protocols for transaction, _ in host.served(protocol)]
         self._web = _front(
             _soap_edge(parts, host),
             _fhir_edge(parts, host, server),
             _patient_login_edge(parts),
-            pages(settings, (*self._sealing.routes, *login_pages(settings, parts.people))),
+            pages(settings, served, (*self._sealing.routes, *login_pages(settings, parts.people))),
         )
-        self.mllp = _mllp_edge(parts, host)
         self.syslog = _syslog_edge(parts, role.actors)
         self._forwarding = AuditForwarding(settings, parts.audit_log)
         self.background = (
