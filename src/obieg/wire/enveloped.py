@@ -25,7 +25,7 @@ from obieg.wire.xmldsig import (
     canonical,
     check_digest,
     prefixes_of,
-    verified,
+    signer,
 )
 
 _SAML, _XMLENC = toml("saml.toml"), toml("xmlenc.toml")
@@ -81,7 +81,7 @@ def read_enveloped(element: Any, rules: Rules, rule: str, known: Sequence[Certif
     root.remove(child)
     check_digest(reference, canonical(root, prefixes_of(exclusive)))
     value = base64(signature.one("signature-value").text)
-    return Read(node, _signer(signature, known, algorithm, value, signed))
+    return Read(node, signer(signature, known, algorithm, value, signed))
 
 
 def _prefixes(signature: Any, rules: Rules) -> tuple[str, ...]:
@@ -90,20 +90,6 @@ def _prefixes(signature: Any, rules: Rules) -> tuple[str, ...]:
     if transforms is None or len(transforms) == 0:
         return ()
     return prefixes_of(rules.read(transforms[-1], "exclusive"))
-
-
-def _signer(signature: Node, known: Sequence[Certificate], algorithm: str, value: bytes, signed: bytes) -> Certificate:
-    key_info = signature.maybe("issuer-key")
-    named = key_info.maybe("x509-data") if key_info is not None else None
-    if named is not None:
-        der = base64(named.one("x509-certificate").text)
-        known = [c for c in known if c.der == der]
-        if not known:
-            raise SecurityRefused("the certificate in the signature is none of the issuer's")
-    for one in known:
-        if one.key is not None and verified(one.key, algorithm, value, signed):
-            return one
-    raise SecurityRefused("the signature is not valid, or is by another key")
 
 
 def sign_enveloped(message: bytes, key: ec.EllipticCurvePrivateKey, certificate: bytes) -> bytes:

@@ -26,6 +26,7 @@ from obieg.wire.xmldsig import (
     check_digest,
     prefixes_of,
     rsa_key_info,
+    signer,
     verified,
 )
 
@@ -198,7 +199,7 @@ def verify_assertion(data: bytes, certificates_of: Callable[[str], Sequence[Cert
     signed = canonical(root[1][0], prefixes_of(signed_info.one("canonicalization")))
     value = base64(signature.one("signature-value").text)
     issuer = read.one("issuer").text
-    by = _signer(signature, certificates_of(issuer), algorithm, value, signed)
+    by = signer(signature, certificates_of(issuer), algorithm, value, signed)
     return _assertion(read, issuer, by)
 
 
@@ -213,22 +214,6 @@ def _cut(data: bytes, prefix: str | None) -> bytes:
         raise SecurityRefused("more than one signature in the assertion")
     at = data.find(begin + b" ")
     return data[: at if at >= 0 else data.index(begin + b">")] + data[data.index(end) + len(end) :]
-
-
-def _signer(signature: Node, known: Sequence[Certificate], algorithm: str, value: bytes, signed: bytes) -> Certificate:
-    if not known:
-        raise SecurityRefused("nobody trusts this issuer")
-    key_info = signature.maybe("issuer-key")
-    named = key_info.maybe("x509-data") if key_info is not None else None
-    if named is not None:
-        der = base64(named.one("x509-certificate").text)
-        known = [c for c in known if c.der == der]
-        if not known:
-            raise SecurityRefused("the certificate in the signature is none of the issuer's")
-    for one in known:
-        if one.key is not None and verified(one.key, algorithm, value, signed):
-            return one
-    raise SecurityRefused("the signature is not valid, or the issuer's key is too weak")
 
 
 def _assertion(read: Node, issuer: str, by: Certificate) -> Assertion:

@@ -165,3 +165,20 @@ def verified(key: PublicKey, algorithm: str, value: bytes, data: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def signer(signature: Node, known: Sequence[Certificate], algorithm: str, value: bytes, signed: bytes) -> Certificate:
+    """The certificate, of those ``known`` of the issuer, whose key made the signature. Raises SecurityRefused."""
+    if not known:
+        raise SecurityRefused("nobody trusts this issuer")
+    key_info = signature.maybe("issuer-key")
+    named = key_info.maybe("x509-data") if key_info is not None else None
+    if named is not None:
+        der = base64(named.one("x509-certificate").text)
+        known = [c for c in known if c.der == der]
+        if not known:
+            raise SecurityRefused("the certificate in the signature is none of the issuer's")
+    for one in known:
+        if one.key is not None and verified(one.key, algorithm, value, signed):
+            return one
+    raise SecurityRefused("the signature is not valid, is by another key, or the issuer's key is too weak")
