@@ -154,7 +154,7 @@ def test_audit_tail_prints_the_newest_oldest_first(settings_file, database_dsn):
             )
     done = obieg("audit", "tail", "--settings", settings_file, "-n", "2")
     lines = done.stdout.splitlines()
-    assert [line.split()[4] for line in lines] == ["request-3", "request-4"]
+    assert [line.split()[-1] for line in lines] == ["request-3", "request-4"]
     assert "success" in lines[0]
     assert "1^^^&1.2.3&ISO" in lines[0]
 

@@ -36,6 +36,7 @@ from obieg.storage.statements import Statement
 from obieg.wire import fhir_json
 
 ROWS_AT_ONCE = 1000
+_OUTCOMES = {int(o.value): o.name.lower().replace("_", " ") for o in Outcome}
 
 Patient = Annotated[
     str, typer.Option(help="Whose log: a patient id of the affinity domain, or number^^^&OID&ISO of another authority.")
@@ -276,19 +277,23 @@ def _print(rows: list[StoredAudit]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("number", "time (UTC)", "transaction", "outcome", "user", "patient", "request"):
         table.add_column(heading, overflow="fold")
-    words = {int(o.value): o.name.lower().replace("_", " ") for o in Outcome}
     for row in rows:
-        moment = (row.happened_at or row.recorded_at).astimezone(UTC)
-        table.add_row(
-            str(row.audit_id),
-            f"{moment:%Y-%m-%d %H:%M:%S}",
-            row.transaction,
-            words.get(row.outcome, str(row.outcome)),
-            _user(row),
-            row.patient_id,
-            row.request_id,
-        )
+        table.add_row(*cells(row))
     Console().print(table)
+
+
+def cells(row: StoredAudit) -> tuple[str, ...]:
+    """A record for people: number, time in UTC, transaction, outcome, user, patient, request."""
+    moment = (row.happened_at or row.recorded_at).astimezone(UTC)
+    return (
+        str(row.audit_id),
+        f"{moment:%Y-%m-%d %H:%M:%S}",
+        row.transaction,
+        _OUTCOMES.get(row.outcome, str(row.outcome)),
+        _user(row),
+        row.patient_id,
+        row.request_id,
+    )
 
 
 def _user(row: StoredAudit) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import Annotated, Any
 
 import psycopg
 import typer
 
-from obieg.domain.audit import Outcome
+from obieg.domain.audit import StoredAudit
 from obieg.ops import audit_reading, commands_seal
 from obieg.ops.asking import ask, connected, loaded
 from obieg.ops.options import NodeFile, OptionalSettingsFile
@@ -45,22 +44,16 @@ def tail(
             after = _print(_newest(connection, after, FOLLOW_ROWS_MAX), messages=messages) or after
 
 
-def _newest(connection: psycopg.Connection[Any], after: int, count: int) -> list[tuple[Any, ...]]:
-    return ask(connection, load("audit.sql").audit_tail, after=after, count=count)[::-1]
+def _newest(connection: psycopg.Connection[Any], after: int, count: int) -> list[StoredAudit]:
+    rows = ask(connection, load("audit.sql").audit_tail, after=after, count=count)
+    return [StoredAudit(*row) for row in reversed(rows)]
 
 
-def _print(found: list[tuple[Any, ...]], *, messages: bool) -> int:
+def _print(found: list[StoredAudit], *, messages: bool) -> int:
     """Prints the records; the number of the last."""
-    last = 0
-    for audit_id, recorded_at, transaction, outcome, patient_id, request_id, message in found:
-        last = audit_id
-        when: datetime = recorded_at
-        typer.echo(f"{when:%Y-%m-%d %H:%M:%S}  {transaction:8} {_word(outcome):15} {request_id:34} {patient_id}")
+    for row in found:
+        _, moment, transaction, outcome, *rest = audit_reading.cells(row)
+        typer.echo(f"{moment}  {transaction:8} {outcome:15} " + "  ".join(filter(None, rest)))
         if messages:
-            typer.echo(f"    {message}")
-    return last
-
-
-def _word(code: int) -> str:
-    """The outcome in words."""
-    return next((each.name.lower().replace("_", " ") for each in Outcome if each.value == str(code)), str(code))
+            typer.echo(f"    {row.message}")
+    return found[-1].audit_id if found else 0

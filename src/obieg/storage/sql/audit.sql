@@ -42,5 +42,5 @@ SELECT count(*) FROM gone
 
 -- name: audit_tail
 -- The newest records, newest first.
-SELECT audit_id, recorded_at, transaction, outcome, patient_id, request_id, message
+SELECT audit_id, recorded_at, happened_at, format, transaction, outcome, patient_id, request_id, sender, message
 FROM audit_event WHERE audit_id > :after::bigint ORDER BY audit_id DESC LIMIT :count::bigint
