@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import dataset, faces, importing, machine, profiling, report, scale
+from bench import audited, dataset, faces, hostile, importing, machine, profiling, report, scale
 from bench.linkage import measure as linkage
 from bench.node import Node, start
 from bench.recorder import recorder
@@ -28,8 +28,21 @@ DOCUMENTS = 1_000  # really stored; every loaded entry's document is one of them
 
 
 def main() -> int:
-    names = [*(b.name for b in BENCHES), *faces.NAMES, importing.NAME, *scale.NAMES, LINKAGE]
-    groups = {"face": list(faces.NAMES), "scale": list(scale.NAMES)}
+    names = [
+        *(b.name for b in BENCHES),
+        *faces.NAMES,
+        importing.NAME,
+        *audited.NAMES,
+        *hostile.NAMES,
+        *scale.NAMES,
+        LINKAGE,
+    ]
+    groups = {
+        "face": list(faces.NAMES),
+        "audit": list(audited.NAMES),
+        "hostile": list(hostile.NAMES),
+        "scale": list(scale.NAMES),
+    }
     parser = argparse.ArgumentParser(prog="bench", description="Measures a node beside PostgreSQL doing the same work.")
     listed = ", ".join([*names, *groups])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{listed}; none: all. Or: profile NAME.")
@@ -53,6 +66,8 @@ def main() -> int:
             session.profile(base, wanted)
         else:
             session.measure(base, wanted)
+            session.audited(base, wanted)
+            session.hostile(base, wanted)
             session.scale(base, wanted)
             session.linkage(wanted)
     if not profiled:
@@ -103,10 +118,39 @@ class _Session:
         size = self._given.entries
         with self._site(base, size, DOCUMENTS, {b.holds for b in benches}) as loaded:
             Issuer(loaded.folder / "data")
-        with start(folder_of(base, size), secured=True) as node:
+        with start(folder_of(base, size), module="bench.secured") as node:
             for bench in benches:
                 with self._attempt(bench.name):
                     self._rows.append(asyncio.run(self._runner(Site(node, size)).measure(bench)))
+
+    def audited(self, base: Path, wanted: list[str]) -> None:
+        """What the audit takes of the rows that are also measured without it."""
+        names = [n for n in audited.NAMES if n in wanted]
+        if not names:
+            return
+        size, given = self._given.entries, self._given
+        with self._site(base, size, DOCUMENTS, {"entries"}):
+            pass
+        with self._attempt("audit"):
+            self._rows += audited.measure(
+                names, folder_of(base, size), size, seconds=given.seconds, runs=given.runs, tell=self._tell
+            )
+
+    def hostile(self, base: Path, wanted: list[str]) -> None:
+        """The rows of hostile clients, on a node that nobody has asked anything before."""
+        names = [n for n in hostile.NAMES if n in wanted]
+        if not names:
+            return
+        size, given = self._given.entries, self._given
+        with self._site(base, size, DOCUMENTS, {"entries"}):
+            pass
+        with start(folder_of(base, size)) as node, hostile.prepared(site := Site(node, size)) as field:
+            measurement = hostile.Measurement(
+                site, self._runner(site), field, seconds=given.seconds, runs=given.runs, tell=self._tell
+            )
+            for name in names:
+                with self._attempt(name):
+                    self._rows += measurement.measure(name)
 
     def scale(self, base: Path, wanted: list[str]) -> None:
         """The rows that compare two sizes."""

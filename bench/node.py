@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bench.messages import Identity
 from obieg.ops import settings as node_settings
 from obieg.ops.postgres import Server
 from obieg.ops.settings import Settings
+from obieg.ops.supervisor import serve
 
 WORKERS = 2
 READY_FILE = "ready.json"
@@ -56,7 +58,20 @@ class Node:
 
     def resident_bytes(self) -> int:
         """Memory of the larger worker."""
-        return max(int(_field(p, "VmRSS")) * 1024 for p in self.workers())
+        return max(self.resident_by_worker().values())
+
+    def resident_by_worker(self) -> dict[int, int]:
+        """Bytes that each worker holds, by process id."""
+        return {p: int(_field(p, "VmRSS")) * 1024 for p in self.workers()}
+
+    def forget_peaks(self) -> None:
+        """From now on :meth:`peak_by_worker` counts."""
+        for worker in self.workers():
+            Path(f"/proc/{worker}/clear_refs").write_text("5")  # proc(5): the peak is what is resident now
+
+    def peak_by_worker(self) -> dict[int, int]:
+        """The most bytes that each worker has held, by process id."""
+        return {p: int(_field(p, "VmHWM")) * 1024 for p in self.workers()}
 
     def cpu_s(self) -> dict[str, float]:
         """Processor time used so far by the workers and by PostgreSQL."""
@@ -73,16 +88,16 @@ class Node:
 
 
 @contextlib.contextmanager
-def start(folder: Path, *, secured: bool = False) -> Iterator[Node]:
-    """Runs ``obieg lab`` on ``folder``; ``secured``: what it has become, as ``bench/secured.py``."""
+def start(folder: Path, *, module: str = "", arguments: Sequence[str] = ()) -> Iterator[Node]:
+    """Runs ``obieg lab`` on ``folder``; ``module``: what it has become, as that module of the bench builds it."""
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / READY_FILE, folder / "node.log"
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "obieg", "lab", "--data", str(folder / "data"), "--ready-file", str(ready)]
     command += ["--workers", str(WORKERS)]
-    if secured:
+    if module:
         given = ["--settings", str(folder / "data" / "settings.toml"), "--ready-file", str(ready)]
-        command = [sys.executable, "-m", "bench.secured", "serve", *given]
+        command = [sys.executable, "-m", module, *arguments, *given]
     with log.open("ab") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
     try:
@@ -109,6 +124,21 @@ def start(folder: Path, *, secured: bool = False) -> Iterator[Node]:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def serve_built(builder: str) -> None:
+    """Runs a node that the bench builds: [WORD…] --settings FILE --ready-file FILE; the words fill in ``builder``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--ready-file", type=Path, required=True)
+    given = parser.parse_args()
+    serve(
+        node_settings.load(given.settings),
+        settings_file=given.settings,
+        ready_file=given.ready_file,
+        builder=builder.format(*given.words),
+    )
 
 
 def _address(text: str) -> tuple[str, int]:

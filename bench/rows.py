@@ -345,12 +345,12 @@ class Runner:
 
     def _server(self, bench: ReferencedBench) -> tuple[Measured, dict[str, float]]:
         """A run without a look at the answers; that all were Success is read from the audit."""
-        mark = self._audit_mark()
+        mark = self.audit_mark()
         before = self._node.cpu_s()
         measured = self.send(bench, self._seconds)
         after = self._node.cpu_s()
         time.sleep(0.1)  # the last requests of wrk are still being answered
-        good, all_ = self._audited(mark)
+        good, all_ = self.audited(mark)
         if good != all_ or not measured.requests <= good <= measured.requests + 2 * load.CONNECTIONS:
             raise RuntimeError(f"{bench.name}: {measured.requests} answers, {good} of {all_} audit rows say success")
         share = {who: (after[who] - before[who]) / measured.took_s for who in after}
@@ -407,11 +407,13 @@ class Runner:
                 for t in bench.read
             }
 
-    def _audit_mark(self) -> int:
+    def audit_mark(self) -> int:
+        """The newest audit record, for :meth:`audited`."""
         with psycopg.connect(self._node.dsn) as connection:
             return _one(connection, "SELECT coalesce(max(audit_id), 0) FROM audit_event")
 
-    def _audited(self, mark: int) -> tuple[int, int]:
+    def audited(self, mark: int) -> tuple[int, int]:
+        """Audit records since ``mark``: those of a success, and all."""
         with psycopg.connect(self._node.dsn) as connection:
             found = connection.execute(
                 "SELECT count(*) FILTER (WHERE outcome = 0), count(*) FROM audit_event WHERE audit_id > %s", [mark]

@@ -1,4 +1,4 @@
-"""The node under test where everybody must prove who they are: ``python -m bench.secured serve --settings FILE …``.
+"""The node under test where everybody must prove who they are: ``python -m bench.secured --settings FILE …``.
 
 It trusts one issuer of assertions, whose key lies in the folder of the bench, and takes every caller for a client whose
 certificate a proxy has checked: the price of TLS is not what is measured.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,13 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from bench.messages import NUMBER_MARK, Message
+from bench.node import serve_built
 from obieg.actors.authentication import TrustedAuthentication
 from obieg.domain.requester import Requester
 from obieg.domain.trust import TrustedNode
-from obieg.ops import settings as node_settings
 from obieg.ops import wiring
 from obieg.ops.settings import Settings
-from obieg.ops.supervisor import serve
 from obieg.ops.trust_file import read_trust
 from obieg.protocol import Credentials
 from obieg.wire import soap
@@ -153,11 +151,4 @@ def _new_identity() -> bytes:
 
 
 if __name__ == "__main__":
-    given = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
-    found = Path(given["--settings"])
-    serve(
-        node_settings.load(found),
-        settings_file=found,
-        ready_file=Path(given["--ready-file"]),
-        builder="bench.secured:build",
-    )
+    serve_built("bench.secured:build")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "node"))
 
 import peer
-from field import JSON, Field, Request
+from field import Field, prepared
 
 from obieg.ops import settings as node_settings
 from running import maker
@@ -39,21 +38,6 @@ def hostile_field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
                 "request_time_s": REQUEST_S,
             },
         )
-        field = Field(node)
-        field.patient, field.other = node.patient(), node.patient()
-        entry = node.entry(field.patient)
-        node.provided(node.submission(field.patient, entry))
-        found = node.found(field.patient)
-        field.document, field.entry = entry.unique_id, found.entries[0].get("id")
-        folder = node.folder(field.other)
-        node.registered(node.submission(field.other, node.entry(field.other), folders=[folder]))
-        field.other_entry = node.found(field.other).entries[0].get("id")
-        field.folder = folder.id
-        bundle = json.loads(
-            field.send(Request(f"/fhir/DocumentReference?patient=Patient/{field.number}", b"", JSON[1:], "GET")).body
-        )
-        resource = bundle["entry"][0]["resource"]
-        field.reference = resource["id"]
-        field.binary = resource["content"][0]["attachment"]["url"].removeprefix(field.base)
+        field = prepared(node)
         yield field
         field.close()

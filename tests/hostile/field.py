@@ -298,6 +298,25 @@ class Field:
             self._connection.close()
 
 
+def prepared(node: Node) -> Field:
+    """``node`` with documents of two patients, about which the twins ask."""
+    field = Field(node)
+    field.patient, field.other = node.patient(), node.patient()
+    entry = node.entry(field.patient)
+    node.provided(node.submission(field.patient, entry))
+    found = node.found(field.patient)
+    field.document, field.entry = entry.unique_id, found.entries[0].get("id")
+    folder = node.folder(field.other)
+    node.registered(node.submission(field.other, node.entry(field.other), folders=[folder]))
+    field.other_entry = node.found(field.other).entries[0].get("id")
+    field.folder = folder.id
+    address = f"/fhir/DocumentReference?patient=Patient/{field.number}"
+    resource = json.loads(field.send(Request(address, b"", JSON[1:], "GET")).body)["entry"][0]["resource"]
+    field.reference = resource["id"]
+    field.binary = resource["content"][0]["attachment"]["url"].removeprefix(field.base)
+    return field
+
+
 # twins -----------------------------------------------------------------------------------------------------------
 
 

@@ -252,3 +252,19 @@ CASES = {
     for group, rows in (("smuggling", SMUGGLING), ("chunks", CHUNKS), ("coding", COMPRESSED), ("package", PACKAGES))
     for name, case in rows.items()
 }
+# Slow senders: what is sent, how many seconds pass after each byte of it (None: it is sent at once, and then nothing),
+# and what comes back before the node ends the connection.
+SLOW: dict[str, tuple[Made, float | None, str]] = {
+    "nothing at all": (lambda f: b"", None, "closed|408"),
+    "a letter": (lambda f: b"P", None, "closed|408"),
+    "half a head": (lambda f: head(TYPE)[:-3], None, "408|closed"),
+    "a head, a byte a second": (lambda f: head(TYPE, "X: " + "y" * 500), 0.2, "408|closed"),
+    "a head, a line a second": (lambda f: b"POST /services/registry HTTP/1.1\r\n" + b"X: y\r\n" * 100, 0.1, "408|closed"),
+    "no body": (lambda f: head(TYPE, "Content-Length: 1000"), None, "closed|408"),
+    "half a body": (lambda f: head(TYPE, "Content-Length: 1000") + b"x" * 500, None, "closed|408"),
+    "a body, a byte at a time": (lambda f: head(TYPE, "Content-Length: 100000") + b" " * 200, 0.1, "closed|408"),
+    "a chunk that is never whole": (lambda f: head(TYPE, "Transfer-Encoding: chunked") + b"ff\r\nx", None, "closed|408"),
+    "chunks, one at a time": (lambda f: head(TYPE, "Transfer-Encoding: chunked") + b"1\r\n \r\n" * 100, 0.05, "closed|408"),
+    "a package without end": (lambda f: head('Content-Type: multipart/related; type="application/xop+xml"; boundary=b', "Content-Length: 99999", request="POST /services/repository HTTP/1.1") + b"--b\r\nContent-ID: <a>\r\n\r\n" + b"x" * 200, 0.1, "closed|408|400"),
+    "a connection that is kept": (lambda f: head(TYPE, f"Content-Length: {len(body(f))}", keep=True) + body(f), None, "200$"),
+}  # fmt: skip

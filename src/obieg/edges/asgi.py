@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
@@ -33,6 +36,9 @@ Scope = MutableMapping[str, Any]
 
 # What is made of more bytes than this is made in a thread, so that the event loop stays responsive.
 LARGE_BYTES = 256 * 1024
+# One after another: several at once would take turns with the event loop, each for as long as the interpreter lets a
+# thread run, and hold their trees at the same time.
+_LARGE = ThreadPoolExecutor(1, "large message")
 # The ASGI extension with the client's certificate ("der") whose key the TLS connection has proved; None without one.
 CERTIFICATE = "obieg.certificate"
 _GUARDS = (
@@ -265,7 +271,10 @@ async def admitted(authenticator: Authenticator, throttle: Throttle | None, cred
 
 async def made(make: Callable[..., Made], *given: Any, in_thread: bool) -> Made:
     """``make(*given)``; in a thread where that would keep the event loop for too long."""
-    return await asyncio.to_thread(make, *given) if in_thread else make(*given)
+    if not in_thread:
+        return make(*given)
+    run = partial(copy_context().run, make, *given)
+    return await asyncio.get_running_loop().run_in_executor(_LARGE, run)
 
 
 class Disconnected(Exception):  # noqa: N818
