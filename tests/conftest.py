@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+import hearing
 from obieg.ops.migrate import migrate
 from obieg.ops.postgres import Server
 
@@ -42,6 +43,7 @@ def _servers() -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """A folder for this run alone: pytest's own is shut to the database's user whenever another run begins."""
+    hearing.listen()
     if config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="obieg-tests-")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
@@ -53,6 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "postgres_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.node)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_was_said() -> Iterator[None]:
+    """Nothing that any node of this run said holds a secret; nodes end before this does."""
+    yield
+    assert hearing.secrets_said() == []
 
 
 @pytest.fixture(scope="session")

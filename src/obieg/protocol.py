@@ -334,6 +334,7 @@ class Credentials:
     target: str = ""  # address that the request was sent to, as the caller wrote it
     authorization: str = ""  # HTTP header
     cookie: str = ""  # HTTP header
+    foreign: bool = False  # it may change something, and nothing says that a page of this node sent it
     security: Any | None = None  # wsse:Security, the lxml element
     envelope: Any | None = None  # the SOAP message, the lxml element
     message_id: str = ""  # wsa:MessageID
@@ -358,8 +359,11 @@ class Sessions(Protocol):
     async def stands(self, person: Requester) -> bool:
         """Whether somebody who was logged in may still act so: the account, the role, the facility."""
 
-    def login_address(self, then: str) -> str:
-        """Where people log in; afterwards they go to ``then``, a path of this node with its query."""
+    def login_address(self, then: str, again: Requester | None = None) -> str:
+        """Where people log in; afterwards they go to ``then``, a path of this node with its query.
+
+        ``again``: who is logged in and is to prove anew who they are.
+        """
 
 
 class Authenticator(Protocol):
@@ -388,6 +392,7 @@ class LoginAttempt:
     relay_state: str = ""
     browser: str = ""  # the secret in its cookie
     address: str = ""
+    agent: str = ""  # what it calls itself
     request_id: str = ""
 
 

@@ -8,7 +8,7 @@ import pytest
 from field import JSON, TWINS, Field, Request, more
 from hl7_cases import Messages, framed
 
-from running import LOGS
+from hearing import LOGS
 
 pytestmark = pytest.mark.node
 
@@ -72,6 +72,6 @@ def test_secrets_are_not_in_the_log(hostile_field: Field) -> None:
     message = Messages(hostile_field, "1").feed
     for old in ("ADT^A04^ADT_A01", "OBCY", "|2.3.1", "SZPITAL", "&ISO"):
         hostile_field.mllp(framed(message.replace(old, text)))
-    [log] = [path.read_bytes() for path in LOGS if path.parent.name.startswith("hostile")]
+    [log] = [log.read() for log in LOGS if log.path.parent.name.startswith("hostile")]
     assert log.count(b"\n") > 20
     assert [name for name, secret in SECRETS.items() if secret.encode() in log] == []

@@ -11,7 +11,8 @@ import peer
 import pytest
 from lxml import etree
 
-from running import LOGS, codes_of, maker, running
+from hearing import LOGS
+from running import codes_of, maker, running
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -21,8 +22,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     report = outcome.get_result()
     if report.failed:
         for log in LOGS:
-            if log.exists():
-                report.sections.append((f"log of {log.parent.name}", log.read_text("utf-8", "replace")[-4000:]))
+            report.sections.append((f"log of {log.path.parent.name}", log.read()[-4000:].decode("utf-8", "replace")))
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,16 @@
 """A laboratory node whose FHIR service wants tokens: ``python -m oauth_node serve --settings FILE --ready-file FILE``.
 
 It trusts what ``trust.json`` in its data folder lists. Who is logged in stands in the cookie ``who``: doctor, nurse or
-``patient.`` and a logical id; the certificate of the connection, in Base64, in the header ``x-certificate``.
+``patient.`` and a logical id; the certificate of the connection, in Base64, in the header ``x-certificate``. When they logged in stands in the cookie
+``since``, in seconds since 1970; without it they did when the node was started.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from base64 import b64decode
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -24,12 +27,13 @@ from obieg.ops.supervisor import serve
 from obieg.protocol import Credentials
 
 _credentials = asgi.credentials
+STARTED = time.time()
 
 
 def credentials(scope: Any, base: str) -> Credentials:
     shown = _credentials(scope, base)
     certificate = dict(scope["headers"]).get(b"x-certificate")
-    parts = {name: getattr(shown, name) for name in ("address", "target", "authorization", "cookie")}
+    parts = {name: getattr(shown, name) for name in ("address", "target", "authorization", "cookie", "foreign")}
     return Credentials(**parts, certificate=b64decode(certificate) if certificate else None)
 
 
@@ -37,8 +41,10 @@ class Sessions:
     authority = ""
 
     async def current(self, cookie: str) -> Requester | None:
-        who = dict(part.strip().partition("=")[::2] for part in cookie.split(";")).get("who", "")
+        given = dict(part.strip().partition("=")[::2] for part in cookie.split(";"))
+        who = given.get("who", "")
         name, _, logical = who.partition(".")
+        since = datetime.fromtimestamp(float(given.get("since", STARTED)), UTC)
         if name == "patient":
             return Requester(
                 system="pages",
@@ -48,6 +54,7 @@ class Sessions:
                 patient=f"{self.authority}#{logical}",
                 proof="session",
                 token=who,
+                logged_in_at=since,
             )
         if name in ("doctor", "nurse"):
             number = {"doctor": "2.16.840.1.113883.3.4424.1.6.2#1234567", "nurse": "2.16.840.1.113883.3.4424.1.6.3#7"}
@@ -60,14 +67,15 @@ class Sessions:
                 purpose_of_use="TREAT",
                 proof="session",
                 token=who,
+                logged_in_at=since,
             )
         return None
 
     async def stands(self, person: Requester) -> bool:
         return not person.token.endswith(".dismissed")
 
-    def login_address(self, then: str) -> str:
-        return f"/login?next={quote(then, safe='')}"
+    def login_address(self, then: str, again: Requester | None = None) -> str:
+        return f"/login?next={quote(then, safe='')}{'&again=' if again is not None else ''}"
 
 
 class Authenticator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from base64 import b64encode
@@ -309,6 +310,72 @@ def test_nobody_logged_in_is_sent_to_the_log_in_page(server: Server) -> None:
     back = server.http.get(f"{server.base}{then.path}?{then.query}", headers={"Cookie": "who=doctor"})
     assert back.status_code == 200
     assert landed(server.authorize(flow, prompt="none"))["error"] == "login_required"
+
+
+def test_a_log_in_must_be_as_new_as_the_app_asks(server: Server) -> None:
+    """OpenID Connect Core 1.0, section 3.1.2.1: max_age."""
+    old = Flow(who=f"doctor; since={time.time() - 600}")
+    assert server.authorize(old, max_age="700").status_code == 200
+    for age in ("500", "0"):
+        asked = server.authorize(old, max_age=age)
+        address = dict(parse_qsl(urlsplit(asked.headers["location"]).query, keep_blank_values=True))
+        assert (asked.status_code, set(address)) == (303, {"next", "again"})
+        back = f"{server.base}{address['next']}"
+        assert server.http.get(back, headers={"Cookie": f"who={old.who}"}).status_code == 303, "not without logging in"
+        lately = f"who=doctor; since={time.time() - (100 if age == '500' else -1)}"
+        assert server.http.get(back, headers={"Cookie": lately}).status_code == 200
+        assert landed(server.authorize(old, max_age=age, prompt="none"))["error"] == "login_required"
+    code = landed(server.answer(old, server.authorize(old, max_age="700")))["code"]
+    said = claims_of(server, server.exchange(old, code).json()["id_token"], "browser")
+    assert 590 < time.time() - said["auth_time"] < 660
+
+
+@pytest.mark.parametrize("prompt", ["login", "select_account", "consent login"])
+def test_an_app_may_have_the_person_log_in_anew(server: Server, prompt: str) -> None:
+    flow = Flow()
+    asked = server.authorize(flow, prompt=prompt)
+    address = urlsplit(asked.headers["location"])
+    assert (asked.status_code, address.path) == (303, "/login")
+    back = f"{server.base}{dict(parse_qsl(address.query))['next']}"
+    assert server.http.get(back, headers={"Cookie": "who=doctor"}).status_code == 303
+    anew = server.http.get(back, headers={"Cookie": f"who=doctor; since={time.time() + 1}"})
+    assert anew.status_code == 200, "once is enough"
+    assert landed(server.answer(flow, anew))["state"] == flow.state
+
+
+def test_prompts_that_ask_for_nothing_more(server: Server) -> None:
+    assert server.authorize(Flow(), prompt="consent").status_code == 200
+    assert landed(server.authorize(Flow(), prompt="none"))["error"] == "consent_required"
+    nobody = server.authorize(Flow(who=""), prompt="login", max_age="0")
+    back = f"{server.base}{dict(parse_qsl(urlsplit(nobody.headers['location']).query))['next']}"
+    assert server.http.get(back, headers={"Cookie": f"who=doctor; since={time.time() + 1}"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt": "none login"}, {"prompt": "create"}, {"prompt": "LOGIN"}, {"max_age": "-1"}, {"max_age": "1.5"},
+        {"max_age": "x"}, {"max_age": "9" * 40}, {"max_age": "\u0661"}, {"login_after": "-1"}, {"login_after": "x"},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_of_a_log_in(server: Server, wrong: dict[str, str]) -> None:
+    assert landed(server.authorize(Flow(), **wrong))["error"] == "invalid_request"
+
+
+def test_a_form_of_another_page_lets_nobody_in(server: Server) -> None:
+    flow = Flow()
+    page = server.authorize(flow)
+    question = re.search(r'name="question" value="([^"]*)"', page.text)
+    assert question is not None
+    data = {"question": question[1], "answer": "allow"}
+    for headers in (
+        {}, {"Origin": "null"}, {"Origin": "https://evil.example"}, {"Origin": server.base, "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, {"Referer": server.base},
+    ):  # fmt: skip
+        refused = server.post("consent", data, headers={"Cookie": "who=doctor", **headers})
+        assert (refused.status_code, "location" in refused.headers) == (400, False), headers
+    own = {"Cookie": "who=doctor", "Origin": "null", "Sec-Fetch-Site": "same-origin"}
+    assert "code" in landed(server.post("consent", data, headers=own))
 
 
 def test_a_person_may_refuse(server: Server) -> None:

@@ -732,19 +732,31 @@ def test_many_small_elements_in_bounded_memory(small: Node) -> None:
 
 
 def test_too_many_results(small: Node) -> None:
+    """Each refused question has one record, which says that it was refused."""
     patient = small.patient()
     small.registered(small.submission(patient, *(small.entry(patient) for _ in range(4))))
-    last = small.last_audit()
-    for returns in ("LeafClass", "ObjectRef"):
-        answer = small.query(
-            "FindDocuments",
-            returns,
-            XDSDocumentEntryPatientId=quoted(patient)[1:-1],
-            XDSDocumentEntryStatus=quoted(peer.APPROVED),
-        )
-        assert answer.codes == ["XDSTooManyResults"]
-        assert "3" in answer.errors[0][2]
-    assert any(outcome > 0 for _, _, outcome, _ in small.audits(last))
+    small.registered(small.submission(patient, folders=[small.folder(patient) for _ in range(4)]))
+    for _ in range(3):
+        small.registered(small.submission(patient, small.entry(patient)))
+    statuses = dict.fromkeys(
+        ("XDSDocumentEntryStatus", "XDSSubmissionSetStatus", "XDSFolderStatus"), quoted(peer.APPROVED)
+    )
+    for name, named in (
+        ("FindDocuments", "XDSDocumentEntryPatientId"),
+        ("FindSubmissionSets", "XDSSubmissionSetPatientId"),
+        ("FindFolders", "XDSFolderPatientId"),
+        ("GetAll", "patientId"),
+    ):
+        for returns in ("LeafClass", "ObjectRef"):
+            given = {n: v for n, v in statuses.items() if name == "GetAll" or n[3:6] == name[4:7]}
+            last = small.last_audit()
+            answer = small.query(name, returns, **{named: quoted(patient)[1:-1]}, **given)
+            assert answer.codes == ["XDSTooManyResults"], name
+            assert "3" in answer.errors[0][2]
+            [(_, transaction, outcome, text)] = small.audits(last)
+            assert (transaction, outcome) == ("ITI-18", 4)
+            assert "XDSTooManyResults" in text
+            assert patient.partition("^")[0] in text
 
 
 def test_hl7_frame_over_its_limit(small: Node) -> None:

@@ -116,8 +116,10 @@ def test_everybody(small: Node) -> None:
 def test_too_many(small: Node) -> None:
     patients = [with_documents(small, 2)[0] for _ in range(3)]
     who = {"XDSDocumentEntryPatientId": quoted(*patients)}
+    since = small.last_audit()
     answer = small.query_of_several("FindDocumentsForMultiplePatients", **who, **STATUS)
     assert (answer.status, answer.codes) == ("Failure", ["XDSTooManyResults"])
+    assert [(t, o) for _, t, o, _ in small.audits(since)] == [("ITI-51", 4)], "nobody is recorded as answered"
     assert len(several(small, *patients[:2]).ids) == 4
 
 

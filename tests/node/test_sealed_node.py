@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import peer
@@ -15,6 +20,8 @@ import psycopg
 import pytest
 
 from obieg.domain.sealing import head_of, notes
+from obieg.ops.commands_certs import make as make_certificate
+from timestamping import running_authority
 
 pytestmark = pytest.mark.node
 
@@ -31,7 +38,7 @@ def roots(node: peer.Node, **parameters: Any) -> list[str]:
 
 def metric(node: peer.Node, name: str) -> float:
     lines = httpx.get(url_of(node, "/metrics")).text.splitlines()
-    return max(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+    return max((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)), default=0.0)
 
 
 def audit(node: peer.Node, *arguments: str) -> tuple[int, Any]:
@@ -104,6 +111,74 @@ def test_nothing_is_served_when_nothing_is_sealed(make_node: Callable[..., peer.
         assert httpx.get(url_of(node, "/fhir/Patient"), params={"identifier": "1.2|3"}).status_code == 503
         assert node.feed("A08", patient) == "AE"
         assert httpx.get(url_of(node, "/health")).status_code == 200
+        pages = f"http://localhost:{urlsplit(node.endpoints['base_url']).port}"
+        told = httpx.get(f"{pages}/login/facility", headers={"accept-language": "en"})
+        assert (told.status_code, "cannot seal" in told.text) == (503, True)
+        assert httpx.get(f"{pages}/login").status_code == 200, "who mends it can log in"
         log = Path(node.endpoints["settings"]).parent.parent / "node.log"
         assert "the node refuses requests: the audit is not sealed" in log.read_text()
     peer.wait_for(lambda: ask(node, patient).status == "Success", 30)
+
+
+@contextmanager
+def over_tls(folder: Path, *, get: str, post: str) -> Iterator[str]:
+    """The address of a server whose certificate only the authority in ``folder`` vouches for, before two others."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.passed_on(httpx.get(f"{get}{self.path}"))
+
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            self.passed_on(httpx.post(post, content=content, headers={"Content-Type": self.headers["Content-Type"]}))
+
+        def passed_on(self, answer: httpx.Response) -> None:
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["content-type"])
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    certificate, key = make_certificate(folder, "server", ["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_servers_are_known_by_the_authorities_of_the_settings(
+    make_node: Callable[..., peer.Node], tmp_path: Path
+) -> None:
+    """Time-stamps, roots of another node, and roots that are fetched to verify."""
+    (tmp_path / "tsa").mkdir()
+    node = make_node("stamped-other", sealing={"interval_s": 0.3})
+    node.patient()
+    with (
+        running_authority(tmp_path / "tsa") as authority,
+        over_tls(tmp_path / "tls", get=url_of(node, "/").rstrip("/"), post=authority.url) as front,
+    ):
+        sealing = {"interval_s": 0.3, "tsa_url": front, "tsa_ca_file": authority.ca}
+        sealing |= {"witness_of": [f"{front}/audit/roots"]}
+        believing = make_node("believing", sealing={**sealing, "ca_file": tmp_path / "tls" / "ca.pem"})
+        doubting = make_node("doubting", sealing=sealing)
+        kept = "SELECT (SELECT count(*) FROM audit_timestamp) > 0, (SELECT count(*) FROM audit_witnessed) > 0"
+        for each in (believing, doubting):
+            each.patient()
+        peer.wait_for(lambda: believing.rows(kept) == [(True, True)], 20)
+        peer.wait_for(lambda: metric(doubting, 'obieg_audit_sealing_failures_total{what="time-stamp"}') > 0, 20)
+        peer.wait_for(lambda: metric(doubting, 'obieg_audit_sealing_failures_total{what="witness"}') > 0, 20)
+        assert doubting.rows(kept) == [(False, False)]
+        mine = f"{front}/audit/roots"
+        assert audit(believing, "verify", "--json", "--roots", mine)[0] == 0
+        command = [sys.executable, "-m", "obieg", "audit", "verify", "--roots", mine, "--settings"]
+        done = subprocess.run([*command, doubting.endpoints["settings"]], capture_output=True, text=True, check=False)
+        assert (done.returncode, "CERTIFICATE_VERIFY_FAILED" in done.stdout + done.stderr) == (1, True)

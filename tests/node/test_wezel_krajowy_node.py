@@ -109,6 +109,12 @@ class Place:
     def browser(self) -> httpx.Client:
         return httpx.Client(verify=self.tls)
 
+    def obieg(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "obieg", *arguments, "--settings", self.endpoints["settings"]]
+        done = subprocess.run(command, capture_output=True, text=True, env=peer.free_environment() | {"COLUMNS": "400"})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def patients(self) -> list[str]:
         with psycopg.connect(Server(self.data / "postgres").dsn) as connection:
             return [
@@ -169,6 +175,46 @@ def test_a_patient_logs_in_and_out(wk: Place) -> None:
         assert out.status_code == 200
         assert wk.patients() == before
         assert len(wk.state()["sessions"]) == sessions - 1
+
+
+def test_a_patient_sees_and_ends_their_sessions(wk: Place) -> None:
+    """The same list as that of staff; whoever operates the node sees and ends them, too."""
+    shown = []
+    for agent in ("Firefox/1 Linux", "Chrome/1 Windows", "Safari/1 iPhone"):
+        with wk.browser() as browser:
+            browser.headers["user-agent"] = agent
+            log_in(wk, browser, person=2)
+            shown.append(f"obieg-patient={browser.cookies['obieg-patient']}")
+    there = len(wk.state()["sessions"])
+    pages = wk.node.replace("127.0.0.1", "localhost")
+    own = {"cookie": shown[0], "origin": pages, "accept-language": "pl"}
+    account = httpx.get(f"{pages}/account", headers=own)
+    assert account.status_code == 200
+    assert PEOPLE[2]["family_name"] in account.text
+    rows = html.fromstring(account.text).findall(".//tbody/tr")
+    assert [row.find("th").text.strip() for row in rows] == ["Safari, iPhone", "Chrome, Windows", "Firefox, Linux"]
+    fields = {i.get("name"): i.get("value") for i in rows[0].iter("input")}
+    refused = httpx.post(f"{pages}/account/session", data={**fields, "csrf": "0" * 64}, headers=own)
+    cross = httpx.post(f"{pages}/account/session", data=fields, headers={**own, "origin": "https://evil.example"})
+    assert (refused.status_code, cross.status_code) == (403, 403)
+    done = httpx.post(f"{pages}/account/session", data=fields, headers=own)
+    assert (done.status_code, done.headers["location"]) == (303, "/account?done=ended")
+    assert httpx.get(f"{pages}/account", headers={"cookie": shown[2]}).headers["location"].startswith("/login")
+    assert len(wk.state()["sessions"]) == there - 1, "there, too"
+    said = wk.obieg("people", "sessions")
+    assert said.count(f"{PEOPLE[2]['pesel']}  patient {PEOPLE[2]['given_name']}") == 2
+    second = re.findall(rf"(?m)^(\S{{36}})  {PEOPLE[2]['pesel']}", said)[0]
+    assert wk.obieg("people", "revoke", second).strip() == "1 ended"
+    left = [httpx.get(f"{pages}/account", headers={"cookie": c}).status_code for c in shown]
+    assert sorted(left) == [200, 303, 303]
+    [mine] = [c for c, status in zip(shown, left, strict=True) if status == 200]
+    with wk.browser() as browser:
+        log_in(wk, browser, person=2)
+        own["cookie"] = f"obieg-patient={browser.cookies['obieg-patient']}"
+    csrf = html.fromstring(httpx.get(f"{pages}/account", headers=own).text).find('.//input[@name="csrf"]').get("value")
+    httpx.post(f"{pages}/account/sessions", data={"csrf": csrf}, headers=own)
+    assert httpx.get(f"{pages}/account", headers={"cookie": mine}).status_code == 303
+    assert httpx.get(f"{pages}/account", headers=own).status_code == 200
 
 
 @pytest.mark.parametrize("behaviour", [

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,13 @@ from typer.testing import CliRunner
 
 from obieg.ops import backup as backup_module
 from obieg.ops import documents as documents_module
+from obieg.ops import sts_key
+from obieg.ops.documents import master_key_file
 from obieg.ops.failure import Failure
+from obieg.ops.sealing import seal_key_file
 from obieg.ops.settings import make
+from obieg.ops.sts_key import own_issuer, own_key, renew
+from obieg.storage.seal_keys import create_seal_keys
 from obieg.storage.segments import SUFFIX, Place
 from obieg.storage.stored_documents import StoredDocuments
 from s3_server import s3_endpoint  # noqa: F401 - a fixture
@@ -137,6 +143,32 @@ async def test_a_restored_node_is_the_node(node, target, tmp_path):
     with pytest.raises(Failure, match="not empty"):
         await in_thread(target.run, "restore", tmp_path / "backup", "--key", key)
     await target.store_documents(some(1, "new"))
+
+
+async def test_the_keys_of_a_restored_node_are_those_of_the_node(node, target, tmp_path):
+    await node.store_documents(some(1))
+    create_seal_keys(seal_key_file(node.settings))
+    own_key(node.settings)
+    renew(node.settings)
+    key = tmp_path / "backup.key"
+    await in_thread(node.run, "backup", tmp_path / "backup", "--key", key)
+    other = sts_key.files(target.settings)[1]
+    other.parent.mkdir(parents=True)
+    other.write_text("another one")
+    with pytest.raises(Failure, match="another one than that of the backup"):
+        await in_thread(target.run, "restore", tmp_path / "backup", "--key", key)
+    other.unlink()
+    assert (await in_thread(target.run, "restore", tmp_path / "backup", "--key", key)).exit_code == 0
+    for mine, theirs in zip(sts_key.files(node.settings), sts_key.files(target.settings), strict=True):
+        assert theirs.read_bytes() == mine.read_bytes()
+    assert sts_key.files(target.settings)[0].stat().st_mode & 0o777 == 0o600
+    assert own_issuer(target.settings) == own_issuer(node.settings)
+    assert own_key(target.settings).certificate == own_key(node.settings).certificate
+    assert seal_key_file(target.settings).read_bytes() == seal_key_file(node.settings).read_bytes()
+    # No file of keys stands in data_dir that a backup does not know, but its own.
+    known = {master_key_file(node.settings), seal_key_file(node.settings), *sts_key.files(node.settings)}
+    found = {p for p in node.settings.data_dir.rglob("*") if p.is_file() and re.search(r"key|pem", p.name)}
+    assert found == known
 
 
 async def test_a_second_backup_writes_only_what_is_new(node, target, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hearing import hear
 from obieg.ops.population import demo_documents, people
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
@@ -78,6 +79,8 @@ def demo(folder):
         if process.poll() is None:
             process.kill()
             process.wait()
+        for each in (folder / "data").glob("*/node.log"):  # the demo starts its nodes itself
+            hear(each)
     assert not ready.exists()
 
 
@@ -139,13 +142,10 @@ def test_demo(tmp_path):
 
 def test_an_interrupted_load_is_continued_and_a_killed_demo_leaves_nothing_behind(tmp_path):
     folder = tmp_path
-    process = subprocess.Popen(
-        [*COMMAND, "--data", folder / "data"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-    )
+    with (folder / "killed.log").open("wb") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "--data", folder / "data"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder
+        )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not all(
         (folder / "data" / key / "ready.json").exists() for key in ("region", "szpital-a", "szpital-b")

@@ -7,8 +7,10 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 
+import msgspec
 import pytest
 
+from obieg.actors.patient_sessions import PatientSessions
 from obieg.domain.audit import AuditEvent, Outcome
 from obieg.domain.patient_login import PatientSession, PendingLogin, ProvedPatient
 from obieg.domain.registry import LostRace
@@ -37,9 +39,9 @@ def pending(state: str, until: datetime = NOW + timedelta(minutes=10)) -> Pendin
     return PendingLogin(state, "browser", "ID-1", "/moje", NOW, until)
 
 
-def session(**changes: datetime) -> PatientSession:
+def session(patient: ProvedPatient = PATIENT, **changes: datetime) -> PatientSession:
     times = {"started_at": NOW, "until": NOW + timedelta(hours=2), **changes}
-    return PatientSession(str(uuid.uuid4()), PATIENT, "192.0.2.7", **times)
+    return PatientSession(str(uuid.uuid4()), patient, "192.0.2.7", "Firefox/1", seen_at=times["started_at"], **times)
 
 
 def spent(name: str) -> tuple[Spent, ...]:
@@ -80,12 +82,15 @@ async def test_a_session_holds_while_it_is_used(store: PostgresLogins) -> None:
     await store.log_in(one, token, (), EVENT)
     assert await store.session(b"u" * 32, NOW, IDLE, SEEN) is None
     for minutes in (0, 14, 28, 42, 56, 70, 84, 98, 112):
-        assert await store.session(token, NOW + timedelta(minutes=minutes), IDLE, SEEN) == one
+        found = await store.session(token, NOW + timedelta(minutes=minutes), IDLE, SEEN)
+        assert found is not None
+        assert (found.session_id, found.patient, found.agent) == (one.session_id, PATIENT, "Firefox/1")
     assert await store.session(token, NOW + timedelta(minutes=120), IDLE, SEEN) is None  # the longest
     other = session()
     await store.log_in(other, b"o" * 32, (), EVENT)
     assert await store.session(b"o" * 32, NOW + timedelta(minutes=15), IDLE, SEEN) is None
-    assert await store.sessions(PATIENT.pesel, NOW + timedelta(minutes=15), IDLE) == [one]
+    [left] = await store.sessions(PATIENT.pesel, NOW + timedelta(minutes=15), IDLE)
+    assert (left.session_id, left.seen_at) == (one.session_id, NOW + timedelta(minutes=112))
 
 
 async def test_a_session_is_ended_by_its_patient(store: PostgresLogins) -> None:
@@ -96,3 +101,19 @@ async def test_a_session_is_ended_by_its_patient(store: PostgresLogins) -> None:
     assert await store.end(one.session_id, PATIENT.pesel, EVENT)
     assert not await store.end(one.session_id, PATIENT.pesel, EVENT)
     assert await store.session(token, NOW, IDLE, SEEN) is None
+
+
+async def test_an_operator_sees_and_ends_those_of_everybody(store: PostgresLogins) -> None:
+    other = msgspec.structs.replace(PATIENT, pesel="49040529461", family_name="Nowak")
+    first, second = session(), session(other, started_at=NOW + timedelta(minutes=1))
+    for one, token in ((first, b"1" * 32), (second, b"2" * 32)):
+        await store.log_in(one, token, (), EVENT)
+    sessions = PatientSessions(store, secure=True, now=lambda: NOW + timedelta(minutes=2))
+    assert [each.session_id for each in await sessions.listed()] == [second.session_id, first.session_id]
+    assert [each.session_id for each in await sessions.listed(first)] == [first.session_id]
+    assert not await sessions.revoke(str(uuid.uuid4()), "operator")
+    assert not await sessions.revoke("x", "operator")
+    assert await sessions.revoke(second.session_id, "operator")
+    assert not await sessions.revoke(second.session_id, "operator")
+    assert await store.session(b"2" * 32, NOW, IDLE, SEEN) is None
+    assert [each.session_id for each in await sessions.listed()] == [first.session_id]

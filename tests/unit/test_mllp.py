@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obieg.domain.audit import AuditEvent
-from obieg.domain.problems import Problem
+from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.requester import Requester
 from obieg.edges.mllp import MllpEdge
 from obieg.protocol import Credentials, Transaction
@@ -103,6 +103,20 @@ async def test_a_caller_who_proves_nothing_is_refused_and_recorded() -> None:
     assert (answer.get("MSA-1"), answer.get("MSA-2"), answer.get("ERR-3")) == ("AE", "M1", "207")
     [event] = door.recorded
     assert (event.transaction, event.source_address, event.source_user) == ("ITI-8", "192.0.2.1", "FAC|APP")
+
+
+@pytest.mark.parametrize("error", [RetryLater("the database is away"), Problem.of("TooManyRequests", "wait")])
+async def test_who_is_told_to_come_back_again_and_again_fills_no_audit(error: Exception) -> None:
+    door = Door(error)
+    mllp = edge(door)
+    for number in range(9):
+        message = FEED.replace(b"|M1|", b"|M%d|" % number)
+        assert parse(await mllp.answer(message, Credentials(address="192.0.2.1"))).get("MSA-1") == "AE"
+        if not number:
+            assert len(door.recorded) == 1, "before it is answered"
+    await mllp.refusals.close()
+    assert [e.transaction for e in door.recorded] == ["ITI-8"] * 2
+    assert door.recorded[1].detail == f"{door.recorded[0].detail}; 8 more within 60 s"
 
 
 async def test_an_answer_is_owed_even_if_nothing_works() -> None:

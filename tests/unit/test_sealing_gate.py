@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from obieg.actors import sealing_gate
-from obieg.actors.sealing_gate import REMARK, SealingGate
+from obieg.actors.sealing_gate import REMARK, SealingGate, SealWatch
 from obieg.domain.audit import Outcome
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.requester import Requester
@@ -46,7 +46,7 @@ CALLER = Credentials(address="10.0.0.1")
 
 
 async def test_closed_only_after_the_set_time_and_open_again_when_sealed(age):
-    gate = SealingGate(Someone("TREAT"), age, fail_after_s=100)
+    gate = SealingGate(Someone("TREAT"), SealWatch(age, fail_after_s=100))
     for seconds, served in ((0, True), (100, True), (100.1, False), (1e6, False), (3, True)):
         age.seconds = seconds
         if served:
@@ -58,7 +58,7 @@ async def test_closed_only_after_the_set_time_and_open_again_when_sealed(age):
 
 @pytest.mark.parametrize("purpose", ["BTG", "ETREAT"])
 async def test_an_emergency_passes_and_its_record_says_so(age, purpose):
-    gate = SealingGate(Someone(purpose), age, fail_after_s=100)
+    gate = SealingGate(Someone(purpose), SealWatch(age, fail_after_s=100))
     assert (await gate.authenticate(CALLER)).remark == ""
     age.seconds = 101
     requester = await gate.authenticate(CALLER)
@@ -70,12 +70,12 @@ async def test_an_emergency_passes_and_its_record_says_so(age, purpose):
 async def test_who_proves_nothing_is_refused_as_ever(age):
     age.seconds = 101
     with pytest.raises(Problem, match="AuthenticationFailed"):
-        await SealingGate(Someone("stranger"), age, fail_after_s=100).authenticate(CALLER)
+        await SealingGate(Someone("stranger"), SealWatch(age, fail_after_s=100)).authenticate(CALLER)
 
 
 async def test_the_database_is_not_asked_for_every_request():
     age = Age()
-    gate = SealingGate(Someone(), age, fail_after_s=100)
+    gate = SealingGate(Someone(), SealWatch(age, fail_after_s=100))
     for _ in range(50):
         await gate.authenticate(CALLER)
     assert age.asked == 1

@@ -27,6 +27,10 @@ TEMPLATES = sorted(p.name for p in FOLDER.joinpath("templates").iterdir() if p.n
 ADDRESS = "https://obieg.example"
 
 
+async def sealed() -> None:
+    """As it should be."""
+
+
 def request(path: str = "/login", query: str = "", **headers: str) -> Request:
     return Request(
         {
@@ -66,7 +70,7 @@ def test_every_reason_has_words() -> None:
 def test_values_are_escaped() -> None:
     assert "<script>" not in texts("en")("start_lead", name="<script>alert(1)</script>")
     assert "&lt;script&gt;" in texts("en")("start_lead", name="<script>alert(1)</script>")
-    kit = Kit(origin=ADDRESS, name="<b>x</b>")
+    kit = Kit(origin=ADDRESS, name="<b>x</b>", expect_sealed=sealed)
     page = kit.page(request(query="next=%22%3E%3Cscript%3E"), "refused.html", request_id="<i>").body.decode()
     assert "<b>x" not in page
     assert "<script>" not in page
@@ -86,8 +90,8 @@ def test_language(accept: str, cookie: str, language: str) -> None:
 
 
 def test_cookies_are_bound_to_the_host() -> None:
-    response: Any = Kit(origin=ADDRESS, name="x").page(request(), "refused.html", request_id="1")
-    Kit(origin=ADDRESS, name="x").keep(response, session_cookie(ADDRESS), "secret")
+    response: Any = Kit(origin=ADDRESS, name="x", expect_sealed=sealed).page(request(), "refused.html", request_id="1")
+    Kit(origin=ADDRESS, name="x", expect_sealed=sealed).keep(response, session_cookie(ADDRESS), "secret")
     cookie = response.headers["set-cookie"]
     assert cookie.startswith("__Host-obieg=secret; ")
     assert {"Path=/", "Secure", "HttpOnly", "SameSite=lax"} <= {part.strip() for part in cookie.split(";")}

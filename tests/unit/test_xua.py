@@ -190,6 +190,10 @@ async def test_tokens_and_sessions_go_to_their_ports() -> None:
     for nothing in ({"cookie": "theirs=1"}, {"authorization": "Basic abc"}, {}):
         with pytest.raises(Problem):
             await door.authenticate(Credentials(address="a", **nothing))
+    assert (await door.authenticate(Credentials(address="a", authorization="bearer abc", foreign=True))).system == "abc"
+    with pytest.raises(Problem) as refused_page:
+        await door.authenticate(Credentials(address="a", cookie="ours=1", foreign=True))
+    assert "another site" in refused_page.value.findings[0].reason
 
 
 async def test_certificates_of_nodes_and_of_strangers() -> None:

@@ -138,6 +138,8 @@ class TrustedAuthentication:
         if shown.cookie and self._sessions is not None:
             person = await self._sessions.current(shown.cookie)
             if person is not None:
+                if shown.foreign:
+                    raise SecurityRefused("a page of another site, or none, used the cookie of somebody logged in")
                 return msgspec.structs.replace(person, address=shown.address)
         if client is None:
             raise SecurityRefused("nothing was shown")

@@ -12,8 +12,8 @@ import hmac
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -52,6 +52,11 @@ PERSON_TOKEN_LIFE = timedelta(hours=1)
 REFRESH_LIFE = timedelta(days=30)
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # a SHA-256 in base64url (RFC 7636, section 4.2)
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636, section 4.1
+_ANEW = frozenset({"login", "select_account"})  # a person who logs in chooses as whom
+_PROMPTS = _ANEW | {"none", "consent"}
+_AFTER = "login_after"  # milliseconds since 1970
+_MAX_AGE_MAX = 10**9  # seconds: no session is as old
+_NUMBER = re.compile(r"[0-9]{1,13}\Z", re.ASCII)
 _TABLE = toml("smart.toml")
 _ROOTS = toml("national/pl/pik.toml")["roots"]
 _PROFESSIONALS = frozenset(root for name, root in _ROOTS.items() if name.startswith("npwz_"))
@@ -141,6 +146,7 @@ class AuthorizationServer:
             "id_token_signing_alg_values_supported": ["ES256"],
             "subject_types_supported": ["public"],
             "ui_locales_supported": ["pl", "en", "uk"],
+            "prompt_values_supported": ["none", "login", "consent", "select_account"],
             "access_token_format": "ihe-jwt",
         }
         if self._mutual_tls:
@@ -194,6 +200,33 @@ class AuthorizationServer:
             nonce=given.get("nonce", ""),
             launch=given.get("launch", ""),
         )
+
+    def log_in_first(self, given: Mapping[str, str], person: Requester | None) -> Mapping[str, str] | None:
+        """The parameters that the person comes back with after logging in; None where they need not.
+
+        ``prompt`` and ``max_age`` are those of OpenID Connect Core 1.0, section 3.1.2.1; that the person is asked
+        (``consent``) goes without saying. The moment after which they must have logged in is one of the parameters that
+        they come back with: else ``prompt=login`` would ask for ever. Whoever changes it on the way lets in nobody but
+        themselves, and the app sees in ``auth_time`` when that was. Raises OAuthRefused.
+        """
+        prompts = set(given.get("prompt", "").split())
+        if not _PROMPTS.issuperset(prompts) or ("none" in prompts and len(prompts) > 1):
+            raise OAuthRefused(
+                "invalid_request", f"prompt is none, or some of {', '.join(sorted(_PROMPTS - {'none'}))}"
+            )
+        now, earliest = self._clock(), None
+        if _AFTER in given:
+            earliest = datetime.fromtimestamp(_number(_AFTER, given[_AFTER]) / 1000, UTC)
+        elif prompts & _ANEW:
+            earliest = now
+        elif "max_age" in given:
+            earliest = now - timedelta(seconds=min(_number("max_age", given["max_age"]), _MAX_AGE_MAX))
+        proved_at = person.logged_in_at if person is not None else None
+        if person is not None and (earliest is None or (proved_at is not None and proved_at >= earliest)):
+            return None
+        if "none" in prompts:
+            raise OAuthRefused("login_required", "nobody is logged in, or not lately enough")
+        return {**given, _AFTER: f"{earliest.timestamp() * 1000:.0f}"} if earliest is not None else given
 
     async def ask(self, request: AuthorizationRequest, person: Requester) -> Consent:
         """What the person must answer. Raises OAuthRefused where there is nothing that the app could be given."""
@@ -529,7 +562,7 @@ class AuthorizationServer:
 
     async def _id_token(self, grant: Grant, now: datetime) -> str:
         made = int(now.timestamp())
-        at = grant.at or now
+        at = grant.person.logged_in_at or grant.at or now
         claims: dict[str, Any] = {
             "iss": self.issuer,
             "sub": grant.person.person,
@@ -655,6 +688,12 @@ def _answer(token: str, life: timedelta, scopes: Sequence[str]) -> dict[str, Any
         "expires_in": int(life.total_seconds()),
         "scope": " ".join(scopes),
     }
+
+
+def _number(name: str, text: str) -> int:
+    if _NUMBER.match(text) is None:
+        raise OAuthRefused("invalid_request", f"{name} is a number, not negative")
+    return int(text)
 
 
 def _expected(given: dict[str, str], name: str) -> str:

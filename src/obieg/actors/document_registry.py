@@ -33,6 +33,7 @@ from obieg.domain.registry import (
     Snapshot,
     StandingFolder,
     StoredDocument,
+    TooMany,
 )
 from obieg.domain.rules import Codes, check_entry_types, check_submission
 from obieg.mapping.ebrim import read_rendering
@@ -245,30 +246,30 @@ class DocumentRegistry:
         audit = context.audit() if query.patient is not None else None
         if query.patient is not None and query.patient.authority != self.assigning_authority:
             query = msgspec.structs.replace(query, parameters={**query.parameters, "value": "", "authority": ""})
-        if query.only_status_and_type and not query.leaf and audit is not None:
-            ids = await self._store.find_ids(query.parameters, audit, limit, old_versions=query.old_versions)
-            found_count = len(ids)
-            result: list[FoundObject] | list[str] = ids
-        else:
-            found = await self._store.find(
-                query.question, query.parameters, audit, limit, old_versions=query.old_versions
-            )
-            found_count = len(found)
-            if query.leaf and query.patient is None and len({f.patient_id for f in found if f.patient_id}) > 1:
+        result: list[FoundObject] | list[str]
+        try:
+            if query.only_status_and_type and not query.leaf and audit is not None:
+                result = await self._store.find_ids(query.parameters, audit, limit, old_versions=query.old_versions)
+                found = []
+            else:
+                found = await self._store.find(
+                    query.question, query.parameters, audit, limit, old_versions=query.old_versions
+                )
+                result = found if query.leaf else [f.entry_uuid for f in found]
+        except TooMany:
+            raise self._too_many() from None
+        if audit is None:
+            if query.leaf and len({f.patient_id for f in found if f.patient_id}) > 1:
                 raise Problem.of(
                     "XDSResultNotSinglePatient",
                     "the objects asked for belong to more than one patient: ask for ObjectRef, or for each by itself",
                 )
-            result = found if query.leaf else [f.entry_uuid for f in found]
-            if audit is None:
-                if found_count > limit:
-                    raise self._too_many()
-                listed = dict.fromkeys(f.patient_id for f in found if f.patient_id)
-                patients = (AuditObject("patient", str(PatientId(p, self.assigning_authority))) for p in listed)
-                context.objects = (*patients, *context.objects)
-                await self._store.record(context.audit())
-        if found_count > limit:  # that it was asked is recorded by now; that it was refused has a record of its own
-            raise self._too_many()
+            if len(found) > limit:
+                raise self._too_many()
+            listed = dict.fromkeys(f.patient_id for f in found if f.patient_id)
+            patients = (AuditObject("patient", str(PatientId(p, self.assigning_authority))) for p in listed)
+            context.objects = (*patients, *context.objects)
+            await self._store.record(context.audit())
         context.audited = True
         return result
 
@@ -370,7 +371,6 @@ class DocumentRegistry:
         when it names nobody, of those whose objects are answered.
         """
         own = [p for p in dict.fromkeys(query.patients) if p.authority == self.assigning_authority]
-        audits = {p: _audit_of(p, context) for p in dict.fromkeys(query.patients)}
         if not query.patients:
             values = await self._store.candidates(query.candidates, query.parameters, CANDIDATES_MAX)
             if len(values) > CANDIDATES_MAX:
@@ -382,18 +382,14 @@ class DocumentRegistry:
         found: dict[str, FoundObject] = {}
         for start in range(0, len(own), PATIENTS_AT_ONCE):
             asked = own[start : start + PATIENTS_AT_ONCE]
-            records = [audits.pop(p) for p in asked if p in audits]
-            for each in await self._store.find_of_each(
-                query.question, query.parameters, asked, records, self._results_max
-            ):
+            for each in await self._store.find_of_each(query.question, query.parameters, asked, self._results_max):
                 found.setdefault(each.entry_uuid, each)
             if len(found) > self._results_max:
                 raise self._too_many()
-        if not query.patients:
-            seen = dict.fromkeys(PatientId(f.patient_id, self.assigning_authority) for f in found.values())
-            audits = {p: _audit_of(p, context) for p in seen}
-        if remaining := [*audits.values()] or ([] if query.patients else [context.audit()]):
-            await self._store.record_each(remaining)
+        concerned = query.patients or [PatientId(f.patient_id, self.assigning_authority) for f in found.values()]
+        # Not with the questions: that the answer is not too large is known only after the last of them.
+        records = [_audit_of(p, context) for p in dict.fromkeys(concerned)] or [context.audit()]
+        await self._store.record_each(records)
         context.audited = True
         return list(found.values()) if query.leaf else [*found]
 

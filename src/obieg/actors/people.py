@@ -137,6 +137,7 @@ class Current(NamedTuple):
             assurance=_ASSURANCE[session.method],
             token=session.session_id,
             until=session.until,
+            logged_in_at=session.started_at,
         )
 
 
@@ -609,9 +610,9 @@ class CookieSessions:
         """See the port."""
         return await self._people.stands(person)
 
-    def login_address(self, then: str) -> str:
+    def login_address(self, then: str, again: Requester | None = None) -> str:
         """See the port."""
-        return f"/login?next={quote(then, safe='')}"
+        return f"/login?next={quote(then, safe='')}{'&again=' if again is not None else ''}"
 
 
 def cookie_value(header: str, name: str) -> str:

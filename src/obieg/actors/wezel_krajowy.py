@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.cookies import CookieError, SimpleCookie
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from obieg.actors.patient_sessions import LONGEST, PatientSessions, token_digest
 from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, Outcome
 from obieg.domain.patient_login import (
@@ -43,9 +43,8 @@ _SKEW = timedelta(seconds=_LIMITS["skew_s"])
 _PENDING = timedelta(seconds=_LIMITS["pending_s"])
 _AGE_MAX = timedelta(seconds=_LIMITS["response_age_max_s"])
 _LIFETIME_MAX = timedelta(seconds=_LIMITS["lifetime_max_s"])
-_SESSION = _TABLE["session"]
-_IDLE, _LONGEST, _SEEN = (timedelta(seconds=_SESSION[name]) for name in ("idle_s", "longest_s", "seen_s"))
 _SECRET_BYTES = 32
+_AGENT_MAX = 300
 _PESEL = toml("national/pl/pik.toml")["roots"]["pesel"]
 _REFUSED = (
     "The log-in through Węzeł Krajowy was not completed. Nobody is logged in. Begin it again in this browser, and end "
@@ -83,6 +82,7 @@ class WezelKrajowy:
         self._store, self._channel, self._audit = store, channel, audit
         self._idp, self._sp, self._keys, self._now = identity_provider, service_provider, keys, now
         self._known = [certificate(der) for der in identity_provider.certificates]
+        self.sessions = PatientSessions(store, secure=service_provider.consumer_url.startswith("https://"), now=now)
 
     @property
     def sign_on_url(self) -> str:
@@ -139,19 +139,21 @@ class WezelKrajowy:
             session_id=str(uuid.uuid4()),
             patient=patient,
             address=attempt.address,
+            agent=attempt.agent[:_AGENT_MAX],
             started_at=now,
-            until=min(now + _LONGEST, patient.until or datetime.max.replace(tzinfo=UTC)),
+            seen_at=now,
+            until=min(now + LONGEST, patient.until or datetime.max.replace(tzinfo=UTC)),
         )
         event = self._event(attempt, Outcome.SUCCESS, "", _person(patient))
         try:
-            await self._store.log_in(session, hashlib.sha256(token.encode()).digest(), spent, event)
+            await self._store.log_in(session, token_digest(token), spent, event)
         except LostRace as error:
             raise await self._refused(attempt, "shown once already") from error
-        return self._cookie(token, session.until - now), pending.return_to
+        return self.sessions.cookie(token, session.until - now), pending.return_to
 
     async def current(self, cookie: str) -> Requester | None:
         """The patient whose session the HTTP header ``cookie`` names, ``token`` naming the session; None for nobody."""
-        session = await self._session(cookie)
+        session = await self.sessions.session(cookie)
         if session is None:
             return None
         patient = session.patient
@@ -166,31 +168,8 @@ class WezelKrajowy:
             assurance=patient.assurance,
             token=session.session_id,
             until=session.until,
+            logged_in_at=session.started_at,
         )
-
-    async def sessions(self, cookie: str) -> Sequence[PatientSession]:
-        """All of the patient whose session ``cookie`` names; the newest first."""
-        session = await self._session(cookie)
-        return () if session is None else await self._store.sessions(session.patient.pesel, self._now(), _IDLE)
-
-    async def _session(self, cookie: str) -> PatientSession | None:
-        try:
-            found = SimpleCookie(cookie).get(self._cookie_name)
-        except CookieError:
-            return None
-        if found is None or not found.value:
-            return None
-        return await self._store.session(hashlib.sha256(found.value.encode()).digest(), self._now(), _IDLE, _SEEN)
-
-    @property
-    def _cookie_name(self) -> str:
-        """A browser takes __Host- only over TLS, for this host alone (RFC 6265bis, section 4.1.3.2)."""
-        return "__Host-obieg-patient" if self._sp.consumer_url.startswith("https://") else "obieg-patient"
-
-    def _cookie(self, token: str, holds: timedelta) -> str:
-        secure = "; Secure" if self._cookie_name.startswith("__Host-") else ""
-        seconds = int(holds.total_seconds())
-        return f"{self._cookie_name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
 
     async def _proved(self, attempt: LoginAttempt) -> tuple[PendingLogin, ProvedPatient, tuple[Spent, ...]]:
         now = self._now()
@@ -284,16 +263,16 @@ class WezelKrajowy:
 
     async def end(self, attempt: LoginAttempt, cookie: str) -> str:
         """See the port."""
-        session = await self._session(cookie)
+        session = await self.sessions.session(cookie)
         if session is not None:
             await self.revoke(attempt, session)
-        return self._cookie("", timedelta(0))
+        return self.sessions.cookie("", timedelta(0))
 
     async def revoke(self, attempt: LoginAttempt, session: PatientSession) -> None:
         """Ends ``session`` here, whatever is said there, and at the identity provider."""
         patient = session.patient
         event = self._event(attempt, Outcome.SUCCESS, "", _person(patient), event="logout")
-        if not await self._store.end(session.session_id, patient.pesel, event):
+        if not await self.sessions.end(session, event):
             return
         detail = await self._end_there(patient.name_id, patient.session_index)
         if detail:

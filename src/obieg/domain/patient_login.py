@@ -65,8 +65,15 @@ class PatientSession(Value, frozen=True):
     session_id: str  # UUID; no secret
     patient: ProvedPatient
     address: str
+    agent: str  # what the browser calls itself
     started_at: datetime
+    seen_at: datetime
     until: datetime  # at the latest
+
+    @property
+    def method(self) -> str:
+        """By what the patient logged in, as sessions of staff say it."""
+        return "wk"
 
 
 class LoginsStore(Protocol):
@@ -88,7 +95,7 @@ class LoginsStore(Protocol):
         """One that has not ended and was used within ``idle``; it is used by this, as exactly as ``seen`` wants."""
 
     async def sessions(self, pesel: str, now: datetime, idle: timedelta) -> list[PatientSession]:
-        """All of a patient, the newest first."""
+        """All of a patient, or of everybody for "", the newest first."""
 
     async def end(self, session_id: str, pesel: str, audit: AuditEvent) -> bool:
         """Ends a session of this patient; whether there was one. The record is stored either way."""

@@ -46,3 +46,7 @@ def _cut(finding: Finding) -> Finding:
 
 class RetryLater(Exception):  # noqa: N818
     """Our own side failed in a way that may pass (database away, disk full); the request may be repeated."""
+
+
+class NotSealed(RetryLater):
+    """The audit has not been sealed for too long: nothing is served."""

@@ -15,6 +15,10 @@ class LostRace(Exception):  # noqa: N818
     """What a write relied on changed in between, or stands there already: read again, then decide again."""
 
 
+class TooMany(Exception):  # noqa: N818
+    """An answer would have more objects than it may."""
+
+
 class KnownPatient(NamedTuple):
     """A patient of the affinity domain; ``merged_keys`` are those of patients merged into it."""
 
@@ -207,9 +211,9 @@ class RegistryStore(Protocol):
     ) -> list[FoundObject]:
         """Answers a stored query by its name in ``storage/sql/registry.sql``, with its audit row, in one round trip.
 
-        Without ``audit`` whoever asks records it.
+        Raises TooMany where there are more than ``results_max``; then nothing is recorded. Without ``audit`` whoever
+        asks records it, and at most ``results_max`` + 1 objects come back: one more than the limit says the same.
         Versions that have newer ones, and deprecated associations, only with ``old_versions``.
-        At most ``results_max`` + 1 objects come back: one more than the limit says that there are too many.
         """
 
     async def find_of_each(
@@ -217,12 +221,11 @@ class RegistryStore(Protocol):
         question: str,
         parameters: Mapping[str, Any],
         patients: Sequence[PatientId],
-        audits: Sequence[AuditEvent],
         results_max: int,
     ) -> list[FoundObject]:
         """The same question for several patients, each with at most ``results_max`` + 1 objects, in one round trip.
 
-        An object that several of them lead to (they are linked) comes once.
+        Whoever asks records it. An object that several of them lead to (they are linked) comes once.
         """
 
     async def candidates(self, statement: str, parameters: Mapping[str, Any], patients_max: int) -> list[str]:
@@ -234,7 +237,7 @@ class RegistryStore(Protocol):
     async def find_ids(
         self, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int, *, old_versions: bool = False
     ) -> list[str]:
-        """FindDocuments by status and type only, for ObjectRef: entryUUIDs."""
+        """FindDocuments by status and type only, for ObjectRef: entryUUIDs. Raises TooMany as :meth:`find` does."""
 
     async def search(
         self, questions: Sequence[tuple[str, Mapping[str, Any]]], rendering_version: int, audit: AuditEvent | None

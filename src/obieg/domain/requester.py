@@ -39,6 +39,7 @@ class Requester(Value, frozen=True):
     assurance: str = ""  # how surely the person was proved: SAML AuthnContextClassRef, acr
     token: str = ""  # identifier of the assertion, the token or the session, for the audit
     until: datetime | None = None  # when the proof ends
+    logged_in_at: datetime | None = None  # of a session: when the person proved who they are
     spent: tuple[Spent, ...] = ()  # what this request uses up: stored in the commit of its audit record
     remark: str = ""  # what every audit record of the request says besides
     repositories: tuple[str, ...] | None = ()

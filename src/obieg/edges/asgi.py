@@ -11,10 +11,11 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -22,8 +23,10 @@ import structlog
 from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent, Outcome
 from obieg.domain.authorities import Authorities
+from obieg.domain.own_pages import SAFE_METHODS, is_own_page
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.requester import Requester
+from obieg.edges.refusals import NOT_NOW, Refusals
 from obieg.edges.throttle import Throttle, too_many
 from obieg.protocol import AuditSink, Authenticator, Binding, Context, Credentials, Transaction
 from obieg.wire.xml import XmlLimits
@@ -47,10 +50,11 @@ _GUARDS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
-_GUARDS_TLS = (*_GUARDS, (b"strict-transport-security", b"max-age=63072000"))
+_GUARDS_TLS = (*_GUARDS, (b"strict-transport-security", b"max-age=63072000; includeSubDomains"))
 _PROBLEMS = toml("problems.toml")
 REPLAYED = "Replayed"
 _TROUBLE = {  # what tells that the node is busy, that it failed
@@ -121,6 +125,11 @@ class Host:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     new_request_id: Callable[[], str] = lambda: str(uuid.uuid4())
     observe: Callable[[str, str, float], None] = lambda _transaction, _outcome, _seconds: None
+    refusals: Refusals = field(init=False)  # those that say "not now"
+
+    def __post_init__(self) -> None:
+        """The records of refusals go the way of all others."""
+        object.__setattr__(self, "refusals", Refusals(self._record))
 
     def served(self, binding: type[Bound]) -> list[tuple[Transaction, Bound]]:
         """The transactions of a protocol that an actor of this node answers."""
@@ -198,7 +207,7 @@ class Host:
         except RetryLater as error:
             log.warning("a request could not be served now", request_id=request_id, error=str(error))
             said = f"not possible now, repeat the identical request later (request {request_id})"
-            return "busy", refuse((Finding(busy, said),))
+            outcome, findings = "busy", (Finding(busy, said),)
         except Exception:
             log.exception("a request failed", request_id=request_id, transaction=_whose(exchange, protocol))
             said = f"the node failed; tell its operator the request id {request_id}"
@@ -215,7 +224,10 @@ class Host:
         whose = _whose(exchange, protocol)
         log.info("refused", request_id=exchange.request_id, transaction=whose, codes=codes, reasons=reasons)
         context = exchange.context
-        if context is None:
+        if NOT_NOW.issuperset(codes):
+            if context is None or not context.audited:
+                await self.refusals.refused(*_not_now(exchange, outcome, detail, protocol))
+        elif context is None:
             await self.record_alert(exchange, outcome, detail, protocol)
         elif not context.audited:
             if REPLAYED not in codes:
@@ -244,6 +256,22 @@ class Host:
         """Tells the metrics."""
         name = exchange.transaction.id if exchange.transaction else "unknown"
         self.observe(name, outcome, asyncio.get_running_loop().time() - exchange.started)
+
+
+def _not_now(exchange: Exchange, outcome: Outcome, detail: str, protocol: str) -> tuple[str, AuditEvent]:
+    """Who is told to come back, and the record of it. Nothing is used up: the identical request may come again."""
+    if (context := exchange.context) is not None:
+        event = context.audit(outcome, detail, spends=False)
+        return event.requester or exchange.address, event
+    transaction = exchange.transaction
+    return exchange.address, AuditEvent(
+        transaction.id if transaction else protocol,
+        transaction.event if transaction else "security_alert",
+        outcome,
+        detail,
+        exchange.request_id,
+        source_address=exchange.address,
+    )
 
 
 def _whose(exchange: Exchange, protocol: str) -> str:
@@ -353,7 +381,19 @@ def credentials(scope: Scope, base: str) -> Credentials:
         # One that stands twice is none that proves anything.
         authorization=", ".join(_values(scope, b"authorization")),
         cookie="; ".join(_values(scope, b"cookie")),
+        foreign=scope["method"] not in SAFE_METHODS and not is_from_here(scope, base),
     )
+
+
+def is_from_here(scope: Scope, base: str) -> bool:
+    """Whether a browser says that a page of this node sent the request.
+
+    The address in Host is one of the node's, too: no page can make a browser send a cookie of this node to another one.
+    """
+    parts = urlsplit(base)
+    host = ", ".join(_values(scope, b"host"))
+    own = (f"{parts.scheme}://{parts.netloc}", f"{scope['scheme']}://{host}")
+    return is_own_page(", ".join(_values(scope, b"origin")), ", ".join(_values(scope, b"sec-fetch-site")), own)
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:

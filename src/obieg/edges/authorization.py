@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -19,11 +19,21 @@ import structlog
 
 from obieg.codes.load import toml
 from obieg.domain.authorization import AuthorizationRequest, ClientProof, Consent, OAuthRefused
-from obieg.domain.problems import RetryLater
+from obieg.domain.problems import NotSealed, RetryLater
 from obieg.domain.requester import Requester
 from obieg.domain.scopes import read_scope
 from obieg.domain.trust import OAuthClient
-from obieg.edges.asgi import Disconnected, Receive, Scope, Send, TooLarge, credentials, receive_whole, send_whole
+from obieg.edges.asgi import (
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    TooLarge,
+    credentials,
+    is_from_here,
+    receive_whole,
+    send_whole,
+)
 from obieg.protocol import Sessions
 
 PREFIX = "/auth"
@@ -46,6 +56,7 @@ _COMMON = [
 ]
 # What a refusal is audited as.
 _TRANSACTIONS = {f"{PREFIX}/token": "ITI-71", f"{PREFIX}/introspect": "ITI-102", f"{PREFIX}/revoke": "RFC 7009"}
+_UNSEALED = "the audit of this node is not sealed; until it is, nobody is let in"
 # What a public document of this server may be kept for, in seconds.
 _KEPT_S = 300
 
@@ -71,6 +82,9 @@ class AuthorizationService(Protocol):
 
     def check_request(self, given: dict[str, str], client: OAuthClient) -> AuthorizationRequest:
         """Raises OAuthRefused."""
+
+    def log_in_first(self, given: Mapping[str, str], person: Requester | None) -> Mapping[str, str] | None:
+        """What the person comes back with after logging in; None where they need not. Raises OAuthRefused."""
 
     async def ask(self, request: AuthorizationRequest, person: Requester) -> Consent:
         """What the person must answer; raises OAuthRefused."""
@@ -103,8 +117,19 @@ class AuthorizationService(Protocol):
 class AuthorizationEdge:
     """Serves :data:`PREFIX`, :data:`METADATA` and :data:`SMART`."""
 
-    def __init__(self, service: AuthorizationService, sessions: Sessions, *, base: str) -> None:
-        """``base``: address of the node as callers know it."""
+    def __init__(
+        self,
+        service: AuthorizationService,
+        sessions: Sessions,
+        *,
+        base: str,
+        expect_sealed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``base``: address of the node as callers know it.
+
+        ``expect_sealed`` raises NotSealed where nobody may be let in (``actors/sealing_gate``).
+        """
+        self._expect_sealed = expect_sealed
         self._service = service
         self._sessions = sessions
         self._base = base
@@ -185,16 +210,21 @@ class AuthorizationEdge:
             await _send_json(send, status, said, headers)
         except RetryLater as error:
             log.warning("a token could not be served now", error=str(error))
-            await _send_json(send, 503, {"error": "temporarily_unavailable"}, [(b"retry-after", b"5")])
+            said = {"error": "temporarily_unavailable"}
+            if isinstance(error, NotSealed):
+                said["error_description"] = _UNSEALED
+            await _send_json(send, 503, said, [(b"retry-after", b"5")])
         except Exception:
             log.exception("the authorization server failed")
             await _send_json(send, 500, {"error": "server_error"})
 
     async def _token(self, scope: Scope, receive: Receive) -> dict[str, Any]:
+        await self._expect_sealed()
         given = await _form(scope, receive)
         return await self._service.token(given, self._proof(scope, given))
 
     async def _introspect(self, scope: Scope, receive: Receive) -> dict[str, Any]:
+        await self._expect_sealed()
         given = await _form(scope, receive)
         return await self._service.introspect(given, self._proof(scope, given))
 
@@ -229,7 +259,8 @@ class AuthorizationEdge:
             status, address, body, app = 400, "", _error_page(language, refused.description), ""
         except RetryLater as error:
             log.warning("a page could not be shown now", error=str(error))
-            status, address, body, app = 503, "", _error_page(language, ""), ""
+            status, address, app = 503, "", ""
+            body = _error_page(language, "", "unsealed" if isinstance(error, NotSealed) else "error")
         except Exception:
             log.exception("the authorization server failed")
             status, address, body, app = 500, "", _error_page(language, ""), ""
@@ -239,20 +270,26 @@ class AuthorizationEdge:
         await send_whole(send, status, _page_headers(app), body.encode())
 
     async def _authorize(self, scope: Scope, receive: Receive) -> tuple[int, str, str, str]:
+        # Pages of apps send people here, by POST, too: this only asks, and the answer comes from a page of ours.
         given = _query(scope) if scope["method"] != "POST" else await _form(scope, receive)
         client = self._service.check_client(given.get("client_id", ""), given.get("redirect_uri", ""))
         redirect_uri, state = given["redirect_uri"], given.get("state", "")
         try:
+            await self._expect_sealed()
             request = self._service.check_request(given, client)
             person = await self._sessions.current(credentials(scope, self._base).cookie)
-            if person is None:
-                if given.get("prompt", "") == "none":
-                    raise OAuthRefused("login_required", "nobody is logged in")
-                here = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in given.items())
-                return 303, self._sessions.login_address(f"{PREFIX}/authorize?{here}"), "", ""
+            back = self._service.log_in_first(given, person)
+            if back is not None or person is None:
+                here = "&".join(f"{quote(n, safe='')}={quote(v, safe='')}" for n, v in (back or given).items())
+                return 303, self._sessions.login_address(f"{PREFIX}/authorize?{here}", person), "", ""
             if given.get("prompt", "") == "none":
                 raise OAuthRefused("consent_required", "the person must be asked")
             consent = await self._service.ask(request, person)
+        except NotSealed:
+            address = self._service.answer_address(
+                redirect_uri, state, error="temporarily_unavailable", error_description=_UNSEALED
+            )
+            return 303, address, "", ""
         except OAuthRefused as refused:
             await self._service.record_refusal("ITI-71", refused, self._asking(scope, client.client_id))
             address = self._service.answer_address(
@@ -263,8 +300,11 @@ class AuthorizationEdge:
         return 200, "", _consent_page(language, consent), consent.redirect_uri
 
     async def _answered(self, scope: Scope, receive: Receive) -> tuple[int, str, str, str]:
-        self._expect_own_page(scope)
+        if not is_from_here(scope, self._base):
+            raise OAuthRefused("invalid_request", "a page of another site may not answer")
         given = await _form(scope, receive)
+        if given.get("answer", "") == "allow":
+            await self._expect_sealed()
         person = await self._person(scope)
         identifier = given.get("question", "")
         if given.get("answer", "") != "allow":
@@ -276,6 +316,7 @@ class AuthorizationEdge:
 
     async def _launch(self, scope: Scope, _receive: Receive) -> tuple[int, str, str, str]:
         """A link on a page of this node opens an app with a patient."""
+        await self._expect_sealed()
         given = _query(scope)
         person = await self._person(scope)
         address = await self._service.launch_address(given.get("client_id", ""), given.get("patient", ""), person)
@@ -286,17 +327,6 @@ class AuthorizationEdge:
         if person is None:
             raise OAuthRefused("login_required", "nobody is logged in")
         return person
-
-    def _expect_own_page(self, scope: Scope) -> None:
-        """A form comes from a page of this node, as far as the browser says where it comes from."""
-        headers = dict(scope["headers"])
-        came_from = headers.get(b"origin", b"").decode("latin-1")
-        parts = urlsplit(self._base)
-        # Pages without a referrer send the origin null (Referrer-Policy: no-referrer); Sec-Fetch-Site still tells.
-        if came_from not in ("", "null", f"{parts.scheme}://{parts.netloc}"):
-            raise OAuthRefused("invalid_request", "a page of another site may not answer")
-        if headers.get(b"sec-fetch-site", b"same-origin") != b"same-origin":
-            raise OAuthRefused("invalid_request", "a page of another site may not answer")
 
 
 # parameters ------------------------------------------------------------------------------------------------------
@@ -375,10 +405,11 @@ def _consent_page(language: str, consent: Consent) -> str:
     return _html(language, texts["title"], "".join(lines) + form)
 
 
-def _error_page(language: str, description: str) -> str:
+def _error_page(language: str, description: str, what: str = "error") -> str:
+    """``what`` happened: error, unsealed."""
     texts = _TEXTS[language]
     detail = f'<p class="fault" lang="en">{escape(description)}' if description else ""
-    return _html(language, texts["error"], f"<p>{escape(texts['error_means'])}{detail}")
+    return _html(language, texts[what], f"<p>{escape(texts[f'{what}_means'])}{detail}")
 
 
 def _html(language: str, title: str, body: str) -> str:

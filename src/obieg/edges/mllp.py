@@ -22,6 +22,7 @@ from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.authorities import Authorities
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.edges.asgi import admitted
+from obieg.edges.refusals import NOT_NOW, Refusals
 from obieg.edges.throttle import Throttle
 from obieg.protocol import AuditSink, Authenticator, Context, Credentials, MllpBinding, MllpRequest, Transaction
 from obieg.wire import hl7v2, mllp
@@ -94,6 +95,7 @@ class MllpEdge:
         self._clock = clock
         self._new_request_id = new_request_id
         self._connections = 0
+        self.refusals = Refusals(self._record)  # those that say "not now"
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one connection until its end."""
@@ -214,11 +216,14 @@ class MllpEdge:
         except Exception:
             log.exception("alarm: a message made the node fail", request_id=request_id, transaction=transaction.id)
             findings = (Finding("XDSRegistryError", f"the node failed; its log has {request_id}"),)
+        not_now = NOT_NOW.issuperset(f.code for f in findings)
         if context is None:
             event = _bare_event(message, shown.address, request_id, findings, transaction)
         else:
-            event = context.audit(_outcome(findings), _codes(findings))
-        if context is None or not context.audited:
+            event = context.audit(_outcome(findings), _codes(findings), spends=not not_now)
+        if not_now and (context is None or not context.audited):
+            await self.refusals.refused(event.requester or shown.address, event)
+        elif context is None or not context.audited:
             await self._record(event)
         log.info("a message was refused", request_id=request_id, transaction=transaction.id, problems=_codes(findings))
         code = "AR" if any(f.code in _REJECTED for f in findings) else "AE"

@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
-from obieg.domain.problems import Problem, RetryLater
-from obieg.edges.asgi import Disconnected, Receive, Scope, Send, TooLarge, receive_whole, send_whole
+from obieg.codes.load import toml
+from obieg.domain.problems import NotSealed, Problem, RetryLater
+from obieg.edges.asgi import Disconnected, Receive, Scope, Send, TooLarge, is_from_here, receive_whole, send_whole
 from obieg.protocol import LoginAttempt, PatientLogin
 
 PREFIX = "/login/wk"
@@ -24,7 +25,7 @@ _COOKIE = "obieg-wk"
 _FORM_BYTES_MAX = 16 * 1024
 _FIELDS_MAX = 10
 # A path of this node: no other host, no control characters, nothing that a browser reads as another address.
-_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1024}", re.ASCII)
+_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,4096}", re.ASCII)
 _HTML = "text/html; charset=utf-8"
 _SCRIPT = b'document.getElementById("go").submit();\n'
 _ALWAYS = (
@@ -32,6 +33,10 @@ _ALWAYS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
+)
+_UNSEALED = "".join(
+    f'<p lang="{language}">{escape(texts["unsealed_means"])}</p>'
+    for language, texts in toml("authorization_texts.toml").items()
 )
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -41,10 +46,19 @@ log = structlog.get_logger()
 class PatientLoginEdge:
     """ASGI application of everything below :data:`PREFIX`."""
 
-    def __init__(self, login: PatientLogin, *, public_url: str, new_request_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        login: PatientLogin,
+        *,
+        public_url: str,
+        new_request_id: Callable[[], str],
+        expect_sealed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``expect_sealed`` raises NotSealed where nobody may be let in (``actors/sealing_gate``)."""
+        self._expect_sealed = expect_sealed
         self._login = login
         self._new_request_id = new_request_id
-        self._origin = "{0.scheme}://{0.netloc}".format(urlsplit(public_url))
+        self._base = public_url
         self._secure = public_url.startswith("https://")
         self._routes: dict[tuple[str, str], Callable[[Scope, Receive, Send, str], Awaitable[None]]] = {
             ("GET", ""): self._begin,
@@ -78,12 +92,16 @@ class PatientLoginEdge:
                 f"<p>Numer zgłoszenia: <code>{escape(request_id)}</code></p>"
             )
             await _page(send, 403, "Logowanie nie powiodło się", text, [self._forget()])
+        except NotSealed as error:
+            log.warning("a log-in was not possible now", request_id=request_id, error=str(error))
+            await _page(send, 503, "Logowanie nie jest teraz możliwe", _UNSEALED)
         except RetryLater as error:
             log.warning("a log-in was not possible now", request_id=request_id, error=str(error))
             text = f"<p>Spróbuj za kilka minut. Numer zgłoszenia: <code>{escape(request_id)}</code></p>"
             await _page(send, 503, "Logowanie nie jest teraz możliwe", text)
 
     async def _begin(self, scope: Scope, _receive: Receive, send: Send, _request_id: str) -> None:
+        await self._expect_sealed()
         wanted = dict(_fields(scope["query_string"])).get("return", "/")
         begun = await self._login.begin(wanted if _PATH.fullmatch(wanted) else "/")
         there = "{0.scheme}://{0.netloc}".format(urlsplit(begun.address))
@@ -98,6 +116,7 @@ class PatientLoginEdge:
         await _page(send, 200, "Logowanie przez login.gov.pl", text, [cookie], forms=f"{there} 'self'")
 
     async def _finish(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        await self._expect_sealed()
         given = scope["query_string"]
         if scope["method"] == "POST":
             given = await receive_whole(receive, _FORM_BYTES_MAX)
@@ -109,6 +128,7 @@ class PatientLoginEdge:
             relay_state=found["RelayState"][0] if len(found["RelayState"]) == 1 else "",
             browser=_cookie_of(scope),
             address=client[0] if client else "",
+            agent="".join(c for c in _header(scope, b"user-agent") if c.isprintable()),
             request_id=request_id,
         )
         cookie, return_to = await self._login.finish(attempt)
@@ -118,9 +138,7 @@ class PatientLoginEdge:
         await _page(send, 200, "Zalogowano", text, [(b"set-cookie", cookie.encode()), self._forget(), refresh])
 
     async def _logout(self, scope: Scope, _receive: Receive, send: Send, request_id: str) -> None:
-        # Browsers that tell the site are believed: their Origin is "null" for pages that send no referrer.
-        origin, site = _header(scope, b"origin"), _header(scope, b"sec-fetch-site")
-        if site != "same-origin" if site else origin not in ("", self._origin):
+        if not is_from_here(scope, self._base):
             await _page(send, 403, "Wylogować można się tylko na naszej stronie", "")
             return
         client = scope.get("client")

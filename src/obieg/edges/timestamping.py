@@ -32,8 +32,8 @@ class TimestampInvalid(ValueError):  # noqa: N818 - it says what is wrong with a
 class TimestampAuthority:
     """Asks one authority; an answer is given out only when it holds."""
 
-    def __init__(self, url: str, roots: Sequence[Certificate], *, tls: ssl.SSLContext | None = None) -> None:
-        """``roots`` are the certificates that the authority's own must lead to."""
+    def __init__(self, url: str, roots: Sequence[Certificate], *, tls: ssl.SSLContext) -> None:
+        """``roots`` are the certificates that the authority's own must lead to; ``tls`` says whom its server may be."""
         self._url = url
         self._roots = roots
         self._tls = tls
@@ -45,7 +45,7 @@ class TimestampAuthority:
         headers = {"Content-Type": _QUERY, "Accept": _REPLY}
         try:
             async with (
-                httpx.AsyncClient(timeout=TIMEOUT_S, verify=self._tls or True) as http,
+                httpx.AsyncClient(timeout=TIMEOUT_S, verify=self._tls) as http,
                 http.stream("POST", self._url, content=request.as_bytes(), headers=headers) as answer,
             ):
                 if answer.status_code != 200 or answer.headers.get("content-type", "").partition(";")[0] != _REPLY:

@@ -34,7 +34,7 @@ Report = Callable[[int], object]  # told of bytes done
 class Entry(msgspec.Struct, frozen=True):
     """One file of the backup."""
 
-    name: str  # database, keys, segments/…, objects/…
+    name: str  # database, keys, seal-keys, sts/…, segments/…, objects/…
     file: str  # below the folder
     size: int
     sha256: str

@@ -80,6 +80,7 @@ def open_authorization(
     database: Database,
     audit: AuditStore,
     *,
+    expect_sealed: Callable[[], Awaitable[None]],
     index: PatientIndex | None,
     directory: ProviderDirectory | None,
     clock: Callable[[], datetime],
@@ -108,7 +109,7 @@ def open_authorization(
             "No client could prove who it is, so the node does not start.",
             "Correct its keys in the list of whom the node trusts.",
         ) from error
-    return Authorization(server, AuthorizationEdge(server, sessions, base=base))
+    return Authorization(server, AuthorizationEdge(server, sessions, base=base, expect_sealed=expect_sealed))
 
 
 def _finding(index: PatientIndex | None, authority: str) -> Callable[[str], Awaitable[str]]:

@@ -27,6 +27,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
 from obieg.domain.document_store import PIECE_SIZE_BYTES, DocumentDamagedError
+from obieg.ops import sts_key
 from obieg.ops.archive import Archive, Entry, Manifest, Report, check, read, read_manifest
 from obieg.ops.compaction import finished
 from obieg.ops.documents import (
@@ -208,6 +209,9 @@ def backup(folder: Path, settings: Settings, dsn: str, keys: KeyFile) -> Manifes
         archive.add("keys", [master_key_file(settings).read_bytes()], final=False)
         if seal_key_file(settings).exists():
             archive.add("seal-keys", [seal_key_file(settings).read_bytes()], final=False)
+        for path in sts_key.files(settings):
+            if path.exists():
+                archive.add(f"sts/{path.name}", [path.read_bytes()], final=False)
         if settings.store.kind == "s3":
             task = bar.add_task("Documents", total=None)
             _save_objects(archive, bucket(settings), lambda n: bar.advance(task, n))
@@ -328,6 +332,8 @@ def _put_back(settings: Settings, dsn: str, major: int, entry: Entry, pieces: It
             copy_key_file(b"".join(pieces), master_key_file(settings))
         case "seal-keys":
             put_back_seal_keys(b"".join(pieces), seal_key_file(settings))
+        case "sts":
+            sts_key.put_back(settings, name, b"".join(pieces))
         case "segments":
             _put_back_segment(segments_folder(settings), entry, pieces)
         case "objects":

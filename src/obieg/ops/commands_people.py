@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 
+from obieg.actors.patient_sessions import PatientSessions
 from obieg.actors.people import People
 from obieg.domain.accounts import ROLES, Place
 from obieg.ops.accounts import os_user
@@ -21,11 +22,13 @@ from obieg.ops.index_access import told
 from obieg.ops.logging_in import origin_of, people_of
 from obieg.ops.options import AsJson, By, NodeFile, OptionalSettingsFile
 from obieg.ops.postgres import reach
+from obieg.ops.settings import Settings
 from obieg.ops.showing import local, print_json
 from obieg.ops.wiring import new_uuid
 from obieg.ops.wiring_patients import utc_now
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database
+from obieg.storage.login_store import PostgresLogins
 
 T = TypeVar("T")
 _Login = Annotated[str, typer.Argument(metavar="LOGIN", help="As the person types it.")]
@@ -138,7 +141,7 @@ def reset(login: _Login, node: NodeFile = None, settings: OptionalSettingsFile =
 
 
 def sessions(login: _OptionalLogin = "", node: NodeFile = None, settings: OptionalSettingsFile = None) -> None:
-    """Say who is logged in."""
+    """Say who is logged in, people who work here and patients."""
     listed = _asked(node, settings, lambda people: people.all_sessions(login))
     console = Console(highlight=False, soft_wrap=True)
     for session, whose, _ in listed:
@@ -146,7 +149,12 @@ def sessions(login: _OptionalLogin = "", node: NodeFile = None, settings: Option
         times = f"since {local(session.started_at)}, last used {local(session.seen_at)}"
         console.print(f"{session.session_id}  {whose}  {place}", markup=False)
         console.print(f"    by {session.method} from {session.address}, {times}", markup=False)
-    if not listed:
+    patients = [] if login else _patients(node, settings, lambda of_patients: of_patients.listed())
+    for each in patients:
+        times = f"since {local(each.started_at)}, last used {local(each.seen_at)}"
+        console.print(f"{each.session_id}  {each.patient.pesel}  patient {each.patient.name}", markup=False)
+        console.print(f"    by {each.method} from {each.address}, {times}", markup=False)
+    if not listed and not patients:
         console.print("Nobody is logged in.")
 
 
@@ -157,10 +165,12 @@ def revoke(
     settings: OptionalSettingsFile = None,
     by: By = "",
 ) -> None:
-    """End a session, or all sessions of a person."""
+    """End a session of anybody, or all sessions of a person who works here."""
     if bool(session) == bool(login):
         raise typer.BadParameter("name a session, or a person with --all-of")
     ended = _asked(node, settings, lambda people: people.revoke(by or os_user(), session_id=session, login=login))
+    if session and not ended:
+        ended = int(_patients(node, settings, lambda of_patients: of_patients.revoke(session, by or os_user())))
     if session and not ended:
         raise Failure(
             f"There is no session {session}.",
@@ -172,14 +182,26 @@ def revoke(
 
 def _asked(node: Path | None, settings: Path | None, question: Callable[[People], Awaitable[T]]) -> T:
     described = loaded(node, settings)
+    return _over(
+        described,
+        lambda database, audit: question(people_of(described, database, audit, new_uuid=new_uuid, clock=utc_now)),
+    )
 
+
+def _patients(node: Path | None, settings: Path | None, question: Callable[[PatientSessions], Awaitable[T]]) -> T:
+    return _over(
+        loaded(node, settings),
+        lambda database, audit: question(PatientSessions(PostgresLogins(database, audit), secure=True, now=utc_now)),
+    )
+
+
+def _over(described: Settings, question: Callable[[Database, AuditStore], Awaitable[T]]) -> T:
     async def ask(dsn: str) -> T:
         database = Database(dsn, links=1)
         audit = AuditStore(database, source_id=described.name, names={}, now=utc_now)
-        people = people_of(described, database, audit, new_uuid=new_uuid, clock=utc_now)
         await database.open()
         try:
-            return await question(people)
+            return await question(database, audit)
         finally:
             database.close()
 

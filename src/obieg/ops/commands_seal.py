@@ -29,6 +29,7 @@ from obieg.ops.options import NodeFile, OptionalSettingsFile
 from obieg.ops.postgres import reach
 from obieg.ops.sealing import NOTES_MAX, authority_certificates, fetch, origin, roots_file, seal_keys
 from obieg.ops.settings import Settings
+from obieg.ops.tls import calling
 from obieg.storage.seal_keys import Verifier
 from obieg.storage.seal_store import (
     SQL,
@@ -130,7 +131,7 @@ def _outside(described: Settings, given: Sequence[str], found: list[Deviation]) 
     sources = [*([str(own)] if own.exists() else []), *given]
     for source in sources:
         try:
-            texts = _fetched(source, whose) if "://" in source else _in_file(Path(source))
+            texts = _fetched(source, whose, described) if "://" in source else _in_file(Path(source))
         except (OSError, httpx.HTTPError, RetryLater) as error:
             raise Failure(
                 f"The roots in {source} cannot be read: {error}.",
@@ -148,11 +149,13 @@ def _in_file(path: Path) -> list[str]:
         return list(notes(file))
 
 
-def _fetched(address: str, whose: str) -> list[str]:
+def _fetched(address: str, whose: str, described: Settings) -> list[str]:
+    tls = calling(described, described.sealing.ca_file)
+
     async def all_of() -> list[str]:
         texts: list[str] = []
         after = 0
-        async with httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S) as http:
+        async with httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S, verify=tls) as http:
             while page := await fetch(http, address, after=after, of=whose):
                 texts += page
                 after = head_of(page[-1]).sequence

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from obieg.actors.people import CookieSessions, People
 from obieg.actors.wezel_krajowy import PATIENT_REQUEST, WezelKrajowy
 from obieg.domain.requester import Requester
+from obieg.edges.patient_login import PREFIX as PATIENT_LOGIN
 from obieg.ops.documents import master_key_file
 from obieg.ops.settings import Settings
 from obieg.protocol import Sessions
@@ -83,9 +84,11 @@ class EverybodysSessions:
         """See the port. Nobody stops being the patient who they are."""
         return person.purpose_of_use == PATIENT_REQUEST or await self._staff.stands(person)
 
-    def login_address(self, then: str) -> str:
+    def login_address(self, then: str, again: Requester | None = None) -> str:
         """See the port."""
-        return self._staff.login_address(then)
+        if again is not None and again.purpose_of_use == PATIENT_REQUEST:
+            return f"{PATIENT_LOGIN}?return={quote(then, safe='')}"  # where everybody is asked anew
+        return self._staff.login_address(then, again)
 
 
 def sessions_of(settings: Settings, people: People, patients: WezelKrajowy | None) -> Sessions:
@@ -93,11 +96,13 @@ def sessions_of(settings: Settings, people: People, patients: WezelKrajowy | Non
     return EverybodysSessions(CookieSessions(people, session_cookie(origin_of(settings))), patients)
 
 
-def login_pages(settings: Settings, people: People) -> Sequence[BaseRoute]:
+def login_pages(
+    settings: Settings, people: People, patients: WezelKrajowy | None, expect_sealed: Callable[[], Awaitable[None]]
+) -> Sequence[BaseRoute]:
     """The pages, or one that says why there are none."""
     origin = origin_of(settings)
     if origin:
-        return LoginPages(Kit(origin=origin, name=settings.name), people).routes
+        return LoginPages(Kit(origin=origin, name=settings.name, expect_sealed=expect_sealed), people, patients).routes
     return (Route("/login", _closed), Route("/account", _closed))
 
 

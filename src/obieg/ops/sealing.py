@@ -17,12 +17,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from obieg.actors.sealing_gate import SealingGate
+from obieg.actors.sealing_gate import SealingGate, SealWatch
 from obieg.domain.problems import RetryLater
 from obieg.domain.sealing import NotANote, digest, head_of, notes
 from obieg.edges.timestamping import TimestampAuthority
 from obieg.ops.failure import Failure
 from obieg.ops.settings import Settings
+from obieg.ops.tls import calling
 from obieg.protocol import Authenticator
 from obieg.storage.keys import KeyFileError
 from obieg.storage.link import Database
@@ -104,10 +105,12 @@ class Sealing:
         self._database = database
         self._sealer = Sealer(seal_keys(settings), origin(settings), now)
         self._roots = RootsFile(roots_file(settings))
+        self.watch = SealWatch(self.age, fail_after_s=self._settings.fail_after_s)  # for what has no authenticator
+        self._tls = calling(settings, self._settings.ca_file)
         self._authority: TimestampAuthority | None = None
         if self._settings.tsa_url and self._settings.tsa_ca_file is not None:
             self._authority = TimestampAuthority(
-                self._settings.tsa_url, authority_certificates(self._settings.tsa_ca_file)
+                self._settings.tsa_url, authority_certificates(self._settings.tsa_ca_file), tls=self._tls
             )
         self.background: tuple[Callable[[], Awaitable[None]], ...] = (
             self.seal_for_ever,
@@ -119,7 +122,7 @@ class Sealing:
 
     def gate(self, inner: Authenticator) -> SealingGate:
         """Before the authenticator: refuses when nothing is sealed any more."""
-        return SealingGate(inner, self.age, fail_after_s=self._settings.fail_after_s)
+        return SealingGate(inner, self.watch)
 
     async def age(self) -> float:
         """Seconds since no record was left to be sealed."""
@@ -195,7 +198,7 @@ class Sealing:
     async def witness_for_ever(self) -> None:
         """Keeps the roots of other nodes."""
         known: dict[str, str] = {}  # address -> whose roots it gives
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
+        async with httpx.AsyncClient(timeout=_TIMEOUT_S, verify=self._tls) as http:
             while True:
                 for address in self._settings.witness_of:
                     try:

@@ -406,6 +406,11 @@ class SealingSettings(Section):
     witness_of: tuple[str, ...] = Field(
         (), description="Addresses of other nodes' roots (https://…/audit/roots), which this node keeps for them."
     )
+    ca_file: OptionalPath = Field(
+        None,
+        description="Authorities (PEM) that vouch for the servers of tsa_url, of witness_of and of obieg audit verify "
+        "--roots. Empty: those that the system trusts.",
+    )
 
 
 class LimitSettings(Section):
@@ -627,7 +632,7 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
             ),
             "store": store.model_copy(update={"master_key_file": absolute(store.master_key_file)}),
             "sealing": sealing.model_copy(
-                update={name: absolute(getattr(sealing, name)) for name in ("key_file", "roots_file", "tsa_ca_file")}
+                update={name: absolute(value) for name, value in sealing if name.endswith("_file")}
             ),
         }
     )

@@ -69,6 +69,27 @@ def renew(settings: Settings) -> tuple[Path, Path]:
     return key_file, certificate_file
 
 
+def files(settings: Settings) -> tuple[Path, ...]:
+    """Those of a node, whether they are there or not, in the order in which a copy is to be made of them.
+
+    The key first: where ``renew`` comes in between, the copy has the certificate of its key all the same.
+    """
+    return _key_file(settings), _certificate_file(settings)
+
+
+def put_back(settings: Settings, name: str, content: bytes) -> None:
+    """Puts back a file from a backup; one that stands here already must be the same. Raises :class:`Failure`."""
+    path = next(p for p in files(settings) if p.name == name)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _first(path, content, 0o600 if path == _key_file(settings) else 0o644)
+    if path.read_bytes() != content:
+        raise Failure(
+            f"{path} is another one than that of the backup.",
+            "Assertions of before could not be accepted any more, or nobody could get new ones.",
+            "Move sts.key and sts.pem away and run the same command again.",
+        )
+
+
 def _key_file(settings: Settings) -> Path:
     return settings.data_dir / "keys" / "sts.key"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import psycopg
 import structlog
 from prometheus_client import Counter, Histogram
+from starlette.routing import BaseRoute
 
 from obieg.actors.audit_repository import AuditRepository
 from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthentication, TrustedAuthentication
@@ -432,11 +433,21 @@ def _syslog_edge(parts: Parts, actors: Actors) -> SyslogEdge | None:
     )
 
 
-def _patient_login_edge(parts: Parts) -> PatientLoginEdge | None:
+def _patient_login_edge(parts: Parts, expect_sealed: Callable[[], Awaitable[None]]) -> PatientLoginEdge | None:
     """None where patients cannot log in."""
     if parts.patients is None:
         return None
-    return PatientLoginEdge(parts.patients.login, public_url=parts.settings.http.public_url, new_request_id=new_uuid)
+    return PatientLoginEdge(
+        parts.patients.login,
+        public_url=parts.settings.http.public_url,
+        new_request_id=new_uuid,
+        expect_sealed=expect_sealed,
+    )
+
+
+def _login_pages(parts: Parts, expect_sealed: Callable[[], Awaitable[None]]) -> Sequence[BaseRoute]:
+    patients = parts.patients.login if parts.patients is not None else None
+    return login_pages(parts.settings, parts.people, patients, expect_sealed)
 
 
 # who asks -------------------------------------------------------------------------------------------------------------
@@ -472,7 +483,9 @@ def sessions(parts: Parts) -> Sessions:
     return sessions_of(parts.settings, parts.people, parts.patients.login if parts.patients is not None else None)
 
 
-def authorization(parts: Parts, actors: Actors, trust: Trust) -> Authorization:
+def authorization(
+    parts: Parts, actors: Actors, trust: Trust, expect_sealed: Callable[[], Awaitable[None]]
+) -> Authorization:
     """The node's authorization server."""
     return open_authorization(
         parts.settings,
@@ -480,6 +493,7 @@ def authorization(parts: Parts, actors: Actors, trust: Trust) -> Authorization:
         sessions(parts),
         parts.database,
         parts.audit,
+        expect_sealed=expect_sealed,
         index=actors.patient_index,
         directory=actors.provider_directory,
         clock=utc_now,
@@ -510,10 +524,11 @@ class Node:
         self._parts = parts = _parts(settings)
         self._role = role = _region(parts) if settings.role == "region" else _facility(parts)
         trust = _trusted(settings) if settings.trust.file is not None else None
-        server = self._server = authorization(parts, role.actors, trust) if trust is not None else None
-        self._authenticator = authenticator(parts, trust, server)
         self._sealing = Sealing(settings, parts.database, utc_now)
-        host = Host(
+        expect_sealed = self._sealing.watch.expect_sealed
+        server = self._server = authorization(parts, role.actors, trust, expect_sealed) if trust is not None else None
+        self._authenticator = authenticator(parts, trust, server)
+        host = self._host = Host(
             transactions=TRANSACTIONS,
             actors=role.actors,
             authenticator=self._sealing.gate(self._authenticator),
@@ -534,8 +549,8 @@ class Node:
         self._web = _front(
             _soap_edge(parts, host),
             _fhir_edge(parts, host, server),
-            _patient_login_edge(parts),
-            pages(settings, served, (*self._sealing.routes, *login_pages(settings, parts.people))),
+            _patient_login_edge(parts, expect_sealed),
+            pages(settings, served, (*self._sealing.routes, *_login_pages(parts, expect_sealed))),
         )
         self.syslog = _syslog_edge(parts, role.actors)
         self._forwarding = AuditForwarding(settings, parts.audit_log)
@@ -570,6 +585,9 @@ class Node:
 
     async def close(self) -> None:
         """Gives everything back."""
+        await self._host.refusals.close()
+        if self.mllp is not None:
+            await self.mllp.refusals.close()
         await self._parts.documents.close()
         await self._forwarding.close()
         if self._parts.patients is not None:

@@ -62,6 +62,7 @@ class PostgresLogins:
                 name_id=patient.name_id,
                 session_index=patient.session_index,
                 address=session.address,
+                agent=session.agent,
                 started_at=session.started_at.isoformat(),
                 until=session.until.isoformat(),
             ),
@@ -77,7 +78,7 @@ class PostgresLogins:
     async def sessions(self, pesel: str, now: datetime, idle: timedelta) -> list[PatientSession]:
         """See the port."""
         times = {"now": now.isoformat(), "idle": (now - idle).isoformat()}
-        [rows] = await run(self._database, _SQL.patient_sessions(pesel=pesel, **times))
+        [rows] = await run(self._database, _SQL.patient_sessions(pesel=pesel or None, **times))
         return [_session(row) for row in rows]
 
     async def end(self, session_id: str, pesel: str, audit: AuditEvent) -> bool:
@@ -89,6 +90,6 @@ class PostgresLogins:
 
 
 def _session(row: Row) -> PatientSession:
-    session_id, pesel, family_name, given_name, birth_date, issuer, assurance, name_id, index, address, *times = row
+    session_id, pesel, family_name, given_name, birth_date, issuer, assurance, name_id, index, *rest = row
     patient = ProvedPatient(pesel, family_name, given_name, birth_date, issuer, assurance, name_id, index)
-    return PatientSession(session_id, patient, address, *times)
+    return PatientSession(session_id, patient, *rest)

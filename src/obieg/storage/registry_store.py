@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -23,6 +24,7 @@ from obieg.domain.registry import (
     KnownPatient,
     KnownUniqueId,
     LocatedDocument,
+    LostRace,
     NewRendering,
     Pending,
     Registration,
@@ -31,6 +33,7 @@ from obieg.domain.registry import (
     SearchRows,
     StandingFolder,
     StoredDocument,
+    TooMany,
 )
 from obieg.mapping.ebrim import (
     RENDERING_VERSION,
@@ -229,10 +232,13 @@ class RegistryDatabase:
         """See the port."""
         statement = getattr(_SQL, question)
         asked = _complete(statement, parameters, old_versions=old_versions)
+        if "refused_above" in statement.parameters:
+            asked["refused_above"] = None if audit is None else results_max
         calls = [statement(**asked, results_max=results_max)]
         if audit is not None:
             calls.append(self._audit.call(audit))
-        rows = (await self._run(*calls))[0]
+        with _too_many():
+            rows = (await self._run(*calls))[0]
         return _found(question, rows, parameters.get("value", ""))
 
     async def find_of_each(
@@ -240,19 +246,13 @@ class RegistryDatabase:
         question: str,
         parameters: Mapping[str, Any],
         patients: Sequence[PatientId],
-        audits: Sequence[AuditEvent],
         results_max: int,
     ) -> list[FoundObject]:
         """See the port."""
         statement = getattr(_SQL, question)
-        calls = [
-            statement(
-                **{**_complete(statement, parameters), "authority": p.authority, "value": p.value},
-                results_max=results_max,
-            )
-            for p in patients
-        ]
-        results = await self._run(*calls, *map(self._audit.call, audits))
+        asked = {**_complete(statement, parameters), "refused_above": None, "results_max": results_max}
+        calls = [statement(**{**asked, "authority": p.authority, "value": p.value}) for p in patients]
+        results = await self._run(*calls)
         found: dict[str, FoundObject] = {}
         for patient, rows in zip(patients, results, strict=False):
             for each in _found(question, rows, patient.value):
@@ -276,8 +276,9 @@ class RegistryDatabase:
         """See the port."""
         statement = _SQL.find_document_ids
         given = {name: parameters[name] for name in statement.parameters if name in parameters}
-        call = statement(**given, old_versions=old_versions, results_max=results_max)
-        rows, _ = await self._run(call, self._audit.call(audit))
+        call = statement(**given, old_versions=old_versions, results_max=results_max, refused_above=results_max)
+        with _too_many():
+            rows, _ = await self._run(call, self._audit.call(audit))
         return [row[0] for row in rows]
 
     async def search(
@@ -442,6 +443,17 @@ def _instant(digits: str) -> str:
     """``YYYYMMDDhhmmss`` and microseconds as an instant with milliseconds."""
     d = digits
     return f"{d[:4]}-{d[4:6]}-{d[6:8]}T{d[8:10]}:{d[10:12]}:{d[12:14]}.{d[14:17]}Z"
+
+
+@contextmanager
+def _too_many() -> Iterator[None]:
+    """What questions by patient raise where there are more results than may be."""
+    try:
+        yield
+    except LostRace as error:
+        if str(error) != "more results than may be":
+            raise
+        raise TooMany from error
 
 
 def _complete(statement: Statement, parameters: Mapping[str, Any], *, old_versions: bool = False) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 Texts stand in ``texts/*.toml``, the same keys in each; templates in ``templates/``, styles, script and font in
 ``static/`` (Atkinson Hyperlegible Next, OFL; Lucide icons, ISC; their licences stand beside them).
 
-A form is taken when it comes from our origin (header Origin) and carries the token that is made of the browser's
-cookie; cookies are ``SameSite=Lax``. There is neither inline script nor inline style.
+A form is taken when it comes from a page of ours (``domain/own_pages``) and carries the token that is made of the
+browser's cookie; cookies are ``SameSite=Lax``. There is neither inline script nor inline style.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from obieg.actors.people import Site, cookie_value
-from obieg.domain.problems import RetryLater
+from obieg.domain.own_pages import is_own_page
+from obieg.domain.problems import NotSealed, RetryLater
 
 LANGUAGES = {"pl": ("PL", "polski"), "en": ("EN", "English"), "uk": ("UA", "українська")}
 _FORM_BYTES_MAX = 128 * 1024
@@ -99,8 +100,12 @@ def is_safe_origin(origin: str) -> bool:
 class Kit:
     """What the pages of one node share."""
 
-    def __init__(self, *, origin: str, name: str) -> None:
-        """``origin``: https://host[:port], by which browsers reach the node; ``name`` stands beside the logo."""
+    def __init__(self, *, origin: str, name: str, expect_sealed: Callable[[], Awaitable[None]]) -> None:
+        """``origin``: https://host[:port], by which browsers reach the node; ``name`` stands beside the logo.
+
+        ``expect_sealed`` raises NotSealed where nothing may be served (``actors/sealing_gate``).
+        """
+        self._expect_sealed = expect_sealed
         host = urlsplit(origin).hostname or ""
         self.site = Site(origin, host)
         self.passkeys = not _is_address(host)  # a passkey is bound to a name (Web Authentication Level 2, 5.1.2)
@@ -160,8 +165,14 @@ class Kit:
 
     # requests -------------------------------------------------------------------------------------------------------
 
-    def route(self, path: str, *, get: Handler | None = None, post: Handler | None = None) -> Route:
-        """A page: choosing the language and what goes wrong are the same everywhere."""
+    def route(
+        self, path: str, *, get: Handler | None = None, post: Handler | None = None, sealed: bool = True
+    ) -> Route:
+        """A page: choosing the language and what goes wrong are the same everywhere.
+
+        ``sealed``: whether it is served only while the audit is sealed; all are but those by which people log in and
+        out and end sessions.
+        """
 
         async def answer(request: Request) -> Response:
             handler = post if request.method == "POST" else get
@@ -177,7 +188,11 @@ class Kit:
             request_id = str(uuid.uuid4())
             request.state.request_id = request_id
             try:
+                if sealed:
+                    await self._expect_sealed()
                 return await handler(request)
+            except NotSealed:
+                return self.page(request, "unsealed.html", status=503, request_id=request_id)
             except FormRefused as error:
                 log.info("a form was refused", request_id=request_id, reason=str(error))
                 return self.page(request, "refused.html", status=403, request_id=request_id)
@@ -206,7 +221,8 @@ class Kit:
 
     async def form(self, request: Request, cookie: str) -> dict[str, str]:
         """The fields of a form whose token was made of ``cookie``. Raises FormRefused."""
-        if request.headers.get("origin") != self.site.origin:
+        came_from, site = request.headers.get("origin", ""), request.headers.get("sec-fetch-site", "")
+        if not is_own_page(came_from, site, (self.site.origin,)):
             raise FormRefused("it comes from a page of another origin")
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media != "application/x-www-form-urlencoded":

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from obieg.actors.people import Current, People, Proved, Visit
+from obieg.actors.wezel_krajowy import WezelKrajowy
 from obieg.domain.accounts import (
     PASSWORD_LENGTH_MAX,
     PASSWORD_LENGTH_MIN,
@@ -28,6 +29,8 @@ from obieg.domain.accounts import (
     totp_text,
     totp_uri,
 )
+from obieg.domain.patient_login import PatientSession
+from obieg.protocol import LoginAttempt
 from obieg.web.kit import FormRefused, Kit, form_token, language_of, new_cookie
 
 HOME = "/account"
@@ -37,29 +40,31 @@ _MARK = "|"  # between organisation and role in the value of a choice; no identi
 class LoginPages:
     """The pages; see the module docstring."""
 
-    def __init__(self, kit: Kit, people: People) -> None:
+    def __init__(self, kit: Kit, people: People, patients: WezelKrajowy | None = None) -> None:
+        """``patients``: how they log in, at pages of its own; what they see of their sessions is here."""
         self._kit = kit
         self._people = people
+        self._patients = patients
 
     @property
     def routes(self) -> Sequence[BaseRoute]:
         """For the node's web application."""
         route = self._kit.route
         return (
-            route("/login", get=self._login, post=self._password),
-            route("/login/passkey", post=self._passkey),
-            route("/login/passkey/options", post=self._passkey_options),
-            route("/login/totp", get=self._totp, post=self._code),
+            route("/login", get=self._login, post=self._password, sealed=False),
+            route("/login/passkey", post=self._passkey, sealed=False),
+            route("/login/passkey/options", post=self._passkey_options, sealed=False),
+            route("/login/totp", get=self._totp, post=self._code, sealed=False),
             route("/login/start", get=self._start, post=self._new_password),
             route("/login/start/passkey", post=self._new_passkey),
             route("/login/start/options", post=self._new_passkey_options),
             route("/login/facility", get=self._facility, post=self._choose),
-            route("/account", get=self._account),
+            route("/account", get=self._account, sealed=False),
             route("/account/credentials", post=self._enrol_again),
             route("/account/passkey", post=self._remove_passkey),
-            route("/account/session", post=self._end),
-            route("/account/sessions", post=self._end_others),
-            route("/logout", get=self._leaving, post=self._log_out),
+            route("/account/session", post=self._end, sealed=False),
+            route("/account/sessions", post=self._end_others, sealed=False),
+            route("/logout", get=self._leaving, post=self._log_out, sealed=False),
             self._kit.static,
         )
 
@@ -67,9 +72,10 @@ class LoginPages:
 
     async def _login(self, request: Request) -> Response:
         then = self._then(request)
-        if (current := await self._current(request)) is not None:
+        current = await self._current(request)
+        if current is not None and "again" not in request.query_params:
             return self._kit.go(self._after(current.session.place, then))
-        over = bool(self._kit.cookie(request, self._kit.session_cookie))
+        over = current is None and bool(self._kit.cookie(request, self._kit.session_cookie))
         notice = "logged_out" if "out" in request.query_params else "session_over" if over else ""
         return self._login_page(request, then, notice=notice)
 
@@ -264,9 +270,18 @@ class LoginPages:
 
     async def _account(self, request: Request) -> Response:
         current = await self._current(request)
-        if current is None:
-            return self._kit.go(_with("/login", HOME))
-        return await self._account_page(request, current)
+        if current is not None:
+            return await self._account_page(request, current)
+        if self._patients is not None and (session := await self._patient(request)) is not None:
+            return self._kit.page(
+                request,
+                "patient.html",
+                csrf=form_token(self._kit.cookie(request, self._patients.sessions.cookie_name)),
+                done=request.query_params.get("done", ""),
+                session=session,
+                sessions=await self._patients.sessions.listed(session),
+            )
+        return self._kit.go(_with("/login", HOME))
 
     async def _account_page(self, request: Request, current: Current, *, reason: str = "") -> Response:
         language = language_of(request)
@@ -312,6 +327,8 @@ class LoginPages:
         return self._kit.go(f"{HOME}?done=removed")
 
     async def _end(self, request: Request) -> Response:
+        if await self._current(request) is None and (session := await self._patient(request)) is not None:
+            return await self._end_of_patient(request, session)
         fields, current = await self._own_form(request)
         if current is None:
             return self._kit.go("/login")
@@ -322,6 +339,8 @@ class LoginPages:
         return self._kit.go(f"{HOME}?done=ended")
 
     async def _end_others(self, request: Request) -> Response:
+        if await self._current(request) is None and (session := await self._patient(request)) is not None:
+            return await self._end_of_patient(request, session)
         _, current = await self._own_form(request)
         if current is None:
             return self._kit.go("/login")
@@ -343,6 +362,23 @@ class LoginPages:
         self._kit.keep(response, self._kit.session_cookie, "")
         response.headers["clear-site-data"] = '"cache"'
         return response
+
+    # patients -------------------------------------------------------------------------------------------------------
+
+    async def _patient(self, request: Request) -> PatientSession | None:
+        """Who is logged in as a patient; asked only where nobody of the staff is."""
+        return await self._patients.sessions.session(request.headers.get("cookie", "")) if self._patients else None
+
+    async def _end_of_patient(self, request: Request, session: PatientSession) -> Response:
+        """Ends the session that the form names, or, where it names none, all others of the patient."""
+        assert self._patients is not None  # noqa: S101 - nobody is logged in as a patient without
+        fields = await self._kit.form(request, self._patients.sessions.cookie_name)
+        visit = self._visit(request)
+        attempt = LoginAttempt(address=visit.address, agent=visit.agent, request_id=visit.request_id)
+        for each in await self._patients.sessions.listed(session):
+            if each.session_id == fields.get("session", each.session_id) != session.session_id:
+                await self._patients.revoke(attempt, each)
+        return self._kit.go(f"{HOME}?done=ended")
 
     # parts ----------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ CREATE TABLE patient_session (
   name_id text NOT NULL,                     -- by both the identity provider knows the session
   session_index text NOT NULL,
   address text NOT NULL,
+  agent text NOT NULL,                       -- what the browser calls itself
   started_at timestamptz NOT NULL,
   seen_at timestamptz NOT NULL,
   until timestamptz NOT NULL                 -- at the latest

@@ -22,9 +22,9 @@ RETURNING request_id, return_to, begun_at, until
 
 -- name: insert_patient_session
 INSERT INTO patient_session (session_id, token, pesel, family_name, given_name, birth_date, issuer, assurance, name_id,
-  session_index, address, started_at, seen_at, until)
+  session_index, address, agent, started_at, seen_at, until)
 VALUES (:session_id, :token, :pesel, :family_name, :given_name, :birth_date, :issuer, :assurance, :name_id,
-  :session_index, :address, :started_at, :started_at, :until)
+  :session_index, :address, :agent, :started_at, :started_at, :until)
 
 -- name: patient_session
 -- One that has not ended; it is used by this. That is written down only where it makes a difference.
@@ -36,13 +36,14 @@ WITH found AS (
   WHERE s.session_id = found.session_id AND found.seen_at < :seen::timestamptz
 )
 SELECT session_id::text, pesel, family_name, given_name, birth_date, issuer, assurance, name_id, session_index, address,
-  started_at, until
+  agent, started_at, seen_at, until
 FROM found
 
 -- name: patient_sessions
 SELECT session_id::text, pesel, family_name, given_name, birth_date, issuer, assurance, name_id, session_index, address,
-  started_at, until
-FROM patient_session WHERE pesel = :pesel AND until > :now::timestamptz AND seen_at > :idle::timestamptz
+  agent, started_at, seen_at, until
+FROM patient_session
+WHERE (:pesel::text IS NULL OR pesel = :pesel::text) AND until > :now::timestamptz AND seen_at > :idle::timestamptz
 ORDER BY started_at DESC
 
 -- name: end_patient_session

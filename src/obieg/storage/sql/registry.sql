@@ -184,7 +184,11 @@ WITH touched AS (
 SELECT obieg_expect((SELECT count(*) FROM touched), cardinality(:uuids::uuid[]), 'a folder is no longer approved')
 
 -- name: find_documents
-SELECT d.entry_uuid::text, d.ebrim, d.status::text, d.version
+-- This and the other questions by patient raise at the row after :refused_above, which undoes the record in their batch:
+-- whether they may be answered is known only here, and who is refused has a record that says so.
+SELECT
+  CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
+  ELSE d.entry_uuid::text END, d.ebrim, d.status::text, d.version
 FROM document_entry d
 WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND d.status = ANY(:status::"char"[])
@@ -262,7 +266,9 @@ LIMIT :patients_max::bigint + 1
 
 -- name: find_document_ids
 -- The same question when only ObjectRefs are wanted and nothing but status and type narrows it: the plain index.
-SELECT d.entry_uuid::text
+SELECT
+  CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
+  ELSE d.entry_uuid::text END
 FROM document_entry d
 WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND d.status = ANY(:status::"char"[]) AND d.entry_type = ANY(:entry_type::"char"[])
@@ -271,7 +277,9 @@ ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
 -- name: find_submission_sets
-SELECT s.entry_uuid::text, s.ebrim, s.status::text
+SELECT
+  CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
+  ELSE s.entry_uuid::text END, s.ebrim, s.status::text
 FROM submission_set s
 WHERE s.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND s.status = ANY(:status::"char"[])
@@ -285,7 +293,9 @@ ORDER BY s.submission_time DESC, s.entry_uuid
 LIMIT :results_max::bigint + 1
 
 -- name: find_folders
-SELECT f.entry_uuid::text, f.ebrim, f.status::text, f.version, f.last_update_time
+SELECT
+  CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
+  ELSE f.entry_uuid::text END, f.ebrim, f.status::text, f.version, f.last_update_time
 FROM folder f
 WHERE f.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND f.status = ANY(:status::"char"[])
@@ -321,13 +331,18 @@ WITH found AS (
   SELECT a.entry_uuid FROM limited l JOIN association a
     ON a.patient_key = ANY(obieg_patient_keys(:authority, :value)) AND l.entry_uuid IN (a.source, a.target)
 )
-SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM found
-UNION ALL
-SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM association a
-WHERE a.patient_key = ANY(obieg_patient_keys(:authority, :value))
-  AND EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
-  AND (:old_versions::boolean OR a.status = 'A')
-  AND NOT EXISTS (SELECT FROM hidden h WHERE h.entry_uuid IN (a.source, a.target))
+SELECT kind,
+  CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
+  ELSE entry_uuid END, ebrim, status, version, patient_id, last_update_time
+FROM (
+  SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM found
+  UNION ALL
+  SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM association a
+  WHERE a.patient_key = ANY(obieg_patient_keys(:authority, :value))
+    AND EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
+    AND (:old_versions::boolean OR a.status = 'A')
+    AND NOT EXISTS (SELECT FROM hidden h WHERE h.entry_uuid IN (a.source, a.target))
+) asked
 LIMIT :results_max::bigint + 1
 
 -- name: get_objects
