@@ -4,10 +4,15 @@ what they load."""
 from __future__ import annotations
 
 import ast
+import re
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from obieg.codes.load import toml
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "obieg"
 MODULES = sorted(p for p in SOURCE.rglob("*.py") if "__pycache__" not in p.parts)
@@ -30,8 +35,9 @@ SHELLS = {"system", "popen", "getoutput", "getstatusoutput", "create_subprocess_
 EXECUTING = {"execute", "executemany", "copy", "stream"}
 
 
-def nodes(path: Path) -> Iterator[ast.AST]:
-    return ast.walk(ast.parse(path.read_text("utf-8"), str(path)))
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text("utf-8"), str(path))))
 
 
 def calls(path: Path) -> Iterator[tuple[ast.Call, str, str]]:
@@ -118,3 +124,125 @@ def test_what_is_unsafe_is_found(tmp_path: Path, code: str) -> None:
 def test_what_is_safe_passes(tmp_path: Path, code: str) -> None:
     (tmp_path / "module.py").write_text(code)
     assert faults(tmp_path / "module.py") == []
+
+
+# patterns --------------------------------------------------------------------------------------------------------
+
+PATTERN_CALLS = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"}
+# Patterns that are put together: of tables of ours, or of texts that are escaped there.
+PUT_TOGETHER = {
+    "domain/directory.py", "domain/scopes.py", "mapping/dsubm_publish.py", "mapping/mhd_provide.py",
+    "wire/fhir_elements.py", "wire/fhirpath.py", "wire/hl7v2.py", "wire/structure.py",
+    "domain/affinity_domain.py",
+}  # fmt: skip
+PUMPS = (
+    "1",
+    "a",
+    ".1",
+    "1.",
+    "a.",
+    ".a",
+    " a",
+    "a ",
+    "_",
+    "-",
+    "[a]",
+    '[a b="c"]',
+    "eyJ",
+    "eyJa.",
+    "<1>",
+    "\\\\",
+    "/",
+    "#",
+)
+
+
+def patterns(path: Path) -> Iterator[str | bytes | None]:
+    """Each pattern that is given to re as it stands; None for one that is put together."""
+    for node, name, owner in calls(path):
+        if owner == "re" and name in PATTERN_CALLS:
+            try:
+                yield ast.literal_eval(node.args[0])
+            except ValueError:
+                yield None
+
+
+def test_patterns_are_put_together_only_where_texts_are_escaped() -> None:
+    assert {str(p.relative_to(SOURCE)) for p in MODULES if None in patterns(p)} == PUT_TOGETHER
+
+
+def literal_patterns() -> list[str]:
+    found = {p for path in MODULES for p in patterns(path) if p is not None}
+    tables = [toml(name) for name in ("saml.toml", "xmlenc.toml", "national/pl/wezel_krajowy.toml")]
+    found |= {form for table in tables for form in table.get("type", {}).values() if isinstance(form, str)}
+    return sorted(p.decode("latin-1") if isinstance(p, bytes) else p for p in found)
+
+
+def test_no_pattern_tries_for_long() -> None:
+    """ReDoS: whatever is repeated, a text that does not fit in the end is refused in time that grows with its length."""
+    slow = []
+    every = literal_patterns()
+    assert len(every) > 100
+    for pattern in every:
+        tried = re.compile(pattern)
+        for pump in PUMPS:
+            for length in (24, 3000):
+                text = pump * length + "\x00!"
+                began = time.process_time()
+                for way in (tried.match, tried.fullmatch):
+                    way(text)
+                if time.process_time() - began > 0.5:
+                    slow.append((pattern, pump, length))
+                    break
+    assert slow == []
+
+
+def test_a_pattern_that_tries_for_long_would_be_found() -> None:
+    began = time.process_time()
+    re.compile(r"(?:a+)+b").fullmatch("a" * 24 + "\x00!")
+    assert time.process_time() - began > 0.05
+
+
+# other languages within this one ---------------------------------------------------------------------------------
+
+
+def test_questions_to_xml_are_made_of_numbers_and_constants_only() -> None:
+    """XPath takes values as variables; outside the one XML module no expression is put together."""
+    for path in MODULES:
+        for node, name, _ in calls(path):
+            if name in ("XPath", "xpath", "ETXPath") and path != XML_FACTORY:
+                assert isinstance(node.args[0], ast.Constant), path
+
+
+# Formats that are no constants: texts and tables of the package.
+FORMATTING = {
+    "edges/authorization.py": "escape(text)",
+    "mapping/balp.py": "_DONE[done]['profile']",
+    "mapping/ips_narrative.py": "_REASONS[u.reason]",
+    "mapping/xdm.py": "_PAGE _README",
+}
+
+
+def test_no_foreign_text_is_a_format() -> None:
+    found: dict[str, set[str]] = {}
+    for path in MODULES:
+        for node, name, _ in calls(path):
+            if name in ("format", "format_map") and isinstance(node.func, ast.Attribute):
+                value = node.func.value
+                if not isinstance(value, ast.Constant) and not is_sql_object(value):
+                    found.setdefault(str(path.relative_to(SOURCE)), set()).add(ast.unparse(value))
+    found = {path: texts - {"msgspec.json"} for path, texts in found.items() if texts != {"msgspec.json"}}
+    assert found == {path: set(texts.split(" ")) for path, texts in FORMATTING.items()}
+
+
+def test_memory_is_pythons() -> None:
+    """ctypes asks the kernel for the clock and for a parent's death; nothing else leaves Python's memory."""
+    asking = {
+        str(path.relative_to(SOURCE))
+        for path in MODULES
+        for node in nodes(path)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+        if module.partition(".")[0] in ("ctypes", "cffi", "mmap")
+    }
+    assert asking == {"ops/clock.py", "ops/demo.py", "ops/worker.py"}

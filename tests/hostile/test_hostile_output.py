@@ -39,12 +39,52 @@ def test_headers(hostile_field: Field, name: str) -> None:
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert reply.headers["cache-control"] == "no-store"
     assert reply.headers["referrer-policy"] == "no-referrer"
+    assert reply.headers["cross-origin-opener-policy"] == "same-origin"
+    assert reply.headers["cross-origin-resource-policy"] == "same-origin"
     assert "server" not in reply.headers
     policy = reply.headers["content-security-policy"]
     assert "unsafe" not in policy
     assert policy == "sandbox" or ("default-src 'none'" in policy and "frame-ancestors 'none'" in policy)
-    if reply.headers.get("content-type", "").startswith("text/html"):
+    said = reply.headers.get("content-type", "")
+    assert said or not reply.body
+    if re.match(r"text/|[^;]*[/+]xml\b", said) and policy != "sandbox":  # a document is of the type it was sent as
+        assert re.search(r"; charset=utf-8\b", said, re.IGNORECASE), said
+    if said.startswith("text/html"):
         assert not re.search(rb"<script|<style|\sstyle=|\son[a-z]+=", reply.body)
+
+
+@pytest.mark.parametrize("address", ["/", "/style.css", "/health", "/login", "/static/obieg.css", "/services/registry"])
+def test_trace_is_not_answered(hostile_field: Field, address: str) -> None:
+    reply = hostile_field.send(Request(address, b"", (("X-Secret", "of the caller"),), "TRACE"))
+    assert reply.status in (400, 404, 405)
+    assert b"of the caller" not in reply.body
+
+
+@pytest.mark.parametrize(
+    "address", ["/static", "/static/", "/static/fonts", "/static/fonts/", "/.git/config", "/static/.git/"]
+)
+def test_no_folder_is_listed(hostile_field: Field, address: str) -> None:
+    reply = hostile_field.send(Request(address, b"", (), "GET"))
+    assert reply.status in (307, 404)  # a slash is asked for, and then there is nothing
+    assert b"woff2" not in reply.body
+
+
+@pytest.mark.parametrize("name", ["callback", "jsonp", "_callback", "cb"])
+def test_no_answer_is_a_script(hostile_field: Field, name: str) -> None:
+    for address in ("/fhir/metadata", f"/fhir/Patient/{hostile_field.number}"):
+        reply = hostile_field.send(Request(f"{address}?{name}=evil", b"", JSON[1:], "GET"))
+        assert b"evil(" not in reply.body
+        assert "javascript" not in reply.headers["content-type"]
+
+
+def test_what_is_refused_before_it_is_read_is_logged(hostile_field: Field) -> None:
+    [path] = [path for path in LOGS if path.parent.name.startswith("hostile")]
+    for sent, status in ((b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"), (b"GET /\0 HTTP/9\r\n\r\n", "400")):
+        before = path.stat().st_size
+        hostile_field.raw(sent)
+        said = path.read_bytes()[before:].decode()
+        assert "refused before it was read" in said
+        assert f'"status":"{status}"' in said
 
 
 def test_secrets_are_not_in_the_log(hostile_field: Field) -> None:

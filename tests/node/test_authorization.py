@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -28,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import ECAlgorithm
 from oauth_peer import KEYS, REDIRECT, Flow, Server, b64, landed
 
+from obieg.actors.authorization_server import GRANT_LIFE
 from obieg.storage.keys import KeyFile
 from obieg.wire import jwt as ours
 
@@ -241,6 +243,8 @@ def test_a_professional_lets_an_app_in(server: Server) -> None:
     assert page.headers["x-frame-options"] == "DENY"
     assert '<html lang="pl">' in page.text
     assert "Zofia Żółć" in page.text
+    assert "kończy się" not in page.text  # offline_access says itself for how long
+    assert "Dostęp kończy się po <strong>60</strong> minutach." in server.authorize(Flow()).text
     said = landed(server.answer(flow, page))
     answer = server.exchange(flow, said["code"]).json()
     assert set(answer["scope"].split()) == set(flow.scope.split())
@@ -524,6 +528,44 @@ def test_a_code_is_used_once(server: Server) -> None:
     assert server.get("Patient?_id=x", token).status_code == 200
     assert server.exchange(flow, code).json()["error"] == "invalid_grant"
     assert server.get("Patient?_id=x", token).status_code == 401
+
+
+def test_a_code_ends_within_a_minute(server: Server) -> None:
+    flow = Flow()
+    code = server.code(flow)
+    digest = hashlib.sha256(code.encode()).digest()
+    with psycopg.connect(server.node.dsn) as connection:
+        [left] = connection.execute(
+            "SELECT extract(epoch FROM until - now()) FROM oauth_secret WHERE digest = %s", [digest]
+        ).fetchone()
+        assert 0 < left <= 60
+        connection.execute("UPDATE oauth_secret SET until = now() - interval '1 second' WHERE digest = %s", [digest])
+    assert server.exchange(flow, code).json()["error"] == "invalid_grant"
+
+
+def test_a_grant_ends_however_often_it_is_used(server: Server) -> None:
+    token = server.granted(Flow(scope="user/*.rs offline_access"))["refresh_token"]
+    for days, left in ((GRANT_LIFE.days - 10, 10), (GRANT_LIFE.days + 1, 0)):
+        digest = hashlib.sha256(token.encode()).digest()
+        at = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        with psycopg.connect(server.node.dsn) as connection:
+            connection.execute(
+                "UPDATE oauth_grant SET content = jsonb_set(content::jsonb, '{at}', to_jsonb(%s::text))::text"
+                " WHERE grant_id = (SELECT grant_id FROM oauth_secret WHERE digest = %s)",
+                [at, digest],
+            )
+        answer = refreshed(server, token).json()
+        assert server.get("Patient?_id=x", answer["access_token"]).status_code == 200
+        if not left:
+            assert "refresh_token" not in answer
+            return
+        token = answer["refresh_token"]
+        with psycopg.connect(server.node.dsn) as connection:
+            [days_left] = connection.execute(
+                "SELECT extract(epoch FROM until - now()) / 86400 FROM oauth_secret WHERE digest = %s",
+                [hashlib.sha256(token.encode()).digest()],
+            ).fetchone()
+        assert left - 0.1 < days_left <= left
 
 
 def test_introspection(server: Server) -> None:

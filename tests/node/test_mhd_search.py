@@ -451,6 +451,7 @@ def test_documents_are_given_as_they_are(fhir: FhirPeer, node: Node, world: Worl
     response = fhir.http.get(url)
     assert (response.status_code, response.content) == (200, "treść 2".encode())
     assert response.headers["content-type"] == "text/plain"
+    assert response.headers["content-disposition"] == 'attachment; filename="document.txt"'
     sha1 = hashlib.sha1(response.content).hexdigest()
     assert response.headers["etag"] == f'W/"{sha1}"'
     [(transaction, patient, message)] = node.rows(

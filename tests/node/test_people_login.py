@@ -135,7 +135,9 @@ def test_passkey_is_made_and_used(node: peer.Node, origin: str, page: Any) -> No
     assert "pracownik administracji, Poradnia Lipowa" in page.locator(".lead").inner_text()
     assert page.get_by_text("laptop w gabinecie").is_visible()
     # The invitation is used up, the passkey is not.
-    page.get_by_role("button", name="Wyloguj").click()
+    with page.expect_response("**/logout") as left:
+        page.get_by_role("button", name="Wyloguj").click()
+    assert left.value.all_headers()["clear-site-data"] == '"cache", "storage"'
     assert page.get_by_role("status").inner_text() == "Wylogowano"
     enter(page, "anna", password)
     assert "nie zgadza" in page.get_by_role("alert").inner_text()
@@ -314,9 +316,14 @@ def test_headers_leave_nothing_open(origin: str) -> None:
         assert "SameSite=lax" in cookie
         assert "Path=/" in cookie
         assert not re.search(r"<script(?! src=)|\sstyle=|\son\w+=", answer.text)
+        [nonce] = re.findall(r"script-src 'nonce-([\w-]{22})'", policy)
+        assert re.findall(r"<script [^>]*nonce=\"([\w-]+)\"", answer.text) == [nonce]
+        assert "script-src 'self'" not in policy
+        assert nonce not in form.open("/login").headers["content-security-policy"]
         font = form.client.get("/static/fonts/atkinson-next-latin.woff2")
         assert font.headers["content-type"] == "font/woff2"
         assert form.client.get("/static/passkey.js").headers["content-type"].startswith("text/javascript")
+        assert form.client.get("/static/icons.svg").headers["content-type"] == "image/svg+xml; charset=utf-8"
         assert form.client.get("/static/../kit.py").status_code == 404
 
 

@@ -173,6 +173,7 @@ def test_a_patient_logs_in_and_out(wk: Place) -> None:
         assert wk.patients() == [*before, PEOPLE[1]["pesel"]]
         out = browser.post(f"{wk.node}/login/wk/logout", headers={"origin": "null", "sec-fetch-site": "same-origin"})
         assert out.status_code == 200
+        assert out.headers["clear-site-data"] == '"cache", "storage"'
         assert wk.patients() == before
         assert len(wk.state()["sessions"]) == sessions - 1
 
@@ -286,6 +287,8 @@ def test_pages_are_closed(wk: Place) -> None:
         assert (page.headers["cache-control"], page.headers["x-content-type-options"]) == ("no-store", "nosniff")
         [script] = html.fromstring(page.text).iter("script")
         assert script.text is None
+        assert f"script-src 'nonce-{script.get('nonce')}'" in policy
+        assert len(script.get("nonce")) == 22
         assert "submit" in browser.get(urljoin(wk.node, script.get("src"))).text
         assert html.fromstring(page.text).find(".//button") is not None  # for those without JavaScript
         cookie = page.headers["set-cookie"]

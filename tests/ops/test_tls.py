@@ -26,7 +26,7 @@ from obieg.ops.commands_certs import make as make_certificate
 from obieg.ops.failure import Failure
 from obieg.ops.http_server import HttpServer
 from obieg.ops.settings import Settings
-from obieg.ops.tls import SUITES_OF_TLS_1_2, Listening, ends, files_of, watch
+from obieg.ops.tls import SUITES_OF_TLS_1_2, Listening, calling, ends, files_of, watch
 
 LOCAL = ["localhost", "127.0.0.1"]
 
@@ -96,6 +96,17 @@ async def test_the_certificate_of_a_caller_is_known(folder):
         said = {"x-client-certificate": "forged", "x-client-verify": "SUCCESS", "x-real-ip": "192.0.2.1"}
         found = await ask(port, client(folder), headers=said)
         assert (found["client"], found["subject"], found["scheme"]) == ("127.0.0.1", None, "https")
+
+
+async def test_own_calls_believe_the_named_authority_and_nobody_else(folder):
+    settings = settings_of(folder)
+    async with serving(settings, Listening(settings).people_and_systems) as port:
+        assert (await ask(port, calling(settings, folder / "ca.pem")))["subject"] == "CN=node"
+        for authorities in (folder / "others" / "ca.pem", None):
+            with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+                await ask(port, calling(settings, authorities))
+        context = calling(settings, folder / "ca.pem")
+        assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
 
 
 @pytest.mark.parametrize("suite", ["AES128-SHA", "ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"])

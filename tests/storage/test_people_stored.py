@@ -226,6 +226,7 @@ async def test_what_one_logs_in_by_is_changed_only_just_after_logging_in(people:
     clock.pass_(minutes=2)
     assert current is not None
     assert await refused(people.enrol_again(current)) == "stale"
+    assert await refused(people.remove_passkey(current, b"any", VISIT)) == "stale"
 
 
 async def test_a_person_ends_own_sessions_only(people: People, clock: Clock) -> None:
@@ -264,6 +265,17 @@ async def test_what_is_over_is_forgotten(people: People, clock: Clock, database_
     with psycopg.connect(database_dsn) as connection:
         for table in ("session", "login_attempt", "login_failure"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+
+
+async def test_a_password_does_not_grow_old(people: People, clock: Clock) -> None:
+    secret = await enrolled(people, clock)
+    clock.pass_(days=2000)
+    assert await people.session(await logged_in(people, clock, secret)) is not None
+
+
+async def test_a_new_node_knows_nobody(people: People) -> None:
+    assert await people.accounts() == []
+    assert await people.all_sessions() == []
 
 
 async def test_an_operator_is_told_what_is_wrong(people: People) -> None:

@@ -90,6 +90,13 @@ def test_what_is_known_of_the_person_counts_as_a_word() -> None:
     assert check_password("Grzmilaska#84", ("dr Ewa Grzmilaska",)) == "guessable"
 
 
+def test_passwords_are_hashed_as_is_recommended_now() -> None:
+    """The least of the OWASP Password Storage Cheat Sheet: argon2id with 19 MiB and two passes."""
+    argon2 = toml("people.toml")["argon2"]
+    assert argon2["memory_kib"] >= 19 * 1024
+    assert argon2["passes"] >= 2
+
+
 def test_pauses_grow() -> None:
     assert list(PAUSES_S) == sorted(PAUSES_S)
     assert PAUSES_S[0] == 0

@@ -82,7 +82,7 @@ def test_values_are_escaped() -> None:
     [
         ("", "", "pl"), ("en-GB,en;q=0.9", "", "en"), ("uk", "", "uk"), ("de,fr;q=0.8", "", "pl"),
         ("de,uk;q=0.5,en;q=0.7", "", "en"), ("en;q=0,uk;q=0.1", "", "uk"), ("en;q=x,uk", "", "uk"),
-        ("en", "obieg-language=uk", "uk"), ("en", "obieg-language=../../x", "en"),
+        ("en", "obieg-language=uk", "uk"), ("en", "__Host-obieg-language=uk", "uk"), ("en", "obieg-language=../../x", "en"),
     ],
 )  # fmt: skip
 def test_language(accept: str, cookie: str, language: str) -> None:
@@ -96,8 +96,19 @@ def test_cookies_are_bound_to_the_host() -> None:
     assert cookie.startswith("__Host-obieg=secret; ")
     assert {"Path=/", "Secure", "HttpOnly", "SameSite=lax"} <= {part.strip() for part in cookie.split(";")}
     assert "Domain" not in cookie
-    assert "max-age" in response.headers["strict-transport-security"]
+    assert response.headers["strict-transport-security"] == "max-age=63072000; includeSubDomains"
     assert session_cookie("http://localhost:8080") == "obieg"
+
+
+def test_the_cookie_of_the_language_is_bound_to_the_host() -> None:
+    for origin, name in ((ADDRESS, "__Host-obieg-language"), ("http://localhost:8080", "obieg-language")):
+        kit = Kit(origin=origin, name="x", expect_sealed=sealed)
+        response = kit._choose_language(request(), "uk")
+        cookie = response.headers["set-cookie"]
+        assert cookie.startswith(f"{name}=uk; ")
+        assert ("Secure" in cookie) == (origin == ADDRESS)
+        assert "Path=/;" in f"{cookie};"
+        assert "Domain" not in cookie
 
 
 @pytest.mark.parametrize(
@@ -106,6 +117,38 @@ def test_cookies_are_bound_to_the_host() -> None:
 )
 def test_a_cookie_that_stands_twice_is_none(header: str, value: str) -> None:
     assert cookie_value(header, "obieg") == value
+
+
+def test_passwords_are_masked_and_open_to_managers() -> None:
+    fields = [
+        field
+        for name in TEMPLATES
+        for field in re.findall(r"<input[^>]*>", FOLDER.joinpath("templates", name).read_text("utf-8"))
+        if 'name="password"' in field
+    ]
+    assert len(fields) == 2
+    for field in fields:
+        assert 'type="password"' in field
+        assert re.search(r'autocomplete="(?:current|new)-password"', field)
+        assert not re.search(r"\bon\w+=|readonly|\bpattern=", field)
+
+
+def test_pages_are_of_living_technologies() -> None:
+    for name in TEMPLATES:
+        text = FOLDER.joinpath("templates", name).read_text("utf-8")
+        assert not re.search(r"<(?:object|embed|applet|iframe|frame|marquee)\b|https?://|//[a-z]", text), name
+
+
+def test_scripts_build_no_html_and_keep_nothing() -> None:
+    scripts = [p.read_text("utf-8") for p in FOLDER.joinpath("static").iterdir() if p.name.endswith(".js")]
+    assert scripts
+    for script in scripts:
+        for word in (
+            "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "localStorage",
+            "sessionStorage", "indexedDB", "document.cookie", "postMessage", "addEventListener('message'", "onpaste",
+            "var ", "window.name",
+        ):  # fmt: skip
+            assert word not in script
 
 
 def test_forms_are_bound_to_the_browser() -> None:

@@ -50,6 +50,7 @@ LAUNCH_LIFE = timedelta(minutes=5)
 CLIENT_TOKEN_LIFE = timedelta(minutes=5)
 PERSON_TOKEN_LIFE = timedelta(hours=1)
 REFRESH_LIFE = timedelta(days=30)
+GRANT_LIFE = timedelta(days=180)  # however often its refresh tokens are used
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # a SHA-256 in base64url (RFC 7636, section 4.2)
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636, section 4.1
 _ANEW = frozenset({"login", "select_account"})  # a person who logs in chooses as whom
@@ -327,6 +328,7 @@ class AuthorizationServer:
             patient=grant.patient,
             asks_patient=not grant.patient and _needs_patient(grant.scopes),
             unknown_patient=unknown,
+            minutes=int(PERSON_TOKEN_LIFE.total_seconds() // 60),
         )
 
     async def _asked(self, identifier: str, person: Requester) -> Grant:
@@ -445,9 +447,11 @@ class AuthorizationServer:
         answer = _answer(token, PERSON_TOKEN_LIFE, scopes)
         new, until = None, now + PERSON_TOKEN_LIFE
         if "offline_access" in grant.scopes:
-            answer["refresh_token"] = refresh = secrets.token_urlsafe(32)
-            until = now + REFRESH_LIFE
-            new = Issued(digest(refresh), "R", until)
+            refresh_until = min(now + REFRESH_LIFE, (grant.at or now) + GRANT_LIFE)
+            if refresh_until > now:
+                answer["refresh_token"] = refresh = secrets.token_urlsafe(32)
+                new = Issued(digest(refresh), "R", refresh_until)
+                until = max(until, refresh_until)
         if grant.patient:
             answer["patient"] = grant.patient
             answer["need_patient_banner"] = False

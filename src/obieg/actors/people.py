@@ -254,10 +254,8 @@ class People:
 
     async def enrol_again(self, current: Current) -> str:
         """The token of an enrolment for somebody who logged in just now. Raises LoginRefused."""
-        now = self._clock()
-        if now - current.session.started_at > FRESH:
-            raise LoginRefused("stale")
-        return await self._begin("enrol", current.account, now, replaces=current.session.session_id)
+        self._expect_fresh(current)
+        return await self._begin("enrol", current.account, self._clock(), replaces=current.session.session_id)
 
     async def enrol_password(self, token: str, password: str, code: str, visit: Visit) -> Proved:
         """A password, and the code that shows that the secret has reached an authenticator. Raises LoginRefused."""
@@ -379,7 +377,8 @@ class People:
         return await self._store.passkeys(current.account.person_id)
 
     async def remove_passkey(self, current: Current, credential_id: bytes, visit: Visit) -> None:
-        """Raises LoginRefused when nothing to log in by would remain."""
+        """Raises LoginRefused long after the log-in, and when nothing to log in by would remain."""
+        self._expect_fresh(current)
         event = self._event("security_configuration", current.account, visit, "passkey removed")
         try:
             await self._store.remove_passkey(current.account.person_id, credential_id, event)
@@ -476,6 +475,11 @@ class People:
         if account is None:
             raise Problem.of("RuleBroken", f"nobody here has the login {login}", "login")
         return account
+
+    def _expect_fresh(self, current: Current) -> None:
+        """What one logs in by is changed only by whoever has just logged in."""
+        if self._clock() - current.session.started_at > FRESH:
+            raise LoginRefused("stale")
 
     async def _verify(self, hashed: str, password: str) -> bool:
         """Takes as long for people who have no password."""

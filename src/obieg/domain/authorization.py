@@ -65,6 +65,7 @@ class Consent(Value, frozen=True):
     redirect_uri: str
     person_name: str
     scopes: tuple[str, ...]
+    minutes: int  # for which an access token holds
     patient: str = ""
     asks_patient: bool = False  # whether the person must say whose data the app shall see
     unknown_patient: bool = False  # whether the patient whom they named is not known

@@ -387,6 +387,8 @@ def _consent_page(language: str, consent: Consent) -> str:
     ]
     if consent.patient:
         lines.append(f"<p>{_said(texts['about'], patient=consent.patient)}")
+    if "offline_access" not in consent.scopes:  # which says itself for how long
+        lines.append(f"<p>{_said(texts['holds'], minutes=str(consent.minutes))}")
     fault = f'<p class="fault" role="alert">{escape(texts["unknown_patient"])}' if consent.unknown_patient else ""
     field = (
         f'<p><label for="patient">{escape(texts["patient"])}</label>'

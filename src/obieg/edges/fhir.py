@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
+from mimetypes import MimeTypes
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -67,6 +68,7 @@ _WITH_RESOURCE = frozenset({"create", "update", "conditional-update", "transacti
 _ENTRIES_AT_ONCE = 40  # of a bundle, written on the event loop; more are made and written in a thread
 _COUNT_AT_ONCE = str(_ENTRIES_AT_ONCE)  # as texts of two digits compare
 _RETRY_AFTER_S = b"5"
+_EXTENSIONS = MimeTypes()  # those of the library, not the machine's
 _VERSION = re.compile(r'(?:W/)?"([^"]{1,64})"\Z')
 
 
@@ -593,6 +595,7 @@ async def _send_content(send: Send, exchange: _Exchange, reply: FhirReply, conte
         *_reply_headers(exchange, reply),
         (b"content-type", content.content_type.encode("latin-1", "replace") or b"application/octet-stream"),
         (b"content-length", b"%d" % content.size),
+        (b"content-disposition", f'attachment; filename="{_file_name(content.content_type)}"'.encode("ascii")),
         (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", b"sandbox"),
     ]
@@ -601,6 +604,15 @@ async def _send_content(send: Send, exchange: _Exchange, reply: FhirReply, conte
         async for piece in content.chunks():
             await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
+
+
+def _file_name(content_type: str) -> str:
+    """What a browser saves content as: a name of ours, whatever its sender called it."""
+    kind = content_type.partition(";")[0].strip().lower()
+    for ending in ("xml", "json"):
+        if kind.endswith((f"/{ending}", f"+{ending}")):
+            return f"document.{ending}"
+    return f"document{_EXTENSIONS.guess_extension(kind) or ''}"
 
 
 async def _send(send: Send, exchange: _Exchange, reply: FhirReply, body: bytes) -> None:

@@ -7,6 +7,7 @@ brings back an artifact. The pages load nothing but the one script, and no other
 from __future__ import annotations
 
 import re
+import secrets
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from html import escape
@@ -21,7 +22,7 @@ from obieg.edges.asgi import Disconnected, Receive, Scope, Send, TooLarge, is_fr
 from obieg.protocol import LoginAttempt, PatientLogin
 
 PREFIX = "/login/wk"
-_COOKIE = "obieg-wk"
+_COOKIES = {True: "__Secure-obieg-wk", False: "obieg-wk"}  # over TLS, and in a laboratory
 _FORM_BYTES_MAX = 16 * 1024
 _FIELDS_MAX = 10
 # A path of this node: no other host, no control characters, nothing that a browser reads as another address.
@@ -105,15 +106,17 @@ class PatientLoginEdge:
         wanted = dict(_fields(scope["query_string"])).get("return", "/")
         begun = await self._login.begin(wanted if _PATH.fullmatch(wanted) else "/")
         there = "{0.scheme}://{0.netloc}".format(urlsplit(begun.address))
+        nonce = secrets.token_urlsafe(16)
         text = (
             f'<form id="go" method="post" action="{escape(begun.address)}">'
             f'<input type="hidden" name="SAMLRequest" value="{b64encode(begun.request).decode()}">'
             f'<input type="hidden" name="RelayState" value="{escape(begun.relay_state)}">'
             '<p>Za chwilę przejdziesz na stronę login.gov.pl.</p><p><button type="submit">Przejdź teraz</button></p>'
-            f'</form><script src="{PREFIX}/go.js"></script>'
+            f'</form><script src="{PREFIX}/go.js" nonce="{nonce}"></script>'
         )
         cookie = self._cookie(begun.secret, begun.seconds)
-        await _page(send, 200, "Logowanie przez login.gov.pl", text, [cookie], forms=f"{there} 'self'")
+        scripts = f"'nonce-{nonce}'"
+        await _page(send, 200, "Logowanie przez login.gov.pl", text, [cookie], forms=f"{there} 'self'", scripts=scripts)
 
     async def _finish(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         await self._expect_sealed()
@@ -126,7 +129,7 @@ class PatientLoginEdge:
         attempt = LoginAttempt(
             artifact=found["SAMLart"][0] if len(found["SAMLart"]) == 1 else "",
             relay_state=found["RelayState"][0] if len(found["RelayState"]) == 1 else "",
-            browser=_cookie_of(scope),
+            browser=_cookie_of(scope, _COOKIES[self._secure]),
             address=client[0] if client else "",
             agent="".join(c for c in _header(scope, b"user-agent") if c.isprintable()),
             request_id=request_id,
@@ -144,11 +147,15 @@ class PatientLoginEdge:
         client = scope.get("client")
         attempt = LoginAttempt(address=client[0] if client else "", request_id=request_id)
         forgotten = await self._login.end(attempt, _header(scope, b"cookie"))
-        await _page(send, 200, "Wylogowano", "", [(b"set-cookie", forgotten.encode())])
+        cleared = [(b"set-cookie", forgotten.encode()), (b"clear-site-data", b'"cache", "storage"')]
+        await _page(send, 200, "Wylogowano", "", cleared)
 
     async def _metadata(self, _scope: Scope, _receive: Receive, send: Send, _request_id: str) -> None:
         await send_whole(
-            send, 200, [(b"content-type", b"application/samlmetadata+xml"), *_ALWAYS], self._login.metadata()
+            send,
+            200,
+            [(b"content-type", b"application/samlmetadata+xml; charset=utf-8"), *_ALWAYS],
+            self._login.metadata(),
         )
 
     async def _script(self, _scope: Scope, _receive: Receive, send: Send, _request_id: str) -> None:
@@ -158,7 +165,8 @@ class PatientLoginEdge:
         # The identity provider may bring the artifact by a form of its own page: such requests take along only cookies
         # that say None, which browsers accept over TLS alone.
         same_site = "None; Secure" if self._secure else "Lax"
-        value = f"{_COOKIE}={secret}; Path={PREFIX}; Max-Age={seconds}; HttpOnly; SameSite={same_site}"
+        name = _COOKIES[self._secure]
+        value = f"{name}={secret}; Path={PREFIX}; Max-Age={seconds}; HttpOnly; SameSite={same_site}"
         return b"set-cookie", value.encode()
 
     def _forget(self) -> tuple[bytes, bytes]:
@@ -176,18 +184,25 @@ def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for found, value in scope["headers"] if found == name), "")
 
 
-def _cookie_of(scope: Scope) -> str:
+def _cookie_of(scope: Scope, name: str) -> str:
     try:
-        found = SimpleCookie(_header(scope, b"cookie")).get(_COOKIE)
+        found = SimpleCookie(_header(scope, b"cookie")).get(name)
     except CookieError:
         return ""
     return found.value if found else ""
 
 
 async def _page(
-    send: Send, status: int, title: str, text: str, headers: Headers = (), *, forms: str = "'none'"
+    send: Send,
+    status: int,
+    title: str,
+    text: str,
+    headers: Headers = (),
+    *,
+    forms: str = "'none'",
+    scripts: str = "'none'",
 ) -> None:
-    policy = f"default-src 'none'; script-src 'self'; form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
+    policy = f"default-src 'none'; script-src {scripts}; form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
     body = (
         '<!doctype html><html lang="pl"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title></head><body><main><h1>{escape(title)}</h1>{text}</main></body></html>"

@@ -190,6 +190,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What the parser refused, unless it was refused here."""
         if not self.transport.is_closing():
+            log.info("a request was refused before it was read", peer=self.client, status="400")
             super().send_400_response(msg)
 
     def end_if_overdue(self, now: float) -> None:
@@ -207,6 +208,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _end(self, answer: bytes) -> None:
         if not self.transport.is_closing():
+            status = answer.split(b" ", 2)[1].decode("ascii")
+            log.info("a request was refused before it was read", peer=self.client, status=status)
             self.transport.write(answer)
             self.transport.close()
 

@@ -38,7 +38,7 @@ from obieg.domain.problems import NotSealed, RetryLater
 LANGUAGES = {"pl": ("PL", "polski"), "en": ("EN", "English"), "uk": ("UA", "українська")}
 _FORM_BYTES_MAX = 128 * 1024
 _FIELDS_MAX = 40
-_LANGUAGE_COOKIE = "obieg-language"
+_LANGUAGE_COOKIES = {True: "__Host-obieg-language", False: "obieg-language"}  # over TLS, and within this machine
 _LANGUAGE_KEPT_S = 365 * 86400
 _STATIC_KEPT_S = 3600
 _WARSAW = ZoneInfo("Europe/Warsaw")
@@ -46,7 +46,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 # Header values of every page (OWASP ASVS 5, chapter V3).
 _HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
+    "content-security-policy": "default-src 'none'; style-src 'self'; font-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
     "require-trusted-types-for 'script'",
     "x-content-type-options": "nosniff",
@@ -58,7 +58,7 @@ _HEADERS = {
     "permissions-policy": "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), "
     "microphone=(), geolocation=()",
 }
-_TRANSPORT = {"strict-transport-security": "max-age=31536000"}
+_TRANSPORT = {"strict-transport-security": "max-age=63072000; includeSubDomains"}
 
 log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]
@@ -124,13 +124,17 @@ class Kit:
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
         """A page; ``t`` gives its words."""
         language = language_of(request)
+        nonce = secrets.token_urlsafe(16)
         content = self._environment.get_template(template).render(
             t=texts(language),
             language=language,
+            nonce=nonce,
             addresses={code: self._here(request, code) for code in LANGUAGES},
             **values,
         )
-        return self._finished(HTMLResponse(content, status))
+        response = self._finished(HTMLResponse(content, status))
+        response.headers["content-security-policy"] += f"; script-src 'nonce-{nonce}'"  # ours, of this very page
+        return response
 
     def go(self, address: str) -> Response:
         """To another page of ours."""
@@ -214,8 +218,9 @@ class Kit:
         rest = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
         response = self.go(request.url.path + (f"?{urlencode(rest)}" if rest else ""))
         if language in LANGUAGES:
+            name = _LANGUAGE_COOKIES[self._secure]
             response.set_cookie(
-                _LANGUAGE_COOKIE, language, _LANGUAGE_KEPT_S, secure=self._secure, httponly=True, samesite="lax"
+                name, language, _LANGUAGE_KEPT_S, path="/", secure=self._secure, httponly=True, samesite="lax"
             )
         return response
 
@@ -248,6 +253,8 @@ class Kit:
 class _Static(StaticFiles):
     def file_response(self, *given: Any, **named: Any) -> Response:
         response = super().file_response(*given, **named)
+        if response.headers.get("content-type", "").endswith("+xml"):  # as it does itself for text/*
+            response.headers["content-type"] += "; charset=utf-8"
         response.headers["cache-control"] = f"max-age={_STATIC_KEPT_S}"
         response.headers["x-content-type-options"] = "nosniff"
         response.headers["cross-origin-resource-policy"] = "same-origin"
@@ -266,9 +273,10 @@ def new_cookie() -> str:
 
 def language_of(request: Request) -> str:
     """As chosen, or as the browser asks (RFC 9110, section 12.5.4); Polish where it asks for none of ours."""
-    chosen = cookie_value(request.headers.get("cookie", ""), _LANGUAGE_COOKIE)
-    if chosen in LANGUAGES:
-        return chosen
+    for name in _LANGUAGE_COOKIES.values():
+        chosen = cookie_value(request.headers.get("cookie", ""), name)
+        if chosen in LANGUAGES:
+            return chosen
     wanted = []
     for item in request.headers.get("accept-language", "").split(","):
         tag, _, quality = item.strip().partition(";q=")

@@ -360,7 +360,7 @@ class LoginPages:
             await self._people.log_out(current, self._visit(request))
         response = self._kit.go("/login?out")
         self._kit.keep(response, self._kit.session_cookie, "")
-        response.headers["clear-site-data"] = '"cache"'
+        response.headers["clear-site-data"] = '"cache", "storage"'
         return response
 
     # patients -------------------------------------------------------------------------------------------------------
