@@ -26,7 +26,7 @@ _NOISE = frozenset({
 _LETTER_OF_HOUSE = re.compile(r"(\d) ([a-ln-z])\b")  # m is for a flat
 
 
-class Home(Value, frozen=True):
+class Home(Value, frozen=True, array_like=True):
     """An address folded; what is not known is empty."""
 
     city: str = ""

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
+
 from obieg.domain.identifiers import PatientId
 from obieg.domain.linkage import LinkageMatcher, Prepared, Weights
 from obieg.domain.matching import Record
@@ -351,36 +353,57 @@ def _state(block: int, entries: Iterable[int]) -> int:
     return state
 
 
+_read_folded = msgspec.msgpack.Decoder(Prepared).decode
+_write_folded = msgspec.msgpack.Encoder().encode
+_NOTHING = Record()
+
+
+def folded(prepared: Prepared) -> bytes:
+    """What was folded of a record, without the record, for :meth:`RememberingMatcher.remember` in another process."""
+    return _write_folded(msgspec.structs.replace(prepared, record=_NOTHING))
+
+
+class _Remembered:
+    """A record that may be compared many times."""
+
+    __slots__ = ("blocks", "prepared", "record")
+
+    def __init__(self, record: Record, prepared: Prepared | bytes, blocks: tuple[int, ...] | None) -> None:
+        self.record = record
+        self.prepared = prepared  # of another process: read when it is first compared, for most never are
+        self.blocks = blocks
+
+
 class RememberingMatcher(LinkageMatcher):
     """Folds each record once, as long as it is remembered: records of a batch are compared many times."""
 
     def __init__(self, weights: Weights | None = None) -> None:
         super().__init__(weights)
         # By the identity of a record's parts, which what is remembered holds.
-        self._remembered: dict[tuple[int, int], Prepared] = {}
-        self._blocks: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._remembered: dict[tuple[int, int], _Remembered] = {}
 
     def prepare(self, record: Record) -> Prepared:
         """As the matcher's own."""
         found = self._remembered.get((id(record.identifiers), id(record.demographics)))
         if found is None:
-            found = super().prepare(record)
-            self.remember(found)
-        return found
+            prepared = super().prepare(record)
+            self.remember(record, prepared)
+        elif isinstance(found.prepared, bytes):
+            prepared = found.prepared = msgspec.structs.replace(_read_folded(found.prepared), record=found.record)
+        else:
+            prepared = found.prepared
+        return prepared
 
     def blocks(self, record: Record) -> tuple[int, ...]:
         """As the matcher's own."""
-        found = self._blocks.get((id(record.identifiers), id(record.demographics)))
-        return self.blocks_prepared(self.prepare(record)) if found is None else found
+        found = self._remembered.get((id(record.identifiers), id(record.demographics)))
+        if found is None or found.blocks is None:
+            return self.blocks_prepared(self.prepare(record))
+        return found.blocks
 
-    def remember(self, prepared: Prepared, blocks: tuple[int, ...] | None = None) -> None:
-        """Takes what another process has prepared with the same weights."""
+    def remember(self, record: Record, prepared: Prepared | bytes, blocks: tuple[int, ...] | None = None) -> None:
+        """Takes what was prepared with the same weights; from another process as :func:`folded` gives it."""
         if len(self._remembered) >= REMEMBERED_MAX:
             for key in list(islice(self._remembered, REMEMBERED_MAX // 4)):
                 del self._remembered[key]
-                self._blocks.pop(key, None)
-        record = prepared.record
-        key = id(record.identifiers), id(record.demographics)
-        self._remembered[key] = prepared
-        if blocks is not None:
-            self._blocks[key] = blocks
+        self._remembered[id(record.identifiers), id(record.demographics)] = _Remembered(record, prepared, blocks)

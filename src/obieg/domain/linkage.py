@@ -63,7 +63,7 @@ class Weights(Value, frozen=True):
     givens: dict[str, float]  # share of the people, by the first name folded
 
 
-class Prepared(Value, frozen=True):
+class Prepared(Value, frozen=True, array_like=True):
     """A record with everything folded that comparing needs; made by :meth:`LinkageMatcher.prepare`."""
 
     record: Record

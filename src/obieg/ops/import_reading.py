@@ -7,19 +7,22 @@ its input does, so none outlives the import.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from obieg.domain.authorities import Authorities, Listed
 from obieg.domain.documents import Value
+from obieg.domain.feeding_batch import folded
 from obieg.domain.identifiers import PatientId
-from obieg.domain.linkage import LinkageMatcher, Prepared, Weights
+from obieg.domain.linkage import LinkageMatcher, Weights
 from obieg.domain.matching import Record
 from obieg.domain.patients import FeedEvent, PatientFeed
 from obieg.domain.problems import Finding, Problem
@@ -32,6 +35,7 @@ from obieg.wire import fhir_elements, fhir_json
 from obieg.wire.hl7v2 import MessageError, parse
 
 _LENGTH_BYTES = 4
+_PIPE_BYTES = 1 << 20  # what Linux gives anybody at most; a chunk goes through it in a few pieces
 GARBAGE_THRESHOLD = 5_000_000  # values have no cycles: looking for some among all that is remembered would cost more
 _EVENTS = frozenset(FeedEvent) - {FeedEvent.MOVE}
 
@@ -49,7 +53,7 @@ class Reading(Value, frozen=True):
     audit: tuple[str, str] = ("", "")  # what an identifier stands between in an audit message, for COPY
 
 
-class Fed(Value, frozen=True):
+class Fed(Value, frozen=True, array_like=True):
     """A record of the file: the feed, or why it is none."""
 
     offset: int  # within the chunk
@@ -64,25 +68,35 @@ class Fed(Value, frozen=True):
     locations: tuple[str, ...] = ()
     merged_locations: tuple[str, ...] = ()
     source: str = ""
-    prepared: Prepared | None = None
+    record: Record | None = None
+    folded: bytes = b""
     blocks: tuple[int, ...] = ()
     told: Told | None = None
     named: tuple[str, str] = ("", "")  # its identifiers, for reading what is known of them
 
     def feed(self) -> PatientFeed:
         """The feed; only of one that was not refused."""
-        assert self.prepared is not None  # noqa: S101
-        record = self.prepared.record
+        assert self.record is not None  # noqa: S101
         return PatientFeed(
             event=self.event,
-            identifiers=record.identifiers,
-            demographics=record.demographics,
+            identifiers=self.record.identifiers,
+            demographics=self.record.demographics,
             stated=self.stated,
             merged=self.merged,
             identifier_locations=self.locations,
             merged_locations=self.merged_locations,
             source=self.source,
         )
+
+
+class Stated(NamedTuple):
+    """A record of the file that was read, and what a :class:`Fed` says of it besides."""
+
+    offset: int
+    size: int
+    line: int
+    feed: PatientFeed
+    warnings: tuple[Finding, ...] = ()
 
 
 class Reader:
@@ -99,34 +113,52 @@ class Reader:
             said = "the record has no end: a quote was opened and not closed, or a line has millions of characters"
             return [Fed(0, len(chunk.data), chunk.line, "DataTypeError", said)]
         read = {"csv": self._csv, "fhir": self._fhir, "hl7v2": self._hl7v2}[self._reading.format]
-        return list(read(chunk))
+        found = list(read(chunk))
+        feds = iter(self._feds([each for each in found if isinstance(each, Stated)]))
+        return [each if isinstance(each, Fed) else next(feds) for each in found]
 
     def fed(self, offset: int, size: int, line: int, feed: PatientFeed, warnings: tuple[Finding, ...] = ()) -> Fed:
         """A feed with everything worked out that does not depend on others."""
-        record = Record(feed.identifiers, feed.demographics)
-        prepared = self._matcher.prepare(record)
-        blocks = self._matcher.blocks_prepared(prepared) if feed.event.states_record else ()
-        return Fed(
-            offset,
-            size,
-            line,
-            warnings=tuple([w.detail for w in warnings]),
-            event=feed.event,
-            stated=feed.stated,
-            merged=feed.merged,
-            locations=feed.identifier_locations,
-            merged_locations=feed.merged_locations,
-            source=feed.source,
-            prepared=prepared,
-            blocks=blocks,
-            told=Told(record_columns(feed.source, record, blocks), self._objects(feed)),
-            named=named_elements((*feed.identifiers, *feed.merged)),
-        )
+        [fed] = self._feds([Stated(offset, size, line, feed, warnings)])
+        return fed
 
-    def _objects(self, feed: PatientFeed) -> str:
-        return audit_objects(self._reading.audit, (*feed.identifiers, *feed.merged))
+    def _feds(self, stated: Sequence[Stated]) -> list[Fed]:
+        """As :meth:`fed`, one step after the other for all: what a step needs stays in the processor's memory."""
+        feeds = [each.feed for each in stated]
+        records = [Record(feed.identifiers, feed.demographics) for feed in feeds]
+        prepared = [self._matcher.prepare(record) for record in records]
+        blocks = [
+            self._matcher.blocks_prepared(one) if feed.event.states_record else ()
+            for one, feed in zip(prepared, feeds, strict=True)
+        ]
+        folds = [folded(one) for one in prepared]
+        columns = [record_columns(f.source, r, b) for f, r, b in zip(feeds, records, blocks, strict=True)]
+        objects = [audit_objects(self._reading.audit, (*feed.identifiers, *feed.merged)) for feed in feeds]
+        named = [named_elements((*feed.identifiers, *feed.merged)) for feed in feeds]
+        return [
+            Fed(
+                offset,
+                size,
+                line,
+                warnings=tuple([w.detail for w in warnings]),
+                event=feed.event,
+                stated=feed.stated,
+                merged=feed.merged,
+                locations=feed.identifier_locations,
+                merged_locations=feed.merged_locations,
+                source=feed.source,
+                record=record,
+                folded=fold,
+                blocks=under,
+                told=Told(row, patients),
+                named=names,
+            )
+            for (offset, size, line, feed, warnings), record, fold, under, row, patients, names in zip(
+                stated, records, folds, blocks, columns, objects, named, strict=True
+            )
+        ]
 
-    def _csv(self, chunk: Chunk) -> Iterator[Fed]:
+    def _csv(self, chunk: Chunk) -> Iterator[Fed | Stated]:
         reading = self._reading
         assert reading.layout is not None  # noqa: S101 - of CSV there is one
         raw = chunk.data.split(b"\n")
@@ -152,11 +184,11 @@ class Reader:
                 row = read_row(
                     values, reading.layout, self._authorities, authority=reading.authority, source=reading.source
                 )
-                yield self.fed(start, size, line, row.feed, row.warnings)
+                yield Stated(start, size, line, row.feed, row.warnings)
             except Problem as problem:
                 yield refused(start, size, line, problem)
 
-    def _fhir(self, chunk: Chunk) -> Iterator[Fed]:
+    def _fhir(self, chunk: Chunk) -> Iterator[Fed | Stated]:
         offset = 0
         for number, raw in enumerate(chunk.data.splitlines(keepends=True)):
             start, offset = offset, offset + len(raw)
@@ -164,7 +196,7 @@ class Reader:
             if not content or REASON.fullmatch(raw):
                 continue
             try:
-                yield self.fed(start, len(raw), chunk.line + number, self._patient(content))
+                yield Stated(start, len(raw), chunk.line + number, self._patient(content))
             except Problem as problem:
                 yield refused(start, len(raw), chunk.line + number, problem)
 
@@ -231,13 +263,13 @@ class Reader:
             source=source,
         )
 
-    def _hl7v2(self, chunk: Chunk) -> Iterator[Fed]:
+    def _hl7v2(self, chunk: Chunk) -> Iterator[Fed | Stated]:
         line, counted = chunk.line, 0
         for offset, size, content in messages(chunk.data):
             line += chunk.data[counted:offset].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n")
             counted = offset
             try:
-                yield self.fed(offset, size, line, self._message(content))
+                yield Stated(offset, size, line, self._message(content))
             except Problem as problem:
                 yield refused(offset, size, line, problem)
 
@@ -279,6 +311,9 @@ class Worker:
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        with suppress(OSError):  # who has too many pipes keeps a small one
+            fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def begin(self, reading: Reading) -> None:
         """The chunks that follow are read like this. Raises EOFError when the process has ended."""

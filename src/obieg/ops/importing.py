@@ -13,12 +13,15 @@ import gc
 import hashlib
 import os
 import random
+import sys
 import time
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
+from itertools import accumulate, pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol, Self
@@ -57,6 +60,9 @@ RECORDS_MAX = 2_000  # of one transaction
 BLOCKS_MAX = 4_000  # locks of one transaction: PostgreSQL has room for some 6,000 as it comes
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.01
+# Threads that pass data on to PostgreSQL and from the readers need the interpreter for some microseconds at a time, and
+# those others wait for them meanwhile. Python would let a thread that decides go on for ten times as long.
+SWITCH_S = 0.0005
 COUNTED = ("created", "attached", "updated", "unchanged", "linked", "worklist", "rejected", "warnings")
 
 
@@ -190,8 +196,9 @@ class Importer:
     ) -> None:
         """Imports the rest of the file. Raises Failure where it cannot go on; what was stored until then stays."""
         self.position, self.line, self.counts = position, line, Counter(counts)
-        thresholds = gc.get_threshold()
+        thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
         gc.set_threshold(GARBAGE_THRESHOLD)
+        sys.setswitchinterval(SWITCH_S)
         try:
             reading = msgspec.structs.replace(reading, audit=self.around)
             self.take(readers.parts(reading, self._source, position, line), rejects)
@@ -210,6 +217,7 @@ class Importer:
         finally:
             gc.freeze()  # nor are they looked at now
             gc.set_threshold(*thresholds)
+            sys.setswitchinterval(interval)
         finished = Progress(
             self._fingerprint, self.position, self._source.size, self.line, self.counts, rejects.length, finished=True
         )
@@ -374,20 +382,20 @@ class Importer:
         told: dict[int, Told] = {}
         audit: list[str] = []
         for fed in taken:
+            assert fed.record is not None  # noqa: S101 - of a record that was not refused
+            assert fed.told is not None  # noqa: S101 - likewise
             feed = fed.feed()
-            if fed.prepared is not None:
-                self._matcher.remember(fed.prepared, fed.blocks)
+            self._matcher.remember(fed.record, fed.folded, fed.blocks)
             try:
                 change, patient = self._decided(fed, feed, memory)
             except Problem as problem:
                 rejected.append((fed, reason(problem)))
                 continue
-            assert fed.told is not None  # noqa: S101 - of a record that was not refused
             audit.append(self._writer.row(patient, fed.told.objects))
             if change is not None:
                 memory.apply(change)
                 saved = change.record
-                if saved and fed.prepared and not saved.version and saved.record == fed.prepared.record:
+                if saved and not saved.version and saved.record == fed.record:
                     told[saved.record_key] = fed.told
             _count(counts, change)
             if fed.warnings:
@@ -577,19 +585,29 @@ class Readers:
 
 def parts(chunk: Chunk, records: Sequence[Fed]) -> Iterator[Part]:
     """The records of a chunk in parts that fit into one transaction; an act that is no record is one by itself."""
-    start = (chunk.position, chunk.line)
-    first = blocks = 0
+    starts: list[int] = []
+    first = 0
     for place, fed in enumerate(records):
-        alone = not fed.code and not fed.event.states_record
-        blocks += len(fed.blocks)
-        if place > first and (alone or place - first >= RECORDS_MAX or blocks > BLOCKS_MAX):
-            end = (chunk.position + fed.offset, fed.line)
-            yield Part(chunk, records[first:place], start, end)
-            first, start, blocks = place, end, len(fed.blocks)
-        if alone and place + 1 < len(records):
-            after = records[place + 1]
-            end = (chunk.position + after.offset, after.line)
-            yield Part(chunk, records[place : place + 1], start, end)
-            first, start, blocks = place + 1, end, 0
-    if first < len(records):
-        yield Part(chunk, records[first:], start, (chunk.position + len(chunk.data), chunk.line + chunk.lines))
+        if not fed.code and not fed.event.states_record:
+            starts += [*_even(records, first, place), place]
+            first = place + 1
+    starts += _even(records, first, len(records))
+    if not starts:
+        return
+    begin = (chunk.position, chunk.line)
+    cuts = [(chunk.position + records[start].offset, records[start].line) for start in starts[1:]]
+    cuts.append((chunk.position + len(chunk.data), chunk.line + chunk.lines))
+    for (start, end), cut in zip(pairwise([*starts, len(records)]), cuts, strict=True):
+        yield Part(chunk, records[start:end], begin, cut)
+        begin = cut
+
+
+def _even(records: Sequence[Fed], first: int, end: int) -> list[int]:
+    """Where the parts of these records begin: as few as may be, and of one size.
+
+    A part is decided while the one before it is stored; a small one beside a large one would have to wait for it.
+    """
+    # Each record takes a share of what a transaction may hold, of records or of locks.
+    filled = list(accumulate(max(BLOCKS_MAX, RECORDS_MAX * len(fed.blocks)) for fed in records[first:end]))
+    count = -(-filled[-1] // (BLOCKS_MAX * RECORDS_MAX)) if filled else 0
+    return sorted({first + bisect_right(filled, filled[-1] * part // count) for part in range(count)})
