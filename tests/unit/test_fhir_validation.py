@@ -176,7 +176,7 @@ def test_the_time_grows_as_the_resource_does(made: Callable[[int], dict[str, Any
         return time.process_time() - started
 
     seconds(10)
-    assert seconds(8000) < 60 * max(seconds(500), 0.002)
+    assert seconds(8000) < 128 * max(seconds(500), 0.002)
 
 
 def test_nonsense_is_not_a_crash() -> None:
