@@ -61,7 +61,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_secret_was_said() -> Iterator[None]:
     """Nothing that any node of this run said holds a secret; nodes end before this does."""
     yield
-    assert hearing.secrets_said() == []
+    said = hearing.secrets_said()
+    hearing.close()
+    assert said == []
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,12 @@ def secrets_said() -> list[str]:
     return [f"{log.path}: {match[0][:6].decode('ascii', 'replace')}…" for log, match in found if match]
 
 
+def close() -> None:
+    """When the run ends."""
+    while LOGS:
+        LOGS.pop().file.close()
+
+
 class _Listening(subprocess.Popen):  # type: ignore[type-arg]
     def __init__(self, args: Any, *more: Any, **named: Any) -> None:
         super().__init__(args, *more, **named)

@@ -259,6 +259,11 @@ class Context:
     objects: tuple[AuditObject, ...] = ()
     audited: bool = False  # an actor has committed the audit row of this request
     large: bool = False  # a message too large to be worked on by the event loop itself: its rules run in a thread
+    # What actors/access_control has decided:
+    decided: bool = False  # it was asked
+    access: str = ""  # on which bases, and until when, what is answered may be seen
+    refusal: str = ""  # why nothing of some patients was shown, and whom; for the audit alone
+    refused: tuple[AuditObject, ...] = ()
 
     def audit(self, outcome: Outcome = Outcome.SUCCESS, detail: str = "", *, spends: bool = True) -> AuditEvent:
         """The audit record of this request; storing it uses up what the request may be shown with once only.
@@ -268,17 +273,37 @@ class Context:
         return AuditEvent(
             transaction=self.transaction.id,
             event=self.transaction.event,
-            outcome=outcome,
-            detail="; ".join(filter(None, (detail, self.requester.remark))),
+            outcome=Outcome.MINOR_FAILURE if self.refusal and not self.access and not int(outcome) else outcome,
+            detail="; ".join(
+                filter(
+                    None,
+                    (
+                        detail,
+                        self.access and f"access: {self.access}",
+                        self.refusal and f"no access: {self.refusal}",
+                        self.requester.remark,
+                    ),
+                )
+            ),
             request_id=self.request_id,
             source_user=self.source_user,
             source_address=self.requester.address,
             destination_user=self.destination_user,
             requester=self.requester.person or self.requester.system,
-            objects=self.objects,
+            objects=(*self.objects, *self.refused),
             spent=self.requester.spent if spends else (),
             proof=self.requester,
         )
+
+
+class Gate(Protocol):
+    """Who may do what (docs/access.md), as edges ask it; what actors show they ask by themselves."""
+
+    def admit(self, context: Context) -> None:
+        """Raises Problem for who may not do at all what needs no look at a patient."""
+
+    def expect_decided(self, context: Context) -> None:
+        """Raises where something was answered about patients without a decision."""
 
 
 class AuditSink(Protocol):

@@ -208,6 +208,7 @@ ACTS: dict[str, tuple[Callable[[Work], Any], Callable[[Work, Any], Any]]] = {
     "ITI-78": (lambda w: None, lambda w, _: w.get(f"Patient?identifier={w.token}")),
     "ITI-81": (lambda w: None, lambda w, _: w.get(f"AuditEvent?date=ge2000&patient={w.logical}")),
     "ITI-83": (lambda w: None, lambda w, _: w.get(f"Patient/$ihe-pix?sourceIdentifier={w.token}")),
+    "ITI-108": (lambda w: None, lambda w, _: w.get(f"Consent?patient={w.logical}&status=active")),
     "ITI-104": (lambda w: None, lambda w, _: w.post(
         f"Patient?identifier={w.token}", {"resourceType": "Patient", "active": True, "name": [{"family": "Nowak"}],
         "identifier": [{"system": f"urn:oid:{w.authority}", "value": w.logical}]}, "PUT")),

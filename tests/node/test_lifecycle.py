@@ -530,6 +530,7 @@ def test_outside_the_laboratory_nothing_goes(make_node: MakeNode) -> None:
     oids = [peer.oid() for _ in range(3)]
     identity = dict(zip(("home_community_id", "repository_unique_id", "assigning_authority"), oids, strict=True))
     bound = {"name": "szpital", "address": "127.0.0.1", "repository_unique_id": oids[1]}
+    # A node that is known by its address reads in nobody's name.
     node = make_node("region", lab=False, identity=identity, nodes=[bound])
     desk = Desk(node)
     patient = node.patient()

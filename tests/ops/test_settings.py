@@ -44,6 +44,20 @@ def test_defaults(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("more", "enforced"),
+    [
+        ({}, False),
+        ({"trust": {"file": "trust.json"}}, True),
+        ({"trust": {"file": "trust.json"}, "lab": True}, False),
+        ({"trust": {"file": "trust.json"}, "lab": True, "access": {"enforced": True}}, True),
+        ({"trust": {"file": "trust.json"}, "access": {"enforced": False}}, False),
+    ],
+)
+def test_access_is_enforced_where_callers_prove_who_they_are(more, enforced, tmp_path):
+    assert make({**REGION, **more}, tmp_path).access_enforced is enforced
+
+
+@pytest.mark.parametrize(
     ("role", "known"),
     [
         ("region", {"nodes": [{"name": "A", "address": "127.0.0.2", "repository_unique_id": "1.2.4"}]}),

@@ -18,11 +18,16 @@ from obieg.domain.patients import Candidate
 from obieg.domain.persons import Demographics, PersonName
 from obieg.domain.queries import StoredQuery
 from obieg.domain.registry import FoundDocument, FoundObject
+from obieg.domain.requester import Requester
+from obieg.domain.sight import EVERYTHING, Sight
 from obieg.mapping.ebrim import IdSource, render_entry
+from obieg.protocol import Context
+from obieg.transactions import TRANSACTIONS
 from summaries import cda, check_document, composition, diagnosis, of_type, section, xhtml
 
 PERSON = PatientId("PACJENT17", "1.2.616.1")
 OWN = "1.2.616.7"
+ITI_43 = next(t for t in TRANSACTIONS if t.id == "ITI-43")
 EARLY, LATE = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
 
 
@@ -57,7 +62,8 @@ class Region:
             return None
         return Candidate(PERSON, (PERSON,), Demographics(names=(PersonName(family=self.name, given=("Ewa",)),)))
 
-    async def newest(self, query: StoredQuery, count: int) -> tuple[list[FoundObject], bool]:
+    async def newest(self, query: StoredQuery, count: int, sight: Sight) -> tuple[list[FoundObject], bool]:
+        assert sight == EVERYTHING
         assert query.parameters["value"] == PERSON.value
         assert query.parameters["status"] == ["A"]
         found = [
@@ -68,7 +74,8 @@ class Region:
         ]
         return found, len(self.entries) > count
 
-    async def held(self, unique_ids: Sequence[str]) -> Mapping[str, FoundDocument]:
+    async def held(self, unique_ids: Sequence[str], sight: Sight) -> Mapping[str, FoundDocument]:
+        assert sight == EVERYTHING
         return {
             u: FoundDocument(u, False, PERSON.value, "text/xml", len(self.contents[u]), "", u, b"")
             for u in unique_ids
@@ -87,8 +94,12 @@ def summaries_of(region: Region, **limits: int) -> PatientSummary:
     return PatientSummary(every, every, every, every, **limits)
 
 
+def asked_at(moment: datetime) -> Context:
+    return Context(ITI_43, Requester("his"), "r", moment)
+
+
 async def content(region: Region, made_at: datetime = EARLY, **limits: int) -> tuple[SummaryContent, Any]:
-    made = await summaries_of(region, **limits).content(PERSON, made_at=made_at, base="https://node/fhir")
+    made = await summaries_of(region, **limits).content(PERSON, asked_at(made_at), base="https://node/fhir")
     assert made is not None
     bundle = json.loads(made.data)
     check_document(bundle)
@@ -139,7 +150,7 @@ async def test_a_snapshot_of_a_summary_changes_nothing(coded: dict[str, Code]) -
 
 async def test_nobody_has_no_summary() -> None:
     nobody = PatientId("NIKT", PERSON.authority)
-    assert await summaries_of(Region()).content(nobody, made_at=EARLY) is None
+    assert await summaries_of(Region()).content(nobody, asked_at(EARLY)) is None
     assert await summaries_of(Region()).key(nobody) == ""
 
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from obieg.actors.access_control import AccessControl
 from obieg.actors.document_registry import ATTEMPTS_MAX, with_final_ids
 from obieg.actors.document_repository import DocumentRequest
+from obieg.domain.access import DocumentFacts, Filter, shown
 from obieg.domain.audit import AuditObject, Outcome
-from obieg.domain.documents import DocumentEntry, Submission
+from obieg.domain.document_facts import written_by
+from obieg.domain.documents import Association, DocumentEntry, Submission, SubmissionSet
 from obieg.domain.identifiers import patient_id
-from obieg.domain.lifecycle import LifecycleStore
+from obieg.domain.lifecycle import LifecycleStore, RemovableDocument
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
-from obieg.domain.removing import Removal, Retention, plan_removal
+from obieg.domain.removing import Removal, Retention, Standing, plan_removal
 from obieg.domain.rules import Codes, check_update
 from obieg.domain.updating import PLAIN_CODES, UpdateFacts, plan_update
 from obieg.protocol import Context
@@ -43,8 +46,10 @@ class DocumentLifecycle:
         home_community_id: str,
         allow_limited_metadata: bool,
         new_uuid: Callable[[], str],
+        access: AccessControl | None = None,
     ) -> None:
         self._store = store
+        self._access = access or AccessControl()
         self._retention = retention
         self._codes = codes
         self._authority = assigning_authority
@@ -77,6 +82,8 @@ class DocumentLifecycle:
             facts = await self._store.update_facts(final, known_here, fingerprint)
             if facts.repeated and not found_already:
                 return ()
+            closed = _closed(_named(final, facts), facts.objects, self._access.changes(context))
+            facts = facts._replace(objects={u: s for u, s in facts.objects.items() if u not in closed})
             update, findings = plan_update(
                 final,
                 facts,
@@ -86,6 +93,8 @@ class DocumentLifecycle:
                 new_uuid=self._new_uuid,
             )
             findings = [*wrong, *findings, *self._check_repositories(final, facts, context)]
+            if closed and not findings:
+                raise _not_theirs()
             if findings or update is None:
                 raise Problem(findings if restricted else [_plain(f) for f in findings])
             context.objects = _with_patients(asked, (c.before for c in update.changes))
@@ -131,7 +140,10 @@ class DocumentLifecycle:
         asked = context.objects
         for _ in range(ATTEMPTS_MAX):
             objects = await self._store.standing(uuids)
-            removing = plan_removal(uuids, objects)
+            closed = _closed(uuids, objects, self._access.changes(context))
+            removing = plan_removal(uuids, {u: s for u, s in objects.items() if u not in closed})
+            if closed:
+                raise _not_theirs()
             removals = [
                 Removal(objects[u].kind, u, getattr(objects[u].value, "patient_id", None) or "", context.requester)
                 for u in uuids
@@ -160,9 +172,16 @@ class DocumentRemoval:
     """Removes documents from this node's repository."""
 
     def __init__(
-        self, store: LifecycleStore, retention: Retention, *, repository_unique_id: str, home_community_id: str
+        self,
+        store: LifecycleStore,
+        retention: Retention,
+        *,
+        repository_unique_id: str,
+        home_community_id: str,
+        access: AccessControl | None = None,
     ) -> None:
         self._store = store
+        self._access = access or AccessControl()
         self._retention = retention
         self._repository = repository_unique_id
         self._home = home_community_id
@@ -186,7 +205,7 @@ class DocumentRemoval:
             raise Problem(findings)
         asked = context.objects
         for _ in range(ATTEMPTS_MAX):
-            found = await self._store.removable(list(dict.fromkeys(here)), self._repository)
+            found = await self._removable(list(dict.fromkeys(here)), context)
             missing = [
                 Finding("XDSDocumentUniqueIdError", "this document is not available here", d.unique_id)
                 for d in found
@@ -210,6 +229,56 @@ class DocumentRemoval:
             context.audited = True
             return Removed(tuple(done), tuple(wrong))
         raise RetryLater("others keep changing what is to be removed")
+
+    async def _removable(self, unique_ids: Sequence[str], context: Context) -> Sequence[RemovableDocument]:
+        """What is not the caller's to remove is as if it had never been there."""
+        found = await self._store.removable(unique_ids, self._repository)
+        own = self._access.changes(context)
+        if own is None:
+            return found
+        entries: dict[str, list[Sequence[str]]] = {}
+        for unique_id, authors in await self._store.authors(unique_ids):
+            entries.setdefault(unique_id, []).append(authors)
+        return [
+            d
+            if d.unique_id in entries and all(_is_theirs(own, authors) for authors in entries[d.unique_id])
+            else d._replace(patient_id="", present=False, removed=False)
+            for d in found
+        ]
+
+
+def _is_theirs(own: Filter, authors: Sequence[str]) -> bool:
+    return bool(shown(own, [DocumentFacts("", authors=tuple(authors))]))
+
+
+def _named(submission: Submission, facts: UpdateFacts) -> set[str]:
+    """The registered objects that an update names: ends of its associations, and versions of what it brings."""
+    logical = {*(e.logical_id for e in submission.entries), *(f.logical_id for f in submission.folders)} - {None}
+    named = {end for a in submission.associations for end in (a.source, a.target)}
+    return {u for u, s in facts.objects.items() if u in named or getattr(s.value, "logical_id", None) in logical}
+
+
+def _closed(named: Iterable[str], objects: Mapping[str, Standing], own: Filter | None) -> set[str]:
+    """What of these the caller may not change: for them it is not there. Associations go by the documents they join."""
+    if own is None:
+        return set()
+
+    def is_open(uuid: str) -> bool:
+        match objects[uuid].value:
+            case DocumentEntry() | SubmissionSet() as described:
+                return bool(shown(own, [written_by(described)]))
+            case Association() as association:
+                ends = [end for end in (association.source, association.target) if end in objects]
+                documents = [end for end in ends if objects[end].kind == "D"]
+                return bool(documents) and all(map(is_open, documents))
+            case _:
+                return False
+
+    return {uuid for uuid in named if uuid in objects and not is_open(uuid)}
+
+
+def _not_theirs() -> Problem:
+    return Problem([Finding("NotPermitted", "the caller may not do this here", reason="change: not the author")])
 
 
 def _with_patients(asked: tuple[AuditObject, ...], values: Iterable[object]) -> tuple[AuditObject, ...]:

@@ -133,7 +133,7 @@ class DocumentPublisher:
         if work.publication.shown:
             kinds = {a.object[9:]: "D" if a.kind == "DocumentReference" else "S" for a in answers if a.kind in _SHOWN}
             stored = (
-                await self._registry.resources(kinds)
+                await self._registry.shown(kinds, context)
                 if self._registry is not None
                 else _registered_elsewhere(work.submission, self._renderer, context.received_at)
             )

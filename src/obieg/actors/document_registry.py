@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from obieg.actors.access_control import AccessControl, Seen
 from obieg.domain.audit import AuditEvent, AuditObject
 from obieg.domain.documents import Association, AssociationType, DocumentEntry, EntryType, Submission
 from obieg.domain.identifiers import PatientId, is_uuid_urn, patient_id
+from obieg.domain.permits import Named
 from obieg.domain.problems import Finding, Problem, RetryLater
-from obieg.domain.queries import DocumentSearch, FoundResources, QueryAnswer, StoredQuery, by_ids
+from obieg.domain.queries import SEARCHES, DocumentSearch, FoundResources, QueryAnswer, StoredQuery, by_ids
 from obieg.domain.registry import (
     Facts,
     FoundObject,
@@ -36,6 +38,7 @@ from obieg.domain.registry import (
     TooMany,
 )
 from obieg.domain.rules import Codes, check_entry_types, check_submission
+from obieg.domain.sight import Sight
 from obieg.mapping.ebrim import read_rendering
 from obieg.mapping.fhir_documents import Renderer
 from obieg.mapping.mhd_search import with_schemes
@@ -84,8 +87,10 @@ class DocumentRegistry:
         results_max: int,
         new_uuid: Callable[[], str],
         renderer: Renderer | None = None,
+        access: AccessControl | None = None,
     ) -> None:
         self._store = store
+        self._access = access or AccessControl()
         self._renderer = renderer or Renderer()
         self._codes = codes
         self.assigning_authority = assigning_authority
@@ -242,6 +247,10 @@ class DocumentRegistry:
 
     async def _find(self, query: StoredQuery, context: Context) -> list[FoundObject] | list[str]:
         limit = self._results_max
+        seen = await self._access.see(_named(query), context)
+        seen.refused(context, self.assigning_authority)
+        if query.patient is not None:
+            seen.told(context)
         # Whom a question names stands in its record, in the same round trip; whom an answer names is known only then.
         audit = context.audit() if query.patient is not None else None
         if query.patient is not None and query.patient.authority != self.assigning_authority:
@@ -249,11 +258,13 @@ class DocumentRegistry:
         result: list[FoundObject] | list[str]
         try:
             if query.only_status_and_type and not query.leaf and audit is not None:
-                result = await self._store.find_ids(query.parameters, audit, limit, old_versions=query.old_versions)
+                result = await self._store.find_ids(
+                    query.parameters, audit, limit, seen.sight, old_versions=query.old_versions
+                )
                 found = []
             else:
                 found = await self._store.find(
-                    query.question, query.parameters, audit, limit, old_versions=query.old_versions
+                    query.question, query.parameters, audit, limit, seen.sight, old_versions=query.old_versions
                 )
                 result = found if query.leaf else [f.entry_uuid for f in found]
         except TooMany:
@@ -267,15 +278,26 @@ class DocumentRegistry:
             if len(found) > limit:
                 raise self._too_many()
             listed = dict.fromkeys(f.patient_id for f in found if f.patient_id)
+            seen = seen.of(listed)
+            seen.told(context)
             patients = (AuditObject("patient", str(PatientId(p, self.assigning_authority))) for p in listed)
             context.objects = (*patients, *context.objects)
             await self._store.record(context.audit())
+        seen.told(context, shown=bool(result))
         context.audited = True
         return result
 
-    async def newest(self, query: StoredQuery, count: int) -> tuple[list[FoundObject], bool]:
+    async def shows(self, patient: PatientId, seen: Seen) -> bool:
+        """Whether any document of the patient may be seen."""
+        if seen.sight.permitted == ():
+            return False
+        question = {**SEARCHES["search_documents"], "patients": [f"{patient.authority}\x1e{patient.value}"], "count": 1}
+        [page] = await self._store.search([("search_documents", question)], self._renderer.version, None, seen.sight)
+        return bool(page.rows)
+
+    async def newest(self, query: StoredQuery, count: int, sight: Sight) -> tuple[list[FoundObject], bool]:
         """The first objects of an answer and whether there are more; whoever asks records what came of it."""
-        found = await self._store.find(query.question, query.parameters, None, count)
+        found = await self._store.find(query.question, query.parameters, None, count, sight)
         return found[:count], len(found) > count
 
     async def search(self, query: DocumentSearch, context: Context) -> FoundResources:
@@ -283,26 +305,33 @@ class DocumentRegistry:
 
         A patient who is not known here is answered like one without documents.
         """
+        seen = await self._access.see(_sought(query), context)
+        seen.refused(context, self.assigning_authority)
         foreign = any(p.authority != self.assigning_authority for p in query.patients)
         # Whom a question is about stands in its audit row: if it names them by their ids here, in the same round trip.
         known = bool(query.patients) and not foreign
+        if known:
+            seen.told(context)
         audit = context.audit() if known else None
         version = self._renderer.version
         parameters = {**with_schemes(query, self._renderer.domain), "count": query.count + 1}
-        [page] = await self._store.search([(query.question, parameters)], version, audit)
+        [page] = await self._store.search([(query.question, parameters)], version, audit, seen.sight)
         rows, more = page.rows[: query.count], len(page.rows) > query.count
         found = await self._rendered(rows)
         if not known:
+            seen = seen.of({f.patient_id for f in found})
+            seen.told(context)
             patients = dict.fromkeys(f"{f.patient_id}^^^&{self.assigning_authority}&ISO" for f in found)
             context.objects = (*(AuditObject("patient", p) for p in patients), *context.objects)
             await self._store.record(context.audit())
         context.audited = True
-        included, capped = await self._included(query, found) if query.include and found else ((), False)
+        seen.told(context, shown=bool(found))
+        included, capped = await self._included(query, found, seen.sight) if query.include and found else ((), False)
         after = (rows[-1].position, rows[-1].found.entry_uuid) if more and rows else None
         return FoundResources(page.total, found, included, after, capped)
 
     async def _included(
-        self, query: DocumentSearch, found: tuple[FoundResource, ...]
+        self, query: DocumentSearch, found: tuple[FoundResource, ...], sight: Sight
     ) -> tuple[tuple[FoundResource, ...], bool]:
         """What those found refer to, and what refers to them: one step, never further."""
         wanted: dict[str, str] = {}  # entryUUID -> kind
@@ -316,14 +345,21 @@ class DocumentRegistry:
         lists, documents = "holders" in query.include, "relating" in query.include
         if lists or documents:
             uuids = [one.entry_uuid for one in found]
-            for kind, uuid in await self._store.referring(uuids, lists=lists, documents=documents):
+            for kind, uuid in await self._store.referring(uuids, sight, lists=lists, documents=documents):
                 wanted.setdefault(uuid, kind)
         for one in found:
             wanted.pop(one.entry_uuid, None)
         taken = dict(list(wanted.items())[:INCLUDED_MAX])
-        return await self.resources(taken), len(wanted) > len(taken)
+        return await self.resources(taken, sight), len(wanted) > len(taken)
 
-    async def resources(self, kinds: Mapping[str, str]) -> tuple[FoundResource, ...]:
+    async def shown(self, kinds: Mapping[str, str], context: Context) -> tuple[FoundResource, ...]:
+        """As :meth:`resources`, what the caller may see of them."""
+        seen = await self._access.see(Named(uuids=[*kinds]), context)
+        found = await self.resources(kinds, seen.sight)
+        seen.of({f.patient_id for f in found}).told(context)
+        return found
+
+    async def resources(self, kinds: Mapping[str, str], sight: Sight) -> tuple[FoundResource, ...]:
         """What stands under entryUUIDs (without urn:uuid:), in FHIR; each with its kind: D, or S or F.
 
         For whoever records by itself what it does with the answer.
@@ -334,7 +370,7 @@ class DocumentRegistry:
                 questions.append((question, {**by_ids(question, uuids), "count": len(uuids)}))
         if not questions:
             return ()
-        pages = await self._store.search(questions, self._renderer.version, None)
+        pages = await self._store.search(questions, self._renderer.version, None, sight)
         return await self._rendered([row for page in pages for row in page.rows])
 
     async def _rendered(self, rows: list[SearchRow]) -> tuple[FoundResource, ...]:
@@ -379,19 +415,34 @@ class DocumentRegistry:
                     f"more than {CANDIDATES_MAX} patients have such objects: name patients, or ask for rarer codes",
                 )
             own = [PatientId(value, self.assigning_authority) for value in sorted(values)]
+        seen = await self._access.see(Named(own), context)
         found: dict[str, FoundObject] = {}
         for start in range(0, len(own), PATIENTS_AT_ONCE):
             asked = own[start : start + PATIENTS_AT_ONCE]
-            for each in await self._store.find_of_each(query.question, query.parameters, asked, self._results_max):
+            for each in await self._store.find_of_each(
+                query.question, query.parameters, asked, self._results_max, seen.sight
+            ):
                 found.setdefault(each.entry_uuid, each)
             if len(found) > self._results_max:
                 raise self._too_many()
-        concerned = query.patients or [PatientId(f.patient_id, self.assigning_authority) for f in found.values()]
+        answered = dict.fromkeys(f.patient_id for f in found.values())
+        concerned = query.patients or [PatientId(p, self.assigning_authority) for p in answered]
         # Not with the questions: that the answer is not too large is known only after the last of them.
-        records = [_audit_of(p, context) for p in dict.fromkeys(concerned)] or [context.audit()]
+        records = [self._audit_of(p, context, seen) for p in dict.fromkeys(concerned)] or [context.audit()]
         await self._store.record_each(records)
         context.audited = True
+        (seen if query.patients else seen.of(answered)).told(context, shown=bool(found))
         return list(found.values()) if query.leaf else [*found]
+
+    def _audit_of(self, patient: PatientId, context: Context, seen: Seen) -> AuditEvent:
+        """The record of a request for several patients, for one of them."""
+        one = seen.of({patient.value})
+        one.told(context)
+        one.refused(context, self.assigning_authority)
+        others = tuple(o for o in context.objects if o.kind != "patient")
+        event = msgspec.structs.replace(context.audit(), objects=(AuditObject("patient", str(patient)), *others))
+        context.refusal, context.refused = "", ()
+        return event
 
     def _too_many(self) -> Problem:
         return Problem.of(
@@ -407,10 +458,18 @@ def _audit_of_snapshot(submission: Submission, context: Context) -> AuditEvent:
     return msgspec.structs.replace(context.audit(), transaction="ITI-42", event="import", objects=objects)
 
 
-def _audit_of(patient: PatientId, context: Context) -> AuditEvent:
-    """The record of a request for several patients, for one of them."""
-    others = tuple(o for o in context.objects if o.kind != "patient")
-    return msgspec.structs.replace(context.audit(), objects=(AuditObject("patient", str(patient)), *others))
+def _named(query: StoredQuery) -> Named:
+    """Whom a stored query is about."""
+    if query.patient is not None:
+        return Named((query.patient,))
+    asked = query.parameters
+    return Named((), (*asked.get("uuids", ()), *asked.get("logical_ids", ())), asked.get("unique_ids", ()))
+
+
+def _sought(query: DocumentSearch) -> Named:
+    """Whom a search is about."""
+    asked = query.parameters
+    return Named(query.patients, asked["named_uuids"], asked["named_unique_ids"])
 
 
 def with_final_ids(submission: Submission, new_uuid: Callable[[], str]) -> Submission:

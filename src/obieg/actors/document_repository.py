@@ -29,6 +29,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from obieg.actors.access_control import AccessControl
 from obieg.actors.document_registry import Brought, DocumentRegistry, with_final_ids
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.content import MemoryContent
@@ -44,6 +45,7 @@ from obieg.domain.documents import (
 )
 from obieg.domain.identifiers import PatientId
 from obieg.domain.on_demand import FoundOnDemand
+from obieg.domain.permits import Named
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import (
     FoundDocument,
@@ -55,6 +57,7 @@ from obieg.domain.registry import (
     StoredDocument,
 )
 from obieg.domain.rules import Codes, check_entry_types, check_submission
+from obieg.domain.sight import EVERYTHING, Sight
 from obieg.mapping.ebrim import IdSource
 from obieg.mapping.ebrs import write_submit_objects
 from obieg.protocol import Content, Context, OnDemandSource, RegistryClient
@@ -222,6 +225,7 @@ class DocumentRepository:
         registry_address: str = "",
         assigning_authority: str = "",
         on_demand: Sequence[OnDemandSource] = (),
+        access: AccessControl | None = None,
     ) -> None:
         """``registry`` on a node that is its own; else ``client`` and the registry's address.
 
@@ -239,6 +243,7 @@ class DocumentRepository:
         self._registry_address = registry_address
         self._assigning_authority = assigning_authority
         self._sources = on_demand
+        self._access = access or AccessControl()
 
     # providing --------------------------------------------------------------------------------------------------
 
@@ -370,7 +375,7 @@ class DocumentRepository:
         """The record of the ITI-42 that closes a submission, about whom the request is that began it."""
         patients = {o for a in audits for o in a.objects if o.kind == "patient"}
         if not audits:
-            rows = await self._store.documents(pending.unique_ids, self.repository_unique_id, None)
+            rows = await self._store.documents(pending.unique_ids, self.repository_unique_id, None, EVERYTHING)
             patients = {AuditObject("patient", row.patient_id) for row in rows if row.patient_id}
         named = sorted(patients, key=lambda o: o.identifier)
         return AuditEvent(
@@ -401,11 +406,25 @@ class DocumentRepository:
         if not here:
             raise Problem(findings)
         unique_ids = list(dict.fromkeys(r.unique_id for r in here))
+        seen = await self._access.see(Named(unique_ids=unique_ids), context)
+        seen.refused(context, self._assigning_authority)
+        seen.told(context)
+        retrieved = await self._retrieve(here, findings, context, seen.sight)
+        # Not the bases of what was not there for this caller.
+        patients = {o.identifier.partition("^")[0] for o in context.objects if o.kind == "patient"}
+        seen.of(patients if retrieved.documents else ()).told(context)
+        return retrieved
+
+    async def _retrieve(
+        self, here: Sequence[DocumentRequest], findings: list[Finding], context: Context, sight: Sight
+    ) -> Retrieved:
+        """What of these requests to this repository is there and may be seen, with its record."""
+        unique_ids = list(dict.fromkeys(r.unique_id for r in here))
         audit = None if findings else context.audit()
-        rows = await self._store.documents(unique_ids, self.repository_unique_id, audit)
+        rows = await self._store.documents(unique_ids, self.repository_unique_id, audit, sight)
         found = {row.unique_id: row for row in rows if not row.pending}
         missing = [u for u in unique_ids if u not in found]
-        made, failed, patients = await self._on_demand(missing, context) if missing else ({}, {}, set())
+        made, failed, patients = await self._on_demand(missing, context, sight) if missing else ({}, {}, set())
         documents: list[tuple[DocumentRequest, Content]] = []
         for request in here:
             row = found.get(request.unique_id)
@@ -416,7 +435,7 @@ class DocumentRepository:
             else:
                 missed = Finding("XDSDocumentUniqueIdError", "this document is not available here", request.unique_id)
                 findings += failed.get(request.unique_id, (missed,))
-        new = {unique_id: document for unique_id, (_, document) in made.items()}
+        new = {unique_id: document for unique_id, (_, document) in made.items() if document is not None}
         if not any(o.kind == "patient" for o in context.objects):
             patients |= {row.patient_id for row in found.values()}
             context.objects = (*(AuditObject("patient", p) for p in sorted(patients)), *context.objects)
@@ -427,21 +446,21 @@ class DocumentRepository:
         if findings:
             codes = " ".join(sorted({f.code for f in findings}))
             await self._store.record(context.audit(Outcome.MINOR_FAILURE, codes))
-        elif new:
+        elif made:
             await self._store.record(context.audit())
         context.audited = True
         return Retrieved(tuple(documents), tuple(findings), new)
 
     async def _on_demand(
-        self, unique_ids: Sequence[str], context: Context
-    ) -> tuple[dict[str, tuple[Content, NewDocument]], dict[str, tuple[Finding, ...]], set[str]]:
+        self, unique_ids: Sequence[str], context: Context, sight: Sight
+    ) -> tuple[dict[str, tuple[Content, NewDocument | None]], dict[str, tuple[Finding, ...]], set[str]]:
         """The documents that on-demand entries give now, and why others do not, by the uniqueId of the entry; whose."""
-        made: dict[str, tuple[Content, NewDocument]] = {}
+        made: dict[str, tuple[Content, NewDocument | None]] = {}
         failed: dict[str, tuple[Finding, ...]] = {}
         patients: set[str] = set()
         if self._registry is None:
             return made, failed, patients
-        for found in await self._store.on_demand(unique_ids, self.repository_unique_id):
+        for found in await self._store.on_demand(unique_ids, self.repository_unique_id, sight):
             unique_id = found.entry.unique_id or ""
             patients.add(str(PatientId(found.entry.patient_id or "", self._registry.assigning_authority)))
             source = next((s for s in self._sources if s.makes(found.entry)), None)
@@ -461,14 +480,19 @@ class DocumentRepository:
 
     async def _snapshot(
         self, registry: DocumentRegistry, source: OnDemandSource, found: FoundOnDemand, context: Context
-    ) -> tuple[Content, NewDocument]:
-        """The document of an on-demand entry, as the snapshot that is registered for it. Raises Problem."""
+    ) -> tuple[Content, NewDocument | None]:
+        """The document of an on-demand entry, as the snapshot that is registered for it. Raises Problem.
+
+        Where access is enforced it says what this caller may see: it is given to them and kept for nobody.
+        """
         made = await source.make(found, context)
         content = MemoryContent(made.data, made.mime_type)
+        if self._access.enforced:
+            return content, None
         for _ in range(SNAPSHOT_ATTEMPTS_MAX):
             latest = found.latest
             if latest is not None and latest.content_key == made.key:
-                rows = await self._store.documents([latest.unique_id], self.repository_unique_id, None)
+                rows = await self._store.documents([latest.unique_id], self.repository_unique_id, None, EVERYTHING)
                 if rows:
                     return await self._content(rows[0]), NewDocument(latest.unique_id, self.repository_unique_id)
             submission = self._describe(registry, found, content, context)
@@ -480,7 +504,9 @@ class DocumentRepository:
                 )
                 await registry.register(submission, context, brought=brought)
             except LostRace:
-                again = await self._store.on_demand([found.entry.unique_id or ""], self.repository_unique_id)
+                again = await self._store.on_demand(
+                    [found.entry.unique_id or ""], self.repository_unique_id, EVERYTHING
+                )
                 if not again:
                     raise Problem.of("XDSDocumentUniqueIdError", "this entry is gone") from None
                 [found] = again
@@ -538,27 +564,25 @@ class DocumentRepository:
 
         The audit says from now on which document it is, and whose.
         """
-        found = await self._store.located(entry_uuid)
+        seen = await self._access.see(Named(uuids=(entry_uuid,)), context)
+        seen.refused(context, self._assigning_authority)
+        found = await self._store.located(entry_uuid, seen.sight)
         if found is None:
             raise Problem.of("AddressNotFound", "no document has this id, or none that this caller may know of")
+        seen.told(context)
         details = (("Repository Unique Id", found.repository_unique_id),)
         document = AuditObject("document", found.unique_id, details=details)
         patient = f"{found.patient_id}^^^&{self._assigning_authority}&ISO"
         context.objects = (AuditObject("patient", patient), document)
-        return found
+        return found._replace(sight=seen.sight)
 
     async def retrieve_located(self, found: LocatedDocument, context: Context) -> Content:
         """The content of a document; Problem where it is not here, or not here any more."""
         request = DocumentRequest(found.unique_id, found.repository_unique_id)
-        try:
-            retrieved = await self.retrieve((request,), context)
-        except Problem as problem:
-            if any(f.code == "XDSUnknownRepositoryId" for f in problem.findings):
-                said = (
-                    f"the document is in the repository {found.repository_unique_id}: retrieve it there by its uniqueId"
-                )
-                raise Problem.of("XDSUnknownRepositoryId", said, found.unique_id) from None
-            raise
+        if found.repository_unique_id != self.repository_unique_id:
+            said = f"the document is in the repository {found.repository_unique_id}: retrieve it there by its uniqueId"
+            raise Problem.of("XDSUnknownRepositoryId", said, found.unique_id)
+        retrieved = await self._retrieve((request,), [], context, found.sight)
         if retrieved.documents:
             return retrieved.documents[0][1]
         if all(f.code == "XDSDocumentUniqueIdError" for f in retrieved.findings):
@@ -568,9 +592,9 @@ class DocumentRepository:
             raise Problem.of("AddressNotFound", "the document is described here and never came here", found.unique_id)
         raise Problem(retrieved.findings)
 
-    async def held(self, unique_ids: Sequence[str]) -> dict[str, FoundDocument]:
+    async def held(self, unique_ids: Sequence[str], sight: Sight) -> dict[str, FoundDocument]:
         """Which of these documents lie here and can be read; whoever asks records what it reads."""
-        rows = await self._store.documents(unique_ids, self.repository_unique_id, None)
+        rows = await self._store.documents(unique_ids, self.repository_unique_id, None, sight)
         return {row.unique_id: row for row in rows if not row.pending}
 
     async def read(self, row: FoundDocument) -> bytes:
@@ -585,6 +609,6 @@ class DocumentRepository:
             data = await self._documents.read_whole(row.location, row.wrapped_key)
         except DocumentMissingError:
             # Compaction may have moved it since the row was read.
-            again = await self._store.documents([row.unique_id], self.repository_unique_id, None)
+            again = await self._store.documents([row.unique_id], self.repository_unique_id, None, EVERYTHING)
             data = await self._documents.read_whole(again[0].location, again[0].wrapped_key)
         return MemoryContent(data, row.mime_type)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
+from obieg.actors.access_control import AccessControl, Seen
 from obieg.domain.audit import AuditObject
 from obieg.domain.exporting import (
     EverythingRequest,
@@ -26,8 +27,10 @@ from obieg.domain.exporting import (
     ExportStore,
     Providers,
 )
+from obieg.domain.permits import Named
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import LostRace
+from obieg.domain.sight import EVERYTHING
 from obieg.protocol import Context
 
 BATCH = 200  # resources read and packed at a time
@@ -37,6 +40,7 @@ KEEP_TIME_S = 24 * 3600  # how long files can be fetched after an export has fin
 REST_S = 1.0  # when nothing is to be done
 RETRY_S = 10.0
 EXPIRE_PAUSE_S = 600.0
+_DOCUMENTS = "DocumentReference"
 _PACK_LEVEL = 6
 _PIECE_BYTES = 1 << 20
 
@@ -88,19 +92,24 @@ class Exporter:
         *,
         of_patients: frozenset[str],
         new_uuid: Callable[[], str],
+        access: AccessControl | None = None,
     ) -> None:
         """``of_patients`` are the types that belong to a patient, as FHIR's patient compartment has them."""
         self._store = store
         self._providers = providers
         self._of_patients = of_patients
         self._new_uuid = new_uuid
+        self._access = access or AccessControl()
 
     # one patient ------------------------------------------------------------------------------------------------
 
     async def everything(self, asked: EverythingRequest, context: Context) -> Everything:
         """A page of it: the Patient first. Raises Problem."""
+        seen = await self._access.see(Named((asked.patient,)), context)
+        seen.refused(context, asked.patient.authority)
+        seen.told(context)
         keys = await self._store.patient_keys(asked.patient)
-        if not keys:
+        if not keys or not (seen.open or await self._shows(asked, keys, seen)):
             raise Problem.of("AddressNotFound", "no Patient has this id, or none that this caller may know of")
         types = self._types(asked.types, patients_only=True)
         number, after = _read_cursor(asked.cursor, len(types))
@@ -108,7 +117,12 @@ class Exporter:
         resources: list[bytes] = []
         while number < len(types) and len(resources) < wanted:
             page = await self._providers[types[number]].page(
-                after, keys=keys, since=asked.since, base=asked.base, count=wanted - len(resources)
+                after,
+                keys=keys,
+                since=asked.since,
+                base=asked.base,
+                count=wanted - len(resources),
+                sight=seen.sight,
             )
             resources += page.resources
             after = page.after
@@ -116,6 +130,13 @@ class Exporter:
         await self._store.record(context.audit())
         context.audited = True
         return Everything(resources, f"{number}.{after}" if number < len(types) else "")
+
+    async def _shows(self, asked: EverythingRequest, keys: Sequence[int], seen: Seen) -> bool:
+        """Whether any document of the patient may be seen."""
+        page = await self._providers[_DOCUMENTS].page(
+            "", keys=keys, since=None, base=asked.base, count=1, sight=seen.sight
+        )
+        return bool(page.resources)
 
     # exports ----------------------------------------------------------------------------------------------------
 
@@ -191,7 +212,9 @@ class Exporter:
         """The next page of the oldest export."""
         try:
             provider = self._providers[export.types[export.at_type - 1]]
-            page = await provider.page(export.after, keys=None, since=export.since, base=export.base, count=BATCH)
+            page = await provider.page(
+                export.after, keys=None, since=export.since, base=export.base, count=BATCH, sight=EVERYTHING
+            )
         except (LostRace, RetryLater):
             raise
         except Exception:

@@ -13,12 +13,17 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
+from obieg.actors.access_control import AccessControl
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
+from obieg.domain.identifiers import PatientId
 from obieg.domain.outbox import Letter
+from obieg.domain.permits import Named
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import FoundResource, LostRace
+from obieg.domain.requester import Requester
+from obieg.domain.sight import EVERYTHING
 from obieg.domain.subscriptions import (
     DAYS,
     DAYS_MAX,
@@ -58,6 +63,7 @@ class ResourceNotificationBroker:
         anywhere: bool,
         new_uuid: Callable[[], str],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        access: AccessControl | None = None,
     ) -> None:
         """``anywhere`` (the laboratory): receivers may stand on this machine and in private networks."""
         self._store = store
@@ -69,6 +75,8 @@ class ResourceNotificationBroker:
         self._anywhere = anywhere
         self._new_uuid = new_uuid
         self._clock = clock
+        self._access = access or AccessControl()
+        self._withheld: set[int] = set()  # letters that were not sent: the subscriber may not see what they tell of
 
     # subscribing ------------------------------------------------------------------------------------------------
 
@@ -79,8 +87,14 @@ class ResourceNotificationBroker:
         end = bounded(draft.end, context.received_at, DAYS, DAYS_MAX)
         patient = patient_of(draft.search)
         key: int | None = 0
+        self._access.decided_later(context)
         if patient is not None:
+            seen = await self._access.see(Named((patient,)), context)
+            seen.refused(context, self._registry.assigning_authority)
+            seen.told(context)
             (key,) = await self._store.patient_keys([patient])
+            if not seen.open:
+                key = None
         if key is None:
             raise Problem.of(
                 "XDSUnknownPatientId",
@@ -91,7 +105,7 @@ class ResourceNotificationBroker:
         context.objects = (*context.objects, AuditObject("subscription", id_))
         await self._store.create(
             id_,
-            context.requester.system,
+            context.requester,
             draft,
             patient_key=key,
             end=end,
@@ -131,6 +145,7 @@ class ResourceNotificationBroker:
         raise RetryLater("the subscription is changed all the time")
 
     async def _own(self, id_: str, if_match: str, context: Context) -> DocumentSubscription:
+        self._access.decided_later(context)
         found = _expect_own(await self._store.read(id_), context)
         if if_match not in ("", "*", str(found.version)):
             said = f"the subscription has version {found.version}, not {if_match[:20]}: read it again"
@@ -141,6 +156,7 @@ class ResourceNotificationBroker:
 
     async def read(self, id_: str, context: Context) -> DocumentSubscription:
         """One of the caller's. Raises Problem."""
+        self._access.decided_later(context)
         # What is somebody else's is a refusal, and recorded as one.
         found = _expect_own(await self._store.read(id_), context)
         found = await self._store.read(id_, context.audit()) or found
@@ -149,6 +165,7 @@ class ResourceNotificationBroker:
 
     async def find(self, search: SubscriptionSearch, context: Context) -> tuple[Sequence[DocumentSubscription], int]:
         """A page of the caller's, and how many there are."""
+        self._access.decided_later(context)
         found, total = await self._store.find(context.requester.system, search, context.audit())
         context.audited = True
         return found, total
@@ -157,6 +174,7 @@ class ResourceNotificationBroker:
         self, id_: str, numbers: tuple[int, int], content: str, context: Context
     ) -> tuple[DocumentSubscription, Sequence[Told]]:
         """What the subscription was told before. Raises Problem."""
+        self._access.decided_later(context)
         found = _expect_own(await self._store.read(id_), context)
         told = await self._store.told(id_, *numbers, EVENTS_MAX, context.audit())
         context.audited = True
@@ -164,6 +182,8 @@ class ResourceNotificationBroker:
         if content and _AMOUNT[content] < _AMOUNT[found.content]:
             found = _with_content(found, content)
         notices = [(one, read_notice(one.notice)) for one in told]
+        shown = await self._shown([n for _, n in notices], context.requester, context.received_at)
+        notices = [(one, notice) for one, notice in notices if notice in shown]
         resources = await self._resources([n for _, n in notices], found)
         return found, [_told(found, one, notice, resources.get(notice.entry_uuid)) for one, notice in notices]
 
@@ -195,6 +215,11 @@ class ResourceNotificationBroker:
         if notice.event == HANDSHAKE:
             await self._shake_hands(letter, id_)
             return
+        if self._access.enforced:
+            subscription = await self._store.read(id_)
+            if subscription is not None and not await self._shown([notice], subscription.requester, self._clock()):
+                self._withheld.add(letter.outbox_id)
+                return
         found, number = await self._store.number(id_, letter)
         if found is None:
             raise Problem.of("NotificationRefused", "the subscription was removed")
@@ -230,11 +255,33 @@ class ResourceNotificationBroker:
         if subscription.content != "full-resource" or not uuids:
             return {}
         return {
-            found.entry_uuid: found for found in await self._registry.resources(dict.fromkeys(uuids, subscription.kind))
+            found.entry_uuid: found
+            for found in await self._registry.resources(dict.fromkeys(uuids, subscription.kind), EVERYTHING)
         }
+
+    async def _shown(self, notices: Sequence[Notice], requester: Requester, at: datetime) -> Sequence[Notice]:
+        """Those of what this requester may see now.
+
+        Of what stands elsewhere, or not any more, nothing can be looked at: who may see only some documents of the
+        patient is not told.
+        """
+        if not self._access.enforced:
+            return notices
+        here = {n.entry_uuid: n.kind for n in notices if _stands_here(n)}
+        patients = {n.patient for n in notices}
+        authority = self._registry.assigning_authority
+        seen = await self._access.seen_by(
+            requester, Named([PatientId(p, authority) for p in patients], uuids=[*here]), at
+        )
+        found = {f.entry_uuid for f in await self._registry.resources(here, seen.sight)}
+        whole = {p for p in patients if seen.of({p}).whole}
+        return [n for n in notices if (n.entry_uuid in found if _stands_here(n) else n.patient in whole)]
 
     def audit(self, letter: Letter, outcome: Outcome, detail: str = "") -> AuditEvent:
         """See the port."""
+        if letter.outbox_id in self._withheld:
+            self._withheld.discard(letter.outbox_id)
+            outcome, detail = Outcome.MINOR_FAILURE, "; ".join(filter(None, (detail, "not sent: no access")))
         objects = [AuditObject("subscription", letter.destination.removeprefix(DESTINATION))]
         notice = Notice(event="")
         with suppress(Problem):  # what was stored cannot be read, which is why it was not sent
@@ -259,6 +306,10 @@ class ResourceNotificationBroker:
             log.info("a subscription has ended", subscription=id_)
         for id_ in await self._store.remove_off(KEPT_OFF):
             log.info("a subscription that was off was removed", subscription=id_)
+
+
+def _stands_here(notice: Notice) -> bool:
+    return bool(notice.entry_uuid) and not notice.focus and notice.event != "delete"
 
 
 _AMOUNT = {"empty": 0, "id-only": 1, "full-resource": 2}

@@ -11,10 +11,12 @@ import base64
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from obieg.actors.access_control import AccessControl
+from obieg.domain.access import Act
 from obieg.domain.audit import AuditObject
 from obieg.domain.authorities import Authorities
 from obieg.domain.feeding import Feeding
@@ -33,6 +35,7 @@ from obieg.domain.patients import (
     PatientMatch,
     Question,
 )
+from obieg.domain.permits import Named
 from obieg.domain.persons import Demographics
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
@@ -77,9 +80,11 @@ class PatientIndex:
         home_community_id: str = "",
         new_id: Callable[[], str] = new_affinity_domain_id,
         new_key: Callable[[], int] = new_patient_key,
+        access: AccessControl | None = None,
     ) -> None:
         self.home_community_id = home_community_id  # OID; told to other communities (XCPD)
         self._store = store
+        self._access = access or AccessControl()
         self._authority = assigning_authority  # OID of the affinity domain
         self._matcher = matcher
         self._authorities = authorities
@@ -109,6 +114,8 @@ class PatientIndex:
         """
         asked, authorities = query.identifier, query.authorities
         standing, known = await self._store.recognised(asked, (asked.authority, *authorities))
+        if standing is not None and not await self._may_know((standing.patient_key,), context):
+            standing = None
         findings = []
         if standing is None or standing.retired:
             if self._knows(asked.authority, known):
@@ -147,6 +154,9 @@ class PatientIndex:
         """The patient with this affinity-domain id; one who was merged is inactive. None where there is none."""
         standing = (await self._store.standing((patient,))).get(patient)
         if standing is None or patient.authority != self._authority:
+            await self._may_know((), context)
+            return None
+        if not await self._may_know((standing.patient_key,), context):
             return None
         context.objects = ()
         context.objects = about([patient], context.objects)
@@ -221,6 +231,7 @@ class PatientIndex:
 
     async def cancel(self, cursor: str, context: Context) -> None:
         """Forgets a search whose other pages nobody wants."""
+        self._access.decided_later(context)
         search_id, _ = _read_cursor(cursor)
         if not await self._store.forget_search(search_id, _asker(context)):
             raise _unknown_cursor()
@@ -285,6 +296,8 @@ class PatientIndex:
         self, found: SavedSearch, count: int, ids: Mapping[int, str] | None, context: Context, name: str = ""
     ) -> Candidates:
         search_id = ""
+        known = await self._may_know([key for key, _ in found.found], context)
+        found = found._replace(found=tuple(one for one in found.found if one[0] in known))
         if len(found.found) > _size(count):
             search_id = name or str(uuid.uuid4())
             await self._store.save_search(search_id, found._replace(position=_size(count)))
@@ -300,6 +313,7 @@ class PatientIndex:
         context: Context,
     ) -> Candidates:
         """One page, audited as it is read; ``ids`` are the affinity-domain ids where they are known already."""
+        self._access.decided_later(context)  # what was found first was
         end = start + _size(count)
         scores = dict(search.found[start:end])
         if ids is None:
@@ -316,6 +330,13 @@ class PatientIndex:
         found = await self._with_mothers(found)
         cursor = f"{search_id}.{end}" if search_id and end < len(search.found) else ""
         return Candidates(tuple(found), len(search.found), search.capped, cursor, max(0, len(search.found) - end))
+
+    async def _may_know(self, keys: Sequence[int], context: Context) -> Collection[int]:
+        """Of these patients those whom the caller may know to be patients: somebody who acts as one, only their own."""
+        if not self._access.depends(Act.IDENTIFY, context.requester):
+            return keys
+        seen = await self._access.see(Named(keys=keys), context, Act.IDENTIFY)
+        return frozenset(seen.sight.permitted or ()).intersection(keys)
 
     async def _with_mothers(self, found: list[Candidate]) -> list[Candidate]:
         """A child whose mother is known by her number (PID-21) is told with her name, where nothing is said of it."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from obieg.actors.access_control import AccessControl, Seen
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.document_repository import DocumentRepository
 from obieg.actors.patient_index import PatientIndex
@@ -28,8 +29,10 @@ from obieg.domain.identifiers import PatientId
 from obieg.domain.on_demand import FoundOnDemand
 from obieg.domain.on_demand import Made as OnDemandMade
 from obieg.domain.patients import Candidate
+from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
 from obieg.domain.registry import FoundDocument
+from obieg.domain.sight import EVERYTHING, Sight
 from obieg.domain.summary import Extract, Source, Summary, Unread, collapse
 from obieg.mapping import cda_clinical, ips
 from obieg.mapping.ebrim import read_rendering
@@ -100,6 +103,7 @@ class PatientSummary:
         *,
         documents_max: int = DOCUMENTS_MAX,
         bytes_max: int = BYTES_MAX,
+        access: AccessControl | None = None,
     ) -> None:
         self._index = index
         self._registry = registry
@@ -107,19 +111,28 @@ class PatientSummary:
         self._audit = audit
         self._documents_max = documents_max
         self._bytes_max = bytes_max
+        self._access = access or AccessControl()
+
+    async def _see(self, patient: PatientId, context: Context) -> Seen:
+        seen = await self._access.see(Named((patient,)), context)
+        seen.refused(context, self._registry.assigning_authority)
+        seen.told(context)
+        return seen
 
     async def summary(self, asked: SummaryQuery, context: Context) -> Made | None:
         """The summary of a patient, recorded with the documents that were read; None for one who is not known here.
 
         Raises Problem for an id that was merged into another.
         """
+        seen = await self._see(asked.patient, context)
         patient = (
             await self._index.affinity_domain_id(asked.patient) if self._is_foreign(asked.patient) else asked.patient
         )
-        known = await self._known(patient) if patient is not None else None
+        known = await self._known(patient, seen) if patient is not None else None
         if known is None:
+            seen.told(context, shown=False)
             return None
-        made = await self._make(known, made_at=context.received_at, base=asked.base)
+        made = await self._make(known, seen.sight, made_at=context.received_at, base=asked.base)
         context.objects = _together(context.objects, made.objects)
         await self._audit.record(context.audit())
         context.audited = True
@@ -127,15 +140,16 @@ class PatientSummary:
 
     async def key(self, patient: PatientId) -> str:
         """What names the data that a summary would be made of now; "" for a patient who is not known here."""
-        known = await self._known(patient)
+        known = await self._known(patient, Seen(EVERYTHING))
         return known.key if known is not None else ""
 
-    async def content(self, patient: PatientId, *, made_at: datetime, base: str = "") -> SummaryContent | None:
+    async def content(self, patient: PatientId, context: Context, *, base: str = "") -> SummaryContent | None:
         """The summary as on-demand content; None for a patient who is not known. Whoever gives it out records it."""
-        known = await self._known(patient)
+        seen = await self._see(patient, context)
+        known = await self._known(patient, seen)
         if known is None:
             return None
-        made = await self._make(known, made_at=made_at, base=base)
+        made = await self._make(known, seen.sight, made_at=context.received_at, base=base)
         data = await asyncio.to_thread(fhir_json.write, made.bundle)
         return SummaryContent(made.key, CONTENT_TYPE, data, made.objects)
 
@@ -144,14 +158,14 @@ class PatientSummary:
 
     # what there is ----------------------------------------------------------------------------------------------
 
-    async def _known(self, patient: PatientId) -> _Known | None:
+    async def _known(self, patient: PatientId, seen: Seen) -> _Known | None:
         person = await self._index.described(patient)
-        if person is None:
+        if person is None or not (seen.open or await self._registry.shows(patient, seen)):
             return None
         if person.replaced_by is not None:
             said = f"this Patient was merged into Patient/{person.replaced_by.value}: ask for that one's summary"
             raise Problem.of("AddressNotFound", said)
-        found, more = await self._registry.newest(approved_documents(patient), self._documents_max)
+        found, more = await self._registry.newest(approved_documents(patient), self._documents_max, seen.sight)
         entries = await asyncio.to_thread(
             lambda: tuple(
                 entry
@@ -167,11 +181,11 @@ class PatientSummary:
 
     # making -----------------------------------------------------------------------------------------------------
 
-    async def _make(self, known: _Known, *, made_at: datetime, base: str) -> Made:
+    async def _make(self, known: _Known, sight: Sight, *, made_at: datetime, base: str) -> Made:
         sources = [ips.to_source(entry) for entry in known.entries]
         own = self._repository.repository_unique_id
         here = [s for s in sources if s.repository_unique_id == own and s.mime_type in _CDA_TYPES]
-        held = await self._repository.held([s.unique_id for s in dict.fromkeys(here)]) if here else {}
+        held = await self._repository.held([s.unique_id for s in dict.fromkeys(here)], sight) if here else {}
         extracts: list[tuple[Source, Extract]] = []
         unread: list[Unread] = []
         left = self._bytes_max
@@ -240,7 +254,7 @@ class SummarySource:
         patient = PatientId(found.entry.patient_id or "", self._authority)
         made = None
         if summaries is not None:
-            made = await summaries.content(patient, made_at=context.received_at, base=self._base)
+            made = await summaries.content(patient, context, base=self._base)
         if made is None:
             said = "this node has no documents from which a summary of the patient could be made"
             raise Problem.of("XDSRepositoryError", said, found.entry.unique_id or "")

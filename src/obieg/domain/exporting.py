@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
+from obieg.domain.sight import Sight
 
 
 class Page(NamedTuple):
@@ -26,11 +27,11 @@ class Provider(Protocol):
     """Gives out all resources of one type, in an order that never changes."""
 
     async def page(
-        self, after: str, *, keys: Sequence[int] | None, since: datetime | None, base: str, count: int
+        self, after: str, *, keys: Sequence[int] | None, since: datetime | None, base: str, count: int, sight: Sight
     ) -> Page:
         """At most ``count`` resources after ``after``, of the patients with these keys or of all, changed since.
 
-        ``base`` is the address of the service, as it stands within the resources.
+        ``base`` is the address of the service, as it stands within the resources. Nothing that ``sight`` hides.
         """
 
 

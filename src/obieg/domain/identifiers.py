@@ -39,3 +39,27 @@ def is_oid(text: str) -> bool:
 def is_uuid_urn(text: str) -> bool:
     """Whether ``text`` is a ``urn:uuid:``."""
     return UUID_URN.match(text) is not None
+
+
+def person_identifier(xcn: str) -> str:
+    """``root#extension`` of a person (XCN components 1 and 9.2); "" where it has no number or nobody gave it."""
+    parts = xcn.split("^")
+    return _named(parts[0], parts[8] if len(parts) > 8 else "")
+
+
+def organisation_identifier(xon: str) -> str:
+    """``root#extension`` of an organisation (XON components 10 and 6.2), or the OID that is its number, or ""."""
+    parts = xon.split("^")
+    number = parts[9].removeprefix("urn:oid:") if len(parts) > 9 else ""
+    return _named(number, parts[5] if len(parts) > 5 else "") or (number if is_oid(number) else "")
+
+
+def reference_identifier(cxi: str) -> tuple[str, str]:
+    """``root#extension`` and the type of what a document refers to (CXi, ITI TF-3:4.2.3.1.7)."""
+    parts = cxi.split("^")
+    return _named(parts[0], parts[3] if len(parts) > 3 else ""), parts[4] if len(parts) > 4 else ""
+
+
+def _named(extension: str, authority: str) -> str:
+    root = authority.split("&")[1] if authority.count("&") == 2 else ""
+    return f"{root}#{extension}" if extension and is_oid(root) else ""

@@ -39,5 +39,8 @@ class LifecycleStore(Protocol):
     async def removable(self, unique_ids: Sequence[str], repository_unique_id: str) -> Sequence[RemovableDocument]:
         """One for each of the uniqueIds, which are distinct."""
 
+    async def authors(self, unique_ids: Sequence[str]) -> Sequence[tuple[str, Sequence[str]]]:
+        """Each entry with one of these uniqueIds: which, and the identifiers of its authors."""
+
     async def remove_documents(self, unique_ids: Sequence[str], repository_unique_id: str, audit: AuditEvent) -> None:
         """Drops keys and keeps proof, in one commit. Raises LostRace when one of them is not there."""

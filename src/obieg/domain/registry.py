@@ -9,6 +9,7 @@ from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Folder, Submission
 from obieg.domain.identifiers import PatientId
 from obieg.domain.on_demand import FoundOnDemand
+from obieg.domain.sight import EVERYTHING, Sight
 
 
 class LostRace(Exception):  # noqa: N818
@@ -102,6 +103,7 @@ class LocatedDocument(NamedTuple):
     patient_id: str  # affinity-domain id, without authority
     hash: str  # SHA-1, hexadecimal; "" for an on-demand entry
     mime_type: str
+    sight: Sight = EVERYTHING  # of whoever has located it
 
 
 class Snapshot(NamedTuple):
@@ -206,10 +208,13 @@ class RegistryStore(Protocol):
         parameters: Mapping[str, Any],
         audit: AuditEvent | None,
         results_max: int,
+        sight: Sight,
         *,
         old_versions: bool = False,
     ) -> list[FoundObject]:
         """Answers a stored query by its name in ``storage/sql/registry.sql``, with its audit row, in one round trip.
+
+        What ``sight`` hides is not fetched, here and in all that follows.
 
         Raises TooMany where there are more than ``results_max``; then nothing is recorded. Without ``audit`` whoever
         asks records it, and at most ``results_max`` + 1 objects come back: one more than the limit says the same.
@@ -222,6 +227,7 @@ class RegistryStore(Protocol):
         parameters: Mapping[str, Any],
         patients: Sequence[PatientId],
         results_max: int,
+        sight: Sight,
     ) -> list[FoundObject]:
         """The same question for several patients, each with at most ``results_max`` + 1 objects, in one round trip.
 
@@ -235,16 +241,28 @@ class RegistryStore(Protocol):
         """Stores several audit rows in one commit."""
 
     async def find_ids(
-        self, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int, *, old_versions: bool = False
+        self,
+        parameters: Mapping[str, Any],
+        audit: AuditEvent,
+        results_max: int,
+        sight: Sight,
+        *,
+        old_versions: bool = False,
     ) -> list[str]:
         """FindDocuments by status and type only, for ObjectRef: entryUUIDs. Raises TooMany as :meth:`find` does."""
 
     async def search(
-        self, questions: Sequence[tuple[str, Mapping[str, Any]]], rendering_version: int, audit: AuditEvent | None
+        self,
+        questions: Sequence[tuple[str, Mapping[str, Any]]],
+        rendering_version: int,
+        audit: AuditEvent | None,
+        sight: Sight,
     ) -> list[SearchRows]:
         """Answers searches by their names in ``storage/sql/documents_search.sql``, in one round trip."""
 
-    async def referring(self, uuids: Sequence[str], *, lists: bool, documents: bool) -> list[tuple[str, str]]:
+    async def referring(
+        self, uuids: Sequence[str], sight: Sight, *, lists: bool, documents: bool
+    ) -> list[tuple[str, str]]:
         """Kind and entryUUID of the lists that hold these objects, and of documents that relate to them."""
 
     async def save_renderings(self, renderings: Sequence[NewRendering]) -> None:
@@ -274,7 +292,7 @@ class RepositoryStore(Protocol):
     """What ``actors/document_repository`` needs of storage."""
 
     async def documents(
-        self, unique_ids: Sequence[str], repository_unique_id: str, audit: AuditEvent | None
+        self, unique_ids: Sequence[str], repository_unique_id: str, audit: AuditEvent | None, sight: Sight
     ) -> list[FoundDocument]:
         """Stored documents, pending ones included; ``unique_ids`` are distinct.
 
@@ -284,13 +302,15 @@ class RepositoryStore(Protocol):
     async def was_removed(self, unique_id: str, repository_unique_id: str) -> bool:
         """Whether a document that is not stored lay here once."""
 
-    async def on_demand(self, unique_ids: Sequence[str], repository_unique_id: str) -> list[FoundOnDemand]:
+    async def on_demand(
+        self, unique_ids: Sequence[str], repository_unique_id: str, sight: Sight
+    ) -> list[FoundOnDemand]:
         """The on-demand entries of this repository, one for each uniqueId: the newest approved one."""
 
     async def record(self, audit: AuditEvent) -> None:
         """Stores the audit row of a retrieval that found not all, or made something."""
 
-    async def located(self, entry_uuid: str) -> LocatedDocument | None:
+    async def located(self, entry_uuid: str, sight: Sight) -> LocatedDocument | None:
         """The document of an entry by its entryUUID without ``urn:uuid:``; None where no entry has it."""
 
     async def hold(

@@ -18,6 +18,7 @@ from obieg.domain.documents import DocumentEntry, SubmissionSet, Value
 from obieg.domain.identifiers import PatientId
 from obieg.domain.outbox import Letter
 from obieg.domain.queries import DocumentSearch
+from obieg.domain.requester import Requester
 
 DESTINATION = "subscription:"  # of the outbox, with the subscription's id
 # How long a subscription stands where nobody says, and at most; after that it is asked for anew.
@@ -63,6 +64,7 @@ class DocumentSubscription(Value, frozen=True):
     version: int
     updated_at: datetime
     events: int  # that have occurred
+    requester: Requester  # who made it: they are told what they may see
 
 
 class Notice(Value, frozen=True):
@@ -120,7 +122,7 @@ class SubscriptionStore(Protocol):
     async def create(
         self,
         id_: str,
-        owner: str,
+        requester: Requester,
         draft: SubscriptionDraft,
         *,
         patient_key: int,

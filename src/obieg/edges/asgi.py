@@ -28,7 +28,7 @@ from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.requester import Requester
 from obieg.edges.refusals import NOT_NOW, Refusals
 from obieg.edges.throttle import Throttle, too_many
-from obieg.protocol import AuditSink, Authenticator, Binding, Context, Credentials, Transaction
+from obieg.protocol import AuditSink, Authenticator, Binding, Context, Credentials, Gate, Transaction
 from obieg.wire.xml import XmlLimits
 
 Made = TypeVar("Made")
@@ -121,6 +121,7 @@ class Host:
     audit: AuditSink
     authorities: Authorities = Authorities()  # noqa: RUF009 - never changed
     throttle: Throttle | None = None  # None: everybody may ask as often as they can
+    gate: Gate | None = None  # None: everybody may do everything
     public_url: str = ""  # "": the address by which the caller reaches the node
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     new_request_id: Callable[[], str] = lambda: str(uuid.uuid4())
@@ -174,7 +175,11 @@ class Host:
         decoded = await made(transaction.decode, request, in_thread=context.large)
         context.objects = transaction.audit(decoded)
         expect(served=False)
+        if self.gate is not None:
+            self.gate.admit(context)
         result = await transaction.serve(getattr(self.actors, transaction.actor), decoded, context)
+        if self.gate is not None:
+            self.gate.expect_decided(context)
         if not context.audited:  # nothing was to be done, or it is stored already
             await self.audit.record(context.audit())
         expect(served=True)
@@ -303,6 +308,11 @@ async def made(make: Callable[..., Made], *given: Any, in_thread: bool) -> Made:
         return make(*given)
     run = partial(copy_context().run, make, *given)
     return await asyncio.get_running_loop().run_in_executor(_LARGE, run)
+
+
+def access_header(context: Context | None) -> list[tuple[bytes, bytes]]:
+    """On which bases, and until when, the caller sees what is answered (docs/access.md, Answers)."""
+    return [(b"x-obieg-access", context.access.encode())] if context is not None and context.access else []
 
 
 class Disconnected(Exception):  # noqa: N818

@@ -34,6 +34,7 @@ from obieg.edges.asgi import (
     Send,
     TooLarge,
     WebLimits,
+    access_header,
     base_address,
     made,
     receive_whole,
@@ -575,6 +576,8 @@ def _written(body: dict[str, Any], written_as: str, pretty: bool) -> bytes:  # n
 
 def _reply_headers(exchange: _Exchange, reply: FhirReply) -> list[tuple[bytes, bytes]]:
     headers = [(b"x-request-id", exchange.request_id.encode())]
+    if reply.status < 400:
+        headers += access_header(exchange.context)
     headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers]
     if reply.version:
         headers.append((b"etag", f'W/"{reply.version}"'.encode()))

@@ -24,7 +24,7 @@ from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.edges.asgi import admitted
 from obieg.edges.refusals import NOT_NOW, Refusals
 from obieg.edges.throttle import Throttle
-from obieg.protocol import AuditSink, Authenticator, Context, Credentials, MllpBinding, MllpRequest, Transaction
+from obieg.protocol import AuditSink, Authenticator, Context, Credentials, Gate, MllpBinding, MllpRequest, Transaction
 from obieg.wire import hl7v2, mllp
 
 _READ_BYTES = 64 * 1024
@@ -72,6 +72,7 @@ class MllpEdge:
         audit: AuditSink,
         authorities: Authorities = Authorities(),  # noqa: B008 - never changed
         throttle: Throttle | None = None,
+        gate: Gate | None = None,
         limits: MllpLimits = MllpLimits(),
         clock: Callable[[], datetime] = utc_now,
         new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,
@@ -89,6 +90,7 @@ class MllpEdge:
         self._actors = actors
         self._authenticator = authenticator
         self._throttle = throttle
+        self._gate = gate
         self._audit = audit
         self._authorities = authorities
         self._limits = limits
@@ -205,8 +207,12 @@ class MllpEdge:
             )
             request = transaction.decode(received)
             context.objects = _with_control_id(transaction.audit(request), message)
+            if self._gate is not None:
+                self._gate.admit(context)
             async with asyncio.timeout(self._limits.answer_time_s):
                 result = await transaction.serve(getattr(self._actors, transaction.actor), request, context)
+            if self._gate is not None:
+                self._gate.expect_decided(context)
             return self._acknowledge(message, "AA", request_id, answer=transaction.encode(result, received))
         except Problem as problem:
             findings = problem.findings

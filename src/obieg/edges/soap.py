@@ -28,6 +28,7 @@ from obieg.edges.asgi import (
     Send,
     TooLarge,
     WebLimits,
+    access_header,
     base_address,
     client_certificate,
     made,
@@ -134,7 +135,8 @@ class SoapEdge:
             if reply.fault is not None:
                 await _send_fault(send, reply.fault, envelope)
             else:
-                await _reply(send, operation, envelope, reply, mtom=reply.mtom or received.mtom)
+                mtom = reply.mtom or received.mtom
+                await _reply(send, operation, envelope, reply, access_header(exchange.context), mtom=mtom)
         except _Refused as refusal:
             outcome = "refused"
             await self._fault(send, exchange, refusal.status, refusal.fault, refusal.headers)
@@ -392,17 +394,23 @@ async def _send_fault(
 
 
 async def _reply(
-    send: Send, operation: SoapOperation, envelope: soap.Envelope, reply: SoapReply, *, mtom: bool
+    send: Send,
+    operation: SoapOperation,
+    envelope: soap.Envelope,
+    reply: SoapReply,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    mtom: bool,
 ) -> None:
     root = soap.write_envelope(
         operation.response_action, reply.body, relates_to=envelope.message_id, message_id=f"urn:uuid:{uuid.uuid4()}"
     )
     if not mtom:
-        await send_whole(send, 200, _SOAP_HEADERS, root)
+        await send_whole(send, 200, [*_SOAP_HEADERS, *headers], root)
         return
     package = Package(root, reply.parts)
-    headers = [(b"content-type", package.content_type.encode()), (b"content-length", b"%d" % package.size)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    own = [(b"content-type", package.content_type.encode()), (b"content-length", b"%d" % package.size)]
+    await send({"type": "http.response.start", "status": 200, "headers": [*own, *headers]})
     ready = b""
     async for piece in package.pieces():
         if ready:

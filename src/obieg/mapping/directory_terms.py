@@ -192,7 +192,7 @@ def _position(position: Any) -> tuple[float, float] | None:
 def _period(value: Any) -> tuple[str, str] | None:
     if not isinstance(value, dict):
         return None
-    start, end = _span(value.get("start", "")), _span(value.get("end", ""))
+    start, end = span(value.get("start", "")), span(value.get("end", ""))
     return start[0] if start else BEGINNING, end[1] if end else FOREVER
 
 
@@ -334,8 +334,8 @@ class _Asking:
             return
         text = plain(criterion.alternatives[0])
         match = _DATE.match(text)
-        span = _span(text[len(match[1] or "") :]) if match else None
-        if match is None or span is None:
+        found = span(text[len(match[1] or "") :]) if match else None
+        if match is None or found is None:
             self._refuse(f"{text[:40]!r} is no date", criterion.location)
             return
         prefix = match[1] or "eq"
@@ -343,9 +343,9 @@ class _Asking:
             said = f"the prefix {prefix} is not served: give a range (ge, le)"
             self._refuse(said, criterion.location, "UnsupportedQueryField")
         elif criterion.name == "_lastUpdated":
-            self._updated(prefix, *span)
+            self._updated(prefix, *found)
         else:
-            self._within(prefix, *span)
+            self._within(prefix, *found)
 
     def _updated(self, prefix: str, first: str, after: str) -> None:
         now = self.lookup
@@ -393,7 +393,7 @@ class _Asking:
             self._add(near=near)
 
 
-def _span(text: str) -> tuple[str, str] | None:
+def span(text: str) -> tuple[str, str] | None:
     """The first moment of a date and the first one after it, in UTC; a day without a zone is one of UTC."""
     match = _DATE.match(text)
     if match is None or match[1]:
@@ -438,5 +438,5 @@ def _just_before(moment: str) -> str:
 def instant(text: str) -> str:
     """An instant as PostgreSQL reads it; "" for what is none."""
     match = _DATE.match(text)
-    span = _span(text) if match is not None and match[9] else None
-    return span[0] if span else ""
+    found = span(text) if match is not None and match[9] else None
+    return found[0] if found else ""

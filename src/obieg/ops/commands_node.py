@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import tomllib
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -103,6 +105,10 @@ def lab(
     trust: Annotated[
         Path | None, typer.Option(help="With --secure: whom the node trusts (JSON); docs/lab.md describes it.")
     ] = None,
+    world: Annotated[
+        Path | None,
+        typer.Option("--load", metavar="DIR", help="A world to test against (FHIR NDJSON); docs/lab.md describes it."),
+    ] = None,
 ) -> None:
     """Run one region node for conformance tests: loopback only; unless --secure, nobody proves who they are."""
     if secure != (trust is not None):
@@ -130,10 +136,18 @@ def lab(
         affinity_domain={"codes": codes.absolute()} if codes else {},
         authorities=plans["authorities"],
         log={"format": "console" if sys.stderr.isatty() else "json"},
+        access={"enforced": world is not None},
         **(_secured(data / CERTIFICATES, trust) if trust is not None else {}),
     )
     write_atomically(path, text, mode=0o600)
-    run_node(node_settings.load(path), settings_file=path, ready_file=ready_file, announce=_lab_banner)
+    prepare = partial(_load, world) if world is not None else None
+    settings = node_settings.load(path)
+    run_node(settings, settings_file=path, ready_file=ready_file, prepare=prepare, announce=_lab_banner)
+
+
+def _load(folder: Path, settings: node_settings.Settings) -> None:
+    """Loads a world. What that takes is not kept by a laboratory that has none."""
+    import_module("obieg.ops.world").load(folder, settings)
 
 
 def _secured(folder: Path, trust: Path) -> dict[str, Any]:

@@ -447,7 +447,10 @@ def _write_settings(data: Path, *, free_ports: bool) -> None:
                 {"name": p.key, "address": p.address, "repository_unique_id": repositories[p.key]} for p in hospitals
             ]
             text = node_settings.write_commented(
-                "region", **common, mllp={"host": HOST, "port": mllp}, nodes=[this_machine, *bound]
+                "region",
+                **common,
+                mllp={"host": HOST, "port": mllp},
+                nodes=[this_machine, *bound],
             )
         else:
             text = node_settings.write_commented(

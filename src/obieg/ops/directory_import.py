@@ -231,7 +231,7 @@ class DirectoryImport:
         refused: list[tuple[Record, str]] = []
         drafts: list[Draft] = []
         for record in records:
-            made = [(r, _digest(r)) for r in record.resources]
+            made = [(r, digest_of(r)) for r in record.resources]
             why = record.reason or self._why_not(record, made, seen, standing)
             if why:
                 refused.append((record, why))
@@ -246,7 +246,7 @@ class DirectoryImport:
                     counts["unchanged"] += 1
                     continue
                 counts["created" if now is None or now.deleted else "updated"] += 1
-                drafts.append(_draft(resource, digest, now.version if now else 0, self._speaker))
+                drafts.append(draft_of(resource, digest, now.version if now else 0, self._speaker))
         return counts, refused, drafts
 
     def _why_not(
@@ -281,7 +281,7 @@ class DirectoryImport:
             element, value = _OFF.get(kind, ("active", False))
             if resource.get(element) != value:
                 resource[element] = value
-                drafts.append(_draft(resource, _digest(resource), version, self._speaker))
+                drafts.append(draft_of(resource, digest_of(resource), version, self._speaker))
         self.counts["deactivated"] += len(drafts)
         for start in range(0, 0 if self._dry_run else len(drafts), _RECORDS):
             part = drafts[start : start + _RECORDS]
@@ -324,17 +324,19 @@ def removal(kind: str, id_: str, content: str, standing: Standing) -> Draft:
     return Draft(kind, id_, content, b"", Index(), before=before, deleted=True, source=standing.source)
 
 
-def _draft(resource: dict[str, Any], digest: bytes, before: int, speaker: str) -> Draft:
+def draft_of(resource: dict[str, Any], digest: bytes, before: int, speaker: str) -> Draft:
+    """The draft of a resource that follows a version; what is no type of the directory is not found by a search."""
     kind, id_ = _name(resource)
     text = fhir_json.write(resource).decode()
-    return Draft(kind, id_, text, digest, index(resource), before=before, source=speaker)
+    found_by = index(resource) if kind in KINDS else Index()
+    return Draft(kind, id_, text, digest, found_by, before=before, source=speaker)
 
 
 def _name(resource: Mapping[str, Any]) -> tuple[str, str]:
     return resource["resourceType"], resource["id"]
 
 
-def _digest(resource: dict[str, Any]) -> bytes:
+def digest_of(resource: dict[str, Any]) -> bytes:
     """Of what the resource says, whatever the order of its elements."""
     return hashlib.sha256(fhir_json.write(_sorted(resource))).digest()
 

@@ -71,6 +71,7 @@ Oid = Annotated[str, AfterValidator(_oid)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
+OptionalBool = Annotated[bool | None, BeforeValidator(_none_if_empty)]
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -379,6 +380,22 @@ class StoreSettings(Section):
     )
 
 
+class AccessSettings(Section):
+    """Who may see what (docs/access.md)."""
+
+    enforced: OptionalBool = Field(
+        None,
+        description="Whether a request is answered only as far as facts and consents permit. Empty: where a trust file "
+        "lets callers prove who they are, outside a laboratory.",
+    )
+    emergency_opens_restricted: bool = Field(
+        True, description="Whether emergency access shows also what the patient has restricted."
+    )
+    restriction_binds_author: bool = Field(
+        True, description="Whether a restriction of the patient hides documents also from their authors' own facility."
+    )
+
+
 class SealingSettings(Section):
     """How the audit is sealed, so that nobody can change it unnoticed (docs/audit.md)."""
 
@@ -497,6 +514,7 @@ class Settings(BaseSettings):
     nodes: tuple[NodeSettings, ...] = ()
     authorities: tuple[AuthoritySettings, ...] = Field((), json_schema_extra=_only("region"))
     subscribers: tuple[SubscriberSettings, ...] = Field((), json_schema_extra=_only("region"))
+    access: AccessSettings = Field(AccessSettings.model_construct(), json_schema_extra=_only("region"))
     audit: AuditSettings = AuditSettings.model_construct()
     audit_repositories: tuple[AuditRepositorySettings, ...] = ()
     store: StoreSettings = StoreSettings.model_construct()
@@ -555,6 +573,12 @@ class Settings(BaseSettings):
                 "or ::1"
             )
         return self
+
+    @property
+    def access_enforced(self) -> bool:
+        """Whether requests are answered only as far as facts permit; a facility knows none."""
+        persons = self.trust.file is not None and not self.lab  # without proofs everybody reads in nobody's name
+        return self.role == "region" and (persons if self.access.enforced is None else self.access.enforced)
 
     @property
     def postgres_dir(self) -> Path:

@@ -59,9 +59,13 @@ def serve(
     settings_file: Path | None = None,
     ready_file: Path | None = None,
     builder: str = BUILDER,
+    prepare: Callable[[Settings], None] | None = None,
     announce: Callable[[dict[str, str]], None] | None = None,
 ) -> None:
-    """Runs the node until it is told to stop. Raises :class:`Failure` when it cannot start."""
+    """Runs the node until it is told to stop; ``prepare`` is called before it serves anybody.
+
+    Raises :class:`Failure` when it cannot start.
+    """
     logs.configure(settings.log, node=settings.name)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop takes over
     if not settings.lab:
@@ -107,6 +111,8 @@ def serve(
         _remember(settings, "start", f"obieg {package_version('obieg')}", settings_file)
         if new_key:
             _remember(settings, "key", "a master key is made", master_key_file(settings))
+        if prepare is not None:
+            prepare(settings)
         try:
             asyncio.run(_Supervisor(settings, builder, http, mllp, syslog, embedded).run(ready))
         finally:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version as package_version
@@ -17,8 +17,10 @@ import structlog
 from prometheus_client import Counter, Histogram
 from starlette.routing import BaseRoute
 
+from obieg.actors.access_control import AccessControl
 from obieg.actors.audit_repository import AuditRepository
 from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthentication, TrustedAuthentication
+from obieg.actors.consent_registry import ConsentRegistry
 from obieg.actors.document_lifecycle import DocumentLifecycle, DocumentRemoval
 from obieg.actors.document_publisher import DocumentPublisher
 from obieg.actors.document_recipient import DocumentRecipient
@@ -33,6 +35,7 @@ from obieg.actors.people import People
 from obieg.actors.provider_directory import ProviderDirectory
 from obieg.actors.resource_validator import ResourceValidator
 from obieg.actors.security_token_service import SecurityTokenService
+from obieg.domain.access import Settings as AccessChoices
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.authorities import Authorities
 from obieg.domain.document_store import DocumentStore
@@ -69,10 +72,12 @@ from obieg.ops.tls import calling, trust_of
 from obieg.ops.weights import newest_weights
 from obieg.ops.wiring_patients import authorities, patient_actors, utc_now
 from obieg.protocol import Authenticator, FhirBinding, MllpBinding, OnDemandSource, Sessions, SoapBinding
+from obieg.storage.access_store import PostgresAccess
 from obieg.storage.audit_repository_store import PostgresAuditLog
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.storage.export_store import DocumentPages, ListPages, PatientPages, PostgresExports
+from obieg.storage.facts_store import LocatedFacts
 from obieg.storage.inbox_store import PostgresInbox
 from obieg.storage.lifecycle_store import PostgresLifecycle
 from obieg.storage.link import Database
@@ -112,6 +117,7 @@ class Actors:
     exporter: Exporter | None = None
     audit_repository: AuditRepository | None = None
     security_token_service: SecurityTokenService | None = None
+    consent_registry: ConsentRegistry | None = None
 
 
 def on_demand_sources(actors: Actors, settings: Settings) -> tuple[OnDemandSource, ...]:
@@ -163,6 +169,7 @@ class Parts(NamedTuple):
     audit_log: PostgresAuditLog  # all records, those of others as well
     people: People  # who log in at the node's pages
     patients: Patients | None  # how patients do, where they can
+    access: AccessControl
 
     @property
     def assigning_authority(self) -> str:
@@ -197,6 +204,19 @@ def _parts(settings: Settings) -> Parts:
         audit_log=PostgresAuditLog(database, audit, assigning_authority=settings.identity.assigning_authority),
         retention=KeptAtWill() if settings.lab else KeptForEver(),
         spool=spool,
+        access=access_control(settings, database),
+    )
+
+
+def access_control(settings: Settings, database: Database) -> AccessControl:
+    """Who decides who may see what."""
+    authority = settings.identity.assigning_authority
+    return AccessControl(
+        LocatedFacts(database, assigning_authority=authority) if settings.access_enforced else None,
+        AccessChoices(
+            emergency_opens_restricted=settings.access.emergency_opens_restricted,
+            restriction_binds_author=settings.access.restriction_binds_author,
+        ),
     )
 
 
@@ -216,25 +236,36 @@ def _region(parts: Parts) -> Role:
     settings = parts.settings
     outbox = PostgresOutbox(parts.database, parts.audit)
     weights = _learned(settings.database.dsn)
-    who = patient_actors(settings, parts.database, parts.audit, outbox, LinkageMatcher(weights))
+    who = patient_actors(settings, parts.database, parts.audit, outbox, LinkageMatcher(weights), parts.access)
     index, registry = who.actor, _registry(parts)
     hooks = SubscriberHooks(anywhere=settings.lab)
     broker = _broker(parts, outbox, registry, hooks)
     delivery = Delivery(settings, outbox, authorities=parts.authorities, spool=parts.spool, broker=broker, hooks=hooks)
     exporter = _exporter(parts, index)
+    directory = ProviderDirectory(PostgresDirectoryStore(parts.database, parts.audit))
     actors = Actors(
         patient_index=index,
         patient_curation=who.curation,
         document_registry=registry,
         document_lifecycle=_lifecycle(parts),
-        provider_directory=ProviderDirectory(PostgresDirectoryStore(parts.database, parts.audit)),
+        provider_directory=directory,
         notification_broker=broker,
         exporter=exporter,
         security_token_service=_token_service(settings),
     )
+    actors.consent_registry = ConsentRegistry(
+        PostgresAccess(parts.database, parts.audit, assigning_authority=parts.assigning_authority),
+        index,
+        directory,
+        registry,
+        codes=parts.codes,
+        assigning_authority=parts.assigning_authority,
+        new_uuid=new_uuid,
+        access=parts.access,
+    )
     repository = _repository(parts, actors)
     _add_common(parts, actors, repository)
-    actors.patient_summary = PatientSummary(index, registry, repository, parts.audit)
+    actors.patient_summary = PatientSummary(index, registry, repository, parts.audit, access=parts.access)
     background = (*delivery.background, lambda: _forget_searches(index), exporter.work, exporter.expire)
     return Role(actors, background, (delivery.close,))
 
@@ -273,6 +304,7 @@ def _add_common(parts: Parts, actors: Actors, repository: DocumentRepository) ->
         parts.retention,
         repository_unique_id=parts.settings.identity.repository_unique_id,
         home_community_id=parts.home_community_id,
+        access=parts.access,
     )
     actors.resource_validator = ResourceValidator()
 
@@ -287,6 +319,7 @@ def _registry(parts: Parts) -> DocumentRegistry:
         results_max=parts.settings.limits.results_max,
         new_uuid=new_uuid,
         renderer=Renderer(parts.codes),
+        access=parts.access,
     )
 
 
@@ -306,6 +339,7 @@ def _repository(parts: Parts, actors: Actors, client: SoapRegistryClient | None 
         registry_address=settings.registry.register_url,
         assigning_authority=parts.assigning_authority,
         on_demand=on_demand_sources(actors, settings),
+        access=parts.access,
     )
 
 
@@ -322,6 +356,7 @@ def _lifecycle(parts: Parts) -> DocumentLifecycle:
         home_community_id=parts.home_community_id,
         allow_limited_metadata=parts.settings.affinity_domain.allow_limited_metadata,
         new_uuid=new_uuid,
+        access=parts.access,
     )
 
 
@@ -338,6 +373,7 @@ def _broker(
         sender=(settings.identity.home_community_id, settings.name),
         anywhere=settings.lab,
         new_uuid=new_uuid,
+        access=parts.access,
     )
 
 
@@ -352,6 +388,7 @@ def _exporter(parts: Parts, index: PatientIndex) -> Exporter:
         },
         of_patients=frozenset({"Patient", "DocumentReference", "List"}),
         new_uuid=new_uuid,
+        access=parts.access,
     )
 
 
@@ -416,6 +453,7 @@ def _mllp_edge(parts: Parts, host: Host) -> MllpEdge | None:
         audit=host.audit,
         authorities=host.authorities,
         throttle=host.throttle,
+        gate=host.gate,
         limits=MllpLimits(frame_bytes_max=limits.mllp_frame_bytes_max, idle_time_s=limits.mllp_idle_time_s),
         clock=host.clock,
         new_request_id=host.new_request_id,
@@ -538,6 +576,7 @@ class Node:
                 requests_per_second=settings.limits.requests_per_second,
                 person_requests_per_second=settings.limits.person_requests_per_second,
             ),
+            gate=parts.access,
             public_url=settings.http.public_url,
             clock=utc_now,
             new_request_id=new_uuid,
@@ -595,6 +634,39 @@ class Node:
         for close in self._role.closing:
             await close()
         self._parts.database.close()
+
+
+class Inside(NamedTuple):
+    """A region as commands that work within it see it, without sockets."""
+
+    actors: Actors
+    directory: PostgresDirectoryStore
+    access: PostgresAccess
+    consents: ConsentRegistry
+    authorities: Authorities
+
+
+@asynccontextmanager
+async def inside(settings: Settings) -> AsyncIterator[Inside]:
+    """The actors of a region over its database, as long as the block."""
+    parts = _parts(settings)
+    role = _region(parts)
+    consents = role.actors.consent_registry
+    assert consents is not None  # noqa: S101 - a region has one
+    await parts.database.open()
+    try:
+        yield Inside(
+            role.actors,
+            PostgresDirectoryStore(parts.database, parts.audit),
+            PostgresAccess(parts.database, parts.audit, assigning_authority=parts.assigning_authority),
+            consents,
+            parts.authorities,
+        )
+    finally:
+        await parts.documents.close()
+        for close in role.closing:
+            await close()
+        parts.database.close()
 
 
 def build(settings: Settings) -> Node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from obieg.actors.access_control import AccessControl
 from obieg.actors.patient_curation import PatientCuration
 from obieg.actors.patient_index import PatientIndex
 from obieg.codes.load import toml
@@ -71,7 +72,12 @@ class PatientActors(NamedTuple):
 
 
 def patient_actors(
-    settings: Settings, database: Database, audit: AuditStore, outbox: PostgresOutbox, matcher: Matcher
+    settings: Settings,
+    database: Database,
+    audit: AuditStore,
+    outbox: PostgresOutbox,
+    matcher: Matcher,
+    access: AccessControl | None = None,
 ) -> PatientActors:
     """The index of a region over its database, for a node and for commands; opens no connection."""
     authority, told = settings.identity.assigning_authority, subscribers(settings)
@@ -79,6 +85,6 @@ def patient_actors(
     common: dict[str, Any] = {"assigning_authority": authority, "matcher": matcher, "subscribers": told}
     known = authorities(settings)
     parts = {**common, "authorities": known}
-    index = PatientIndex(store, home_community_id=settings.identity.home_community_id, **parts)
+    index = PatientIndex(store, home_community_id=settings.identity.home_community_id, access=access, **parts)
     links = PostgresCurationStore(database, audit, outbox, store, assigning_authority=authority)
     return PatientActors(store, index, links, PatientCuration(links, store, index, **common), known, parts)

@@ -14,6 +14,7 @@ from obieg.domain.identifiers import PatientId
 from obieg.domain.patients import Candidate
 from obieg.domain.problems import Problem
 from obieg.domain.registry import FoundResource
+from obieg.domain.sight import Sight
 from obieg.mapping.ebrim import read_rendering
 from obieg.mapping.fhir_documents import Renderer, splice
 from obieg.mapping.fhir_patient import write_patient
@@ -156,10 +157,12 @@ class PatientPages:
         self._candidates = candidates
 
     async def page(
-        self, after: str, *, keys: Sequence[int] | None, since: datetime | None, base: str, count: int
+        self, after: str, *, keys: Sequence[int] | None, since: datetime | None, base: str, count: int, sight: Sight
     ) -> Page:
         """See :class:`obieg.domain.exporting.Provider`."""
         _ = base  # nothing in a Patient is an address of ours
+        if sight.permitted is not None:
+            keys = [key for key in sight.permitted if keys is None or key in keys]
         _expect_place(_PATIENT, after)
         call = _SQL.page_patients(
             after=after or "0", keys=keys, since=since.isoformat() if since else None, count=count + 1
@@ -181,7 +184,7 @@ class _ObjectPages:
         self._statement = statement
 
     async def page(
-        self, after: str, *, keys: Sequence[int] | None, since: datetime | None, base: str, count: int
+        self, after: str, *, keys: Sequence[int] | None, since: datetime | None, base: str, count: int, sight: Sight
     ) -> Page:
         """See :class:`obieg.domain.exporting.Provider`."""
         _expect_place(_OBJECT, after)
@@ -193,6 +196,7 @@ class _ObjectPages:
             since=since.isoformat() if since else None,
             count=count + 1,  # whether there are more
             rendering_version=self._renderer.version,
+            **sight.parameters,
         )
         [rows] = await run(self._database, call)
         address = fhir_json.write({"base": base})[len('{"base":"') : -len('"}')]

@@ -99,6 +99,11 @@ class PostgresLifecycle:
         [rows] = await run(self._database, call)
         return [RemovableDocument._make(row) for row in rows]
 
+    async def authors(self, unique_ids: Sequence[str]) -> Sequence[tuple[str, Sequence[str]]]:
+        """See the port."""
+        [rows] = await run(self._database, _SQL.authors_of_documents(unique_ids=unique_ids))
+        return [(unique_id, found) for unique_id, found in rows]
+
     async def remove_documents(self, unique_ids: Sequence[str], repository_unique_id: str, audit: AuditEvent) -> None:
         """See the port."""
         removal = _SQL.remove_documents(

@@ -11,8 +11,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from obieg.domain import document_facts
 from obieg.domain.audit import AuditEvent
-from obieg.domain.documents import Code, DocumentEntry, EntryType, Folder
+from obieg.domain.documents import AssociationType, Code, DocumentEntry, EntryType, Folder
 from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.on_demand import FoundOnDemand, LatestSnapshot
 from obieg.domain.registry import (
@@ -35,6 +36,7 @@ from obieg.domain.registry import (
     StoredDocument,
     TooMany,
 )
+from obieg.domain.sight import Sight
 from obieg.mapping.ebrim import (
     RENDERING_VERSION,
     IdSource,
@@ -205,6 +207,9 @@ class RegistryDatabase:
                 type=a.type.value,
                 source=a.source[9:],
                 target=a.target[9:],
+                member_since=registration.last_update_time
+                if a.type is AssociationType.HAS_MEMBER and a.source != sset.entry_uuid
+                else None,
                 ebrim=render_association(a, new_id),
                 rendering_version=RENDERING_VERSION,
             )
@@ -226,6 +231,7 @@ class RegistryDatabase:
         parameters: Mapping[str, Any],
         audit: AuditEvent | None,
         results_max: int,
+        sight: Sight,
         *,
         old_versions: bool = False,
     ) -> list[FoundObject]:
@@ -234,7 +240,7 @@ class RegistryDatabase:
         asked = _complete(statement, parameters, old_versions=old_versions)
         if "refused_above" in statement.parameters:
             asked["refused_above"] = None if audit is None else results_max
-        calls = [statement(**asked, results_max=results_max)]
+        calls = [statement(**asked, results_max=results_max, **sight.parameters)]
         if audit is not None:
             calls.append(self._audit.call(audit))
         with _too_many():
@@ -247,11 +253,15 @@ class RegistryDatabase:
         parameters: Mapping[str, Any],
         patients: Sequence[PatientId],
         results_max: int,
+        sight: Sight,
     ) -> list[FoundObject]:
         """See the port."""
         statement = getattr(_SQL, question)
-        asked = {**_complete(statement, parameters), "refused_above": None, "results_max": results_max}
-        calls = [statement(**{**asked, "authority": p.authority, "value": p.value}) for p in patients]
+        asked = {**_complete(statement, parameters), **sight.parameters, "refused_above": None}
+        calls = [
+            statement(**{**asked, "authority": p.authority, "value": p.value}, results_max=results_max)
+            for p in patients
+        ]
         results = await self._run(*calls)
         found: dict[str, FoundObject] = {}
         for patient, rows in zip(patients, results, strict=False):
@@ -271,21 +281,35 @@ class RegistryDatabase:
         await self._run(*map(self._audit.call, audits))
 
     async def find_ids(
-        self, parameters: Mapping[str, Any], audit: AuditEvent, results_max: int, *, old_versions: bool = False
+        self,
+        parameters: Mapping[str, Any],
+        audit: AuditEvent,
+        results_max: int,
+        sight: Sight,
+        *,
+        old_versions: bool = False,
     ) -> list[str]:
         """See the port."""
         statement = _SQL.find_document_ids
         given = {name: parameters[name] for name in statement.parameters if name in parameters}
-        call = statement(**given, old_versions=old_versions, results_max=results_max, refused_above=results_max)
+        asked = {**given, **sight.parameters, "old_versions": old_versions}
+        call = statement(**asked, results_max=results_max, refused_above=results_max)
         with _too_many():
             rows, _ = await self._run(call, self._audit.call(audit))
         return [row[0] for row in rows]
 
     async def search(
-        self, questions: Sequence[tuple[str, Mapping[str, Any]]], rendering_version: int, audit: AuditEvent | None
+        self,
+        questions: Sequence[tuple[str, Mapping[str, Any]]],
+        rendering_version: int,
+        audit: AuditEvent | None,
+        sight: Sight,
     ) -> list[SearchRows]:
         """See the port."""
-        calls = [getattr(_SEARCH, q)(**parameters, rendering_version=rendering_version) for q, parameters in questions]
+        calls = [
+            getattr(_SEARCH, question)(**parameters, rendering_version=rendering_version, **sight.parameters)
+            for question, parameters in questions
+        ]
         if audit is not None:
             calls.append(self._audit.call(audit))
         results = await self._run(*calls)
@@ -294,32 +318,40 @@ class RegistryDatabase:
             for rows in results[: len(questions)]
         ]
 
-    async def referring(self, uuids: Sequence[str], *, lists: bool, documents: bool) -> list[tuple[str, str]]:
+    async def referring(
+        self, uuids: Sequence[str], sight: Sight, *, lists: bool, documents: bool
+    ) -> list[tuple[str, str]]:
         """See the port."""
-        (rows,) = await self._run(_SEARCH.referring_objects(uuids=uuids, lists=lists, documents=documents))
+        (rows,) = await self._run(
+            _SEARCH.referring_objects(uuids=uuids, lists=lists, documents=documents, **sight.parameters)
+        )
         return [(kind, uuid) for kind, uuid in rows]
 
     async def save_renderings(self, renderings: Sequence[NewRendering]) -> None:
         """See the port."""
         await self._run(*(_SEARCH.insert_rendering(**r._asdict()) for r in renderings))
 
-    async def located(self, entry_uuid: str) -> LocatedDocument | None:
+    async def located(self, entry_uuid: str, sight: Sight) -> LocatedDocument | None:
         """See the port."""
-        (rows,) = await self._run(_SEARCH.locate_document(entry_uuid=entry_uuid))
+        (rows,) = await self._run(_SEARCH.locate_document(entry_uuid=entry_uuid, **sight.parameters))
         return LocatedDocument(*rows[0]) if rows else None
 
     # repository -------------------------------------------------------------------------------------------------
 
     async def documents(
-        self, unique_ids: Sequence[str], repository_unique_id: str, audit: AuditEvent | None
+        self,
+        unique_ids: Sequence[str],
+        repository_unique_id: str,
+        audit: AuditEvent | None,
+        sight: Sight,
     ) -> list[FoundDocument]:
         """See the port."""
-        calls = [_REPOSITORY.stored_documents(unique_ids=unique_ids, repository_unique_id=repository_unique_id)]
+        asked = {"unique_ids": unique_ids, "repository_unique_id": repository_unique_id, **sight.parameters}
+        calls = [_REPOSITORY.stored_documents(**asked)]
         if audit is not None:
             calls.append(
                 _REPOSITORY.insert_export_audit(
-                    unique_ids=unique_ids,
-                    repository_unique_id=repository_unique_id,
+                    **asked,
                     expected=len(unique_ids),
                     **self._audit.columns(audit),
                     **spending(audit.spent),
@@ -337,10 +369,12 @@ class RegistryDatabase:
         [[(removed,)]] = await self._run(call)
         return bool(removed)
 
-    async def on_demand(self, unique_ids: Sequence[str], repository_unique_id: str) -> list[FoundOnDemand]:
+    async def on_demand(
+        self, unique_ids: Sequence[str], repository_unique_id: str, sight: Sight
+    ) -> list[FoundOnDemand]:
         """See the port."""
         (rows,) = await self._run(
-            _SQL.on_demand_entries(unique_ids=unique_ids, repository_unique_id=repository_unique_id)
+            _SQL.on_demand_entries(unique_ids=unique_ids, repository_unique_id=repository_unique_id, **sight.parameters)
         )
         found: dict[str, FoundOnDemand] = {}
         for unique_id, key, patient, ebrim, status, version, sset, snapshot, snapshot_unique_id, content_key in rows:
@@ -559,6 +593,9 @@ def _insert_entry(key: int, entry: DocumentEntry, new_id: IdSource) -> Call:
         size=entry.size,
         title=entry.title[0][1] if entry.title else "",
         source_patient_id=str(patient_id(entry.source_patient_id or "") or ""),
+        labels=document_facts.labels(entry.confidentiality_code),
+        authors=document_facts.authors(entry.author),
+        encounters=document_facts.encounters(entry.reference_id_list),
         ebrim=render_entry(entry, new_id),
         rendering_version=RENDERING_VERSION,
     )

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import orjson
 
 from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import AvailabilityStatus, SubmissionSet
 from obieg.domain.identifiers import PatientId
 from obieg.domain.outbox import Letter, Outgoing
+from obieg.domain.requester import Requester
 from obieg.domain.subscriptions import (
     DESTINATION,
     HANDSHAKE,
@@ -33,6 +35,8 @@ from obieg.storage.registry_store import code_value
 from obieg.storage.statements import Call, load
 
 _SQL = load("subscriptions.sql")
+_encode = msgspec.json.Encoder().encode
+_read_requester = msgspec.json.Decoder(Requester).decode
 _FILTERS = (
     "type_code", "class_code", "practice_setting_code", "healthcare_facility_type_code", "format_code",
     "event_code_list", "confidentiality_code", "author", "source_id", "source",
@@ -58,7 +62,7 @@ class PostgresSubscriptions:
     async def create(
         self,
         id_: str,
-        owner: str,
+        requester: Requester,
         draft: SubscriptionDraft,
         *,
         patient_key: int,
@@ -79,7 +83,8 @@ class PostgresSubscriptions:
             _SQL.insert_subscription(
                 subscription_id=id_,
                 patient_key=patient_key,
-                owner=owner,
+                owner=requester.system,
+                requester=_encode(msgspec.structs.replace(requester, spent=(), remark="")),
                 kind=draft.kind,
                 topic=draft.topic,
                 events=list(draft.events),
@@ -210,7 +215,7 @@ def _tell(one: PublishedEvent) -> Call:
 def _subscription(row: Row) -> DocumentSubscription:
     (
         id_, owner, kind, topic, status, error, end, base, endpoint, payload, content, resource, version, updated_at,
-        events,
+        requester, events,
     ) = row  # fmt: skip
     return DocumentSubscription(
         id=id_,
@@ -228,4 +233,5 @@ def _subscription(row: Row) -> DocumentSubscription:
         version=version,
         updated_at=updated_at.astimezone(UTC),
         events=events,
+        requester=_read_requester(requester),
     )

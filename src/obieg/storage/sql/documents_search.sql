@@ -4,7 +4,9 @@
 -- revision; where the patient was merged into another one, whom the resource names then, it says so too.
 
 -- name: search_documents
-WITH hits AS MATERIALIZED (
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), hits AS MATERIALIZED (
   SELECT d.patient_key, d.entry_uuid, d.status, d.version, d.revision, d.registered_at,
          coalesce(d.updated_at, d.registered_at) AS updated_at,
          CASE WHEN :by::text = 'creation' THEN coalesce(d.creation_time, '') ELSE obieg_digits(d.registered_at) END AS position
@@ -12,6 +14,8 @@ WITH hits AS MATERIALIZED (
   WHERE d.patient_key = ANY(obieg_search_keys(:patients::text[], :named_uuids::uuid[], :named_unique_ids::text[]))
     AND (:status::"char"[] IS NULL OR d.status = ANY(:status::"char"[]))
     AND (NOT d.superseded OR d.entry_uuid = ANY(:ids::uuid[]))
+    AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
     AND (:ids::uuid[] IS NULL OR d.entry_uuid = ANY(:ids::uuid[]))
     AND (:identifier::text[] IS NULL OR obieg_identifiers_fit(d.entry_uuid, d.unique_id, :identifier))
     AND (:type_code::text[] IS NULL OR obieg_patterns_fit(ARRAY[d.type_code], :type_code))
@@ -49,6 +53,7 @@ SELECT t.total, 'D', p.entry_uuid::text, r.content, p.status::text,
        obieg_digits(p.updated_at), w.patient_id,
        ARRAY(SELECT a.type || ' ' || a.target FROM association a
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type <> 'HasMember' AND a.status = 'A'
+               AND (:rules::jsonb IS NULL OR a.target NOT IN (SELECT u.entry_uuid FROM unseen u))
              ORDER BY a.type, a.target),
        '', p.position, p.patient_key, obieg_digits(p.registered_at), p.version,
        CASE WHEN r.content IS NULL THEN (
@@ -62,22 +67,31 @@ ORDER BY CASE WHEN :descending::boolean THEN p.position END DESC, CASE WHEN NOT 
          p.entry_uuid
 
 -- name: search_lists
-WITH keys AS MATERIALIZED (
+-- A folder with a hidden member is dated, and has the version, as if that had never been put there.
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), times AS MATERIALIZED (
+  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
+), keys AS MATERIALIZED (
   SELECT obieg_search_keys(:patients::text[], :named_uuids::uuid[], :named_unique_ids::text[]) AS keys
 ), hits AS MATERIALIZED (
   SELECT o.*, CASE WHEN :by::text = 'date' THEN o.time ELSE obieg_digits(o.registered_at) END AS position
   FROM (
-    SELECT 'S'::text AS kind, s.patient_key, s.entry_uuid, s.status, 1 AS version, s.revision, s.registered_at,
+    SELECT 'S'::text AS kind, s.patient_key, s.entry_uuid, s.status, 1 AS version, s.revision::text, s.registered_at,
            coalesce(s.updated_at, s.registered_at) AS updated_at, s.submission_time AS time, s.unique_id,
            ARRAY[s.content_type_code] AS codes, s.source_id, s.author_person
     FROM submission_set s WHERE s.patient_key = ANY((SELECT keys FROM keys)::bigint[]) AND 'S' = ANY(:kinds::text[])
     UNION ALL
-    SELECT 'F', f.patient_key, f.entry_uuid, f.status, f.version, f.revision, f.registered_at,
-           coalesce(f.updated_at, f.registered_at), f.last_update_time, f.unique_id, f.code_list, NULL, '{}'
-    FROM folder f WHERE f.patient_key = ANY((SELECT keys FROM keys)::bigint[]) AND 'F' = ANY(:kinds::text[])
+    SELECT 'F', f.patient_key, f.entry_uuid, f.status, f.version, coalesce(t.revision, f.revision::text), f.registered_at,
+           coalesce(to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'), f.updated_at, f.registered_at),
+           coalesce(t.time, f.last_update_time), f.unique_id, f.code_list, NULL, '{}'
+    FROM folder f LEFT JOIN times t ON t.entry_uuid = f.entry_uuid
+    WHERE f.patient_key = ANY((SELECT keys FROM keys)::bigint[]) AND 'F' = ANY(:kinds::text[])
       AND (NOT f.superseded OR f.entry_uuid = ANY(:ids::uuid[]))
   ) o
-  WHERE (:status::"char"[] IS NULL OR o.status = ANY(:status::"char"[]))
+  WHERE (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND (:status::"char"[] IS NULL OR o.status = ANY(:status::"char"[]))
     AND (:ids::uuid[] IS NULL OR o.entry_uuid = ANY(:ids::uuid[]))
     AND (:identifier::text[] IS NULL OR obieg_identifiers_fit(o.entry_uuid, o.unique_id, :identifier))
     AND (:designation_type::text[] IS NULL OR obieg_patterns_fit(o.codes, :designation_type))
@@ -104,6 +118,7 @@ SELECT t.total, p.kind, p.entry_uuid::text, r.content, p.status::text,
        ARRAY(SELECT l.kind::text || ' ' || a.target FROM association a
              JOIN object_locator l ON l.entry_uuid = a.target AND l.kind IN ('D', 'F')
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type = 'HasMember' AND a.status = 'A'
+               AND (:rules::jsonb IS NULL OR a.target NOT IN (SELECT u.entry_uuid FROM unseen u))
              ORDER BY l.kind, a.target),
        CASE WHEN p.kind = 'F' THEN p.time ELSE '' END, p.position, p.patient_key, obieg_digits(p.registered_at), p.version,
        CASE WHEN r.content IS NULL THEN (
@@ -119,11 +134,16 @@ ORDER BY CASE WHEN :descending::boolean THEN p.position END DESC, CASE WHEN NOT 
 
 -- name: referring_objects
 -- Lists that hold the named objects, and documents that relate to them.
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+)
 SELECT DISTINCT l.kind::text, l.entry_uuid::text
 FROM object_locator n
 JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid AND a.status = 'A'
 JOIN object_locator l ON l.entry_uuid = a.source
 WHERE n.entry_uuid = ANY(:uuids::uuid[])
+  AND (:permitted::bigint[] IS NULL OR a.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
   AND CASE WHEN a.type = 'HasMember' THEN :lists::boolean AND l.kind IN ('S', 'F') ELSE :documents::boolean END
 
 -- name: insert_rendering
@@ -140,3 +160,5 @@ SET rendering_version = excluded.rendering_version, content = excluded.content
 SELECT d.unique_id, coalesce(d.repository_unique_id, ''), obieg_person_id(d.patient_key), coalesce(d.hash, ''), d.mime_type
 FROM object_locator l JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
 WHERE l.entry_uuid = :entry_uuid::uuid AND l.kind = 'D'
+  AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::jsonb)))

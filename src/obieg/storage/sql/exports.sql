@@ -61,7 +61,9 @@ ORDER BY p.patient_key LIMIT :count
 
 -- name: page_documents
 -- Newest versions, as a search finds them.
-WITH page AS MATERIALIZED (
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), page AS MATERIALIZED (
   SELECT d.patient_key, d.entry_uuid, d.status, d.version, d.revision, d.registered_at,
          coalesce(d.updated_at, d.registered_at) AS updated_at, d.ebrim
   FROM document_entry d
@@ -69,6 +71,8 @@ WITH page AS MATERIALIZED (
     AND (:keys::bigint[] IS NULL OR d.patient_key = ANY(:keys))
     AND (:since::timestamptz IS NULL OR coalesce(d.updated_at, d.registered_at) >= :since)
     AND NOT d.superseded
+    AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
   ORDER BY d.patient_key, d.entry_uuid LIMIT :count
 ), people AS MATERIALIZED (
   SELECT k.patient_key, obieg_person_id(k.patient_key) AS patient_id, obieg_kin(k.patient_key) AS keys
@@ -79,6 +83,7 @@ SELECT 'D', p.patient_key, p.entry_uuid::text, r.content, p.status::text,
        p.updated_at, w.patient_id,
        ARRAY(SELECT a.type || ' ' || a.target FROM association a
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type <> 'HasMember' AND a.status = 'A'
+               AND (:rules::jsonb IS NULL OR a.target NOT IN (SELECT u.entry_uuid FROM unseen u))
              ORDER BY a.type, a.target),
        '', p.registered_at, p.version, CASE WHEN r.content IS NULL THEN p.ebrim END
 FROM page p JOIN people w ON w.patient_key = p.patient_key
@@ -87,24 +92,34 @@ LEFT JOIN fhir_rendering r ON r.patient_key = p.patient_key AND r.entry_uuid = p
 ORDER BY p.patient_key, p.entry_uuid
 
 -- name: page_lists
--- Submission sets and the newest versions of folders.
-WITH page AS MATERIALIZED (
+-- Submission sets and the newest versions of folders; what is hidden of these as in search_lists.
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), times AS MATERIALIZED (
+  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
+), page AS MATERIALIZED (
   SELECT * FROM (
-    SELECT 'S' AS kind, s.patient_key, s.entry_uuid, s.status, 1 AS version, s.revision, s.registered_at,
+    SELECT 'S' AS kind, s.patient_key, s.entry_uuid, s.status, 1 AS version, s.revision::text, s.registered_at,
            coalesce(s.updated_at, s.registered_at) AS updated_at, '' AS last_update_time, s.ebrim
     FROM submission_set s
     WHERE (s.patient_key, s.entry_uuid) > (:after_key::bigint, :after_uuid::uuid)
       AND (:keys::bigint[] IS NULL OR s.patient_key = ANY(:keys))
       AND (:since::timestamptz IS NULL OR coalesce(s.updated_at, s.registered_at) >= :since)
+      AND (:permitted::bigint[] IS NULL OR s.patient_key = ANY(:permitted::bigint[]))
+      AND (:rules::jsonb IS NULL OR s.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
     ORDER BY s.patient_key, s.entry_uuid LIMIT :count) s
   UNION ALL
   SELECT * FROM (
-    SELECT 'F', f.patient_key, f.entry_uuid, f.status, f.version, f.revision, f.registered_at,
-           coalesce(f.updated_at, f.registered_at), f.last_update_time, f.ebrim
-    FROM folder f
+    SELECT 'F', f.patient_key, f.entry_uuid, f.status, f.version, coalesce(t.revision, f.revision::text), f.registered_at,
+           coalesce(to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'), f.updated_at, f.registered_at),
+           coalesce(t.time, f.last_update_time), f.ebrim
+    FROM folder f LEFT JOIN times t ON t.entry_uuid = f.entry_uuid
     WHERE (f.patient_key, f.entry_uuid) > (:after_key::bigint, :after_uuid::uuid)
       AND (:keys::bigint[] IS NULL OR f.patient_key = ANY(:keys))
-      AND (:since::timestamptz IS NULL OR coalesce(f.updated_at, f.registered_at) >= :since)
+      AND (:since::timestamptz IS NULL
+           OR coalesce(to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'), f.updated_at, f.registered_at) >= :since)
+      AND (:permitted::bigint[] IS NULL OR f.patient_key = ANY(:permitted::bigint[]))
+      AND (:rules::jsonb IS NULL OR f.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
       AND NOT f.superseded
     ORDER BY f.patient_key, f.entry_uuid LIMIT :count) f
   ORDER BY 2, 3 LIMIT :count
@@ -118,6 +133,7 @@ SELECT p.kind, p.patient_key, p.entry_uuid::text, r.content, p.status::text,
        ARRAY(SELECT l.kind::text || ' ' || a.target FROM association a
              JOIN object_locator l ON l.entry_uuid = a.target AND l.kind IN ('D', 'F')
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type = 'HasMember' AND a.status = 'A'
+               AND (:rules::jsonb IS NULL OR a.target NOT IN (SELECT u.entry_uuid FROM unseen u))
              ORDER BY l.kind, a.target),
        p.last_update_time, p.registered_at, p.version, CASE WHEN r.content IS NULL THEN p.ebrim END
 FROM page p JOIN people w ON w.patient_key = p.patient_key

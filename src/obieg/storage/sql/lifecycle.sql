@@ -213,6 +213,12 @@ LEFT JOIN LATERAL (
   WHERE x.unique_id = g.unique_id AND x.repository_unique_id = :repository_unique_id::text LIMIT 1
 ) r ON true
 
+-- name: authors_of_documents
+-- By whom the entries with these uniqueIds are.
+SELECT u.unique_id, d.authors FROM unique_id_locator u
+JOIN document_entry d ON d.patient_key = u.patient_key AND d.entry_uuid = u.entry_uuid
+WHERE u.unique_id = ANY(:unique_ids::text[]) AND u.kind = 'D'
+
 -- name: remove_documents
 -- The key goes, and with it the bytes, which compaction takes back; what they were remains.
 WITH gone AS (

@@ -72,11 +72,12 @@ SELECT entry_uuid, kind::"char", :patient_key::bigint FROM unnest(:uuids::uuid[]
 INSERT INTO document_entry (patient_key, entry_uuid, unique_id, logical_id, version, entry_type, class_code, type_code,
   format_code, healthcare_facility_type_code, practice_setting_code, confidentiality_code, event_code_list,
   author_person, author_institution, reference_id_list, creation_time, service_start_time, service_stop_time,
-  repository_unique_id, mime_type, hash, size, title, source_patient_id, ebrim, rendering_version)
+  repository_unique_id, mime_type, hash, size, title, source_patient_id, labels, authors, encounters, ebrim,
+  rendering_version)
 VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :version, :entry_type, :class_code, :type_code, :format_code,
   :healthcare_facility_type_code, :practice_setting_code, :confidentiality_code, :event_code_list, :author_person,
   :author_institution, :reference_id_list, :creation_time, :service_start_time, :service_stop_time,
-  :repository_unique_id, :mime_type, :hash, :size, :title, :source_patient_id, :ebrim,
+  :repository_unique_id, :mime_type, :hash, :size, :title, :source_patient_id, :labels, :authors, :encounters, :ebrim,
   :rendering_version)
 
 -- name: insert_submission_set
@@ -86,14 +87,14 @@ VALUES (:patient_key, :entry_uuid, :unique_id, :source_id, :submission_time, :co
   :ebrim, :rendering_version, :fingerprint)
 
 -- name: insert_folder
-INSERT INTO folder (patient_key, entry_uuid, unique_id, logical_id, version, code_list, last_update_time, ebrim,
-  rendering_version)
-VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :version, :code_list, :last_update_time, :ebrim,
-  :rendering_version)
+INSERT INTO folder (patient_key, entry_uuid, unique_id, logical_id, version, code_list, last_update_time, written_time,
+  ebrim, rendering_version)
+VALUES (:patient_key, :entry_uuid, :unique_id, :logical_id, :version, :code_list, :last_update_time, :last_update_time,
+  :ebrim, :rendering_version)
 
 -- name: insert_association
-INSERT INTO association (patient_key, entry_uuid, type, source, target, ebrim, rendering_version)
-VALUES (:patient_key, :entry_uuid, :type, :source, :target, :ebrim, :rendering_version)
+INSERT INTO association (patient_key, entry_uuid, type, source, target, member_since, ebrim, rendering_version)
+VALUES (:patient_key, :entry_uuid, :type, :source, :target, :member_since, :ebrim, :rendering_version)
 
 -- name: lock_person
 -- A link of this patient is taken back before this registration, or after it.
@@ -167,6 +168,8 @@ LEFT JOIN LATERAL (
   ORDER BY e.registered_at DESC, e.entry_uuid LIMIT 1
 ) n ON true
 WHERE u.unique_id = ANY(:unique_ids::text[]) AND u.kind = 'D' AND d.repository_unique_id = :repository_unique_id::text
+  AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::jsonb)))
 ORDER BY d.status, d.registered_at DESC, d.entry_uuid
 
 -- name: expect_references
@@ -234,6 +237,8 @@ WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND (:reference_id_list_exclude::text[] IS NULL OR EXISTS (
        SELECT FROM unnest(:reference_id_list_exclude) g WHERE NOT d.reference_id_list && string_to_array(g, E'\x1f')))
   AND (:old_versions::boolean OR NOT d.superseded)
+  AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::jsonb)))
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
@@ -273,6 +278,8 @@ FROM document_entry d
 WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND d.status = ANY(:status::"char"[]) AND d.entry_type = ANY(:entry_type::"char"[])
   AND (:old_versions::boolean OR NOT d.superseded)
+  AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::jsonb)))
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
@@ -289,30 +296,47 @@ WHERE s.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND (:content_type_code::text[] IS NULL OR s.content_type_code = ANY(:content_type_code))
   AND (:author_person::text[] IS NULL
        OR EXISTS (SELECT FROM unnest(s.author_person) a WHERE a LIKE ANY(:author_person)))
+  AND (:permitted::bigint[] IS NULL OR s.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR s.entry_uuid NOT IN (SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb)))
 ORDER BY s.submission_time DESC, s.entry_uuid
 LIMIT :results_max::bigint + 1
 
 -- name: find_folders
+-- A folder with a hidden member is dated as if that had never been put there.
+WITH times AS MATERIALIZED (
+  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
+), dated AS (
+  SELECT f.*, CASE WHEN :rules::jsonb IS NULL THEN f.last_update_time
+    ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = f.entry_uuid), f.last_update_time) END AS shown_time
+  FROM folder f WHERE f.patient_key = ANY(obieg_patient_keys(:authority, :value))
+)
 SELECT
   CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
-  ELSE f.entry_uuid::text END, f.ebrim, f.status::text, f.version, f.last_update_time
-FROM folder f
-WHERE f.patient_key = ANY(obieg_patient_keys(:authority, :value))
-  AND f.status = ANY(:status::"char"[])
-  AND (:updated_from::text IS NULL OR f.last_update_time >= :updated_from)
-  AND (:updated_to::text IS NULL OR f.last_update_time < :updated_to)
+  ELSE f.entry_uuid::text END, f.ebrim, f.status::text, f.version, f.shown_time
+FROM dated f
+WHERE f.status = ANY(:status::"char"[])
+  AND (:updated_from::text IS NULL OR f.shown_time >= :updated_from)
+  AND (:updated_to::text IS NULL OR f.shown_time < :updated_to)
   AND (:code_list::text[] IS NULL OR NOT EXISTS (
        SELECT FROM unnest(:code_list) g WHERE NOT f.code_list && string_to_array(g, E'\x1f')))
   AND (:old_versions::boolean OR NOT f.superseded)
-ORDER BY f.last_update_time DESC, f.entry_uuid
+  AND (:permitted::bigint[] IS NULL OR f.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR f.entry_uuid NOT IN (SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb)))
+ORDER BY f.shown_time DESC, f.entry_uuid
 LIMIT :results_max::bigint + 1
 
 -- name: get_all
 -- Everything of one patient by status, and the associations with an end in it (ITI TF-2:3.18.4.1.2.3.7.4).
-WITH found AS (
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), times AS MATERIALIZED (
+  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
+), found AS (
   SELECT o.* FROM registry_object o
   WHERE o.patient_key = ANY(obieg_patient_keys(:authority, :value))
     AND (:old_versions::boolean OR o.current)
+    AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
     AND ((o.kind = 'D' AND o.status::text = ANY(:document_status::text[])
          AND o.entry_type::text = ANY(:entry_type::text[])
          AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
@@ -335,10 +359,16 @@ SELECT kind,
   CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
   ELSE entry_uuid END, ebrim, status, version, patient_id, last_update_time
 FROM (
-  SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM found
+  SELECT f.kind::text, f.entry_uuid::text, f.ebrim, f.status::text, f.version, f.patient_id,
+    CASE WHEN :rules::jsonb IS NULL OR f.kind <> 'F' THEN f.last_update_time
+    ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = f.entry_uuid), f.last_update_time) END
+    AS last_update_time
+  FROM found f
   UNION ALL
   SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM association a
   WHERE a.patient_key = ANY(obieg_patient_keys(:authority, :value))
+    AND (:permitted::bigint[] IS NULL OR a.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
     AND EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
     AND (:old_versions::boolean OR a.status = 'A')
     AND NOT EXISTS (SELECT FROM hidden h WHERE h.entry_uuid IN (a.source, a.target))
@@ -347,7 +377,11 @@ LIMIT :results_max::bigint + 1
 
 -- name: get_objects
 -- Objects of one kind by entryUUID, uniqueId or logicalID (then all versions), whichever is given.
-WITH named AS (
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), times AS MATERIALIZED (
+  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
+), named AS (
   SELECT patient_key, entry_uuid FROM object_locator
   WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
   UNION
@@ -364,16 +398,22 @@ WITH named AS (
   SELECT patient_key, entry_uuid FROM folder
   WHERE :kind::text = 'F' AND logical_id = ANY(:logical_ids::uuid[]) AND version > 1
 )
-SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
+SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id,
+  CASE WHEN :rules::jsonb IS NULL OR o.kind <> 'F' THEN o.last_update_time
+  ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid), o.last_update_time) END
 FROM named n JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid
 WHERE o.kind = :kind::text::"char" AND (:old_versions::boolean OR o.current)
+  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
   AND (o.logical_id = ANY(:logical_ids::uuid[]) OR cardinality(:logical_ids::uuid[]) = 0)
   AND (o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
 LIMIT :results_max::bigint + 1
 
 -- name: get_associations
 -- Not those that lead to an entry with limited metadata, as in get_all; OFFSET 0 has that looked up for each of them.
-WITH ends AS (SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])),
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), ends AS (SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])),
 found AS (
   SELECT a.* FROM ends e JOIN association a ON a.patient_key = ANY(obieg_kin(e.patient_key)) AND a.source = e.entry_uuid
   UNION
@@ -382,6 +422,8 @@ found AS (
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM found f JOIN registry_object o ON o.patient_key = f.patient_key AND o.entry_uuid = f.entry_uuid AND o.kind = 'A'
 WHERE (:old_versions::boolean OR o.current)
+  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
   AND NOT EXISTS (
     SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
     LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
@@ -392,7 +434,9 @@ LIMIT :results_max::bigint + 1
 
 -- name: get_documents_and_associations
 -- Not the associations that lead to an entry with limited metadata, as in get_associations.
-WITH named AS (
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
   UNION
   SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
@@ -407,6 +451,8 @@ SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.p
 FROM members m JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
 WHERE (o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
   AND (:old_versions::boolean OR o.current)
+  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
   AND NOT EXISTS (
     SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
     LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
@@ -419,7 +465,11 @@ LIMIT :results_max::bigint + 1
 -- GetSubmissionSets (kind S) and GetFoldersForDocument (kind F): what holds the named objects by HasMember. The
 -- associations themselves belong to the answer of the first (ITI TF-2:3.18.4.1.2.3.7.9, .12), unless they lead
 -- to an entry with limited metadata, as in get_associations.
-WITH named AS (
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), times AS MATERIALIZED (
+  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
+), named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])
   UNION
   SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
@@ -427,14 +477,20 @@ WITH named AS (
   SELECT a.patient_key, a.entry_uuid, a.source FROM named n
   JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid AND a.type = 'HasMember'
   JOIN object_locator l ON l.entry_uuid = a.source AND l.kind = :kind::text::"char"
-  WHERE :old_versions::boolean OR a.status = 'A'
+  WHERE (:old_versions::boolean OR a.status = 'A')
+    AND (:permitted::bigint[] IS NULL OR a.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
 ), wanted AS (
   SELECT l.patient_key, l.entry_uuid FROM held h JOIN object_locator l ON l.entry_uuid = h.source
   UNION SELECT patient_key, entry_uuid FROM held WHERE :kind::text = 'S'
 )
-SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
+SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id,
+  CASE WHEN :rules::jsonb IS NULL OR o.kind <> 'F' THEN o.last_update_time
+  ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid), o.last_update_time) END
 FROM wanted w JOIN registry_object o ON o.patient_key = w.patient_key AND o.entry_uuid = w.entry_uuid
 WHERE (:old_versions::boolean OR o.current)
+  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
   AND NOT EXISTS (
     SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
     LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
@@ -446,7 +502,11 @@ LIMIT :results_max::bigint + 1
 -- name: get_contents
 -- A submission set (S) or folder (F) with its members, and the associations that have both ends among them
 -- (ITI TF-2:3.18.4.1.2.3.7.10, .11).
-WITH named AS (
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), times AS MATERIALIZED (
+  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
+), named AS (
   SELECT patient_key, entry_uuid FROM object_locator
   WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
   UNION
@@ -455,7 +515,9 @@ WITH named AS (
 ), root AS (
   SELECT n.patient_key, n.entry_uuid FROM named n
   JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid
-  WHERE :old_versions::boolean OR o.current
+  WHERE (:old_versions::boolean OR o.current)
+    AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
 ), members AS (
   SELECT l.patient_key, l.entry_uuid FROM root r
   JOIN association a ON a.patient_key = ANY(obieg_kin(r.patient_key)) AND a.source = r.entry_uuid AND a.type = 'HasMember'
@@ -464,7 +526,10 @@ WITH named AS (
 ), members_seen AS (
   SELECT o.* FROM (SELECT * FROM root UNION SELECT * FROM members) m
   JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
-  WHERE (:old_versions::boolean OR o.current) AND (o.kind <> 'D' OR (
+  WHERE (:old_versions::boolean OR o.current)
+    AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND (o.kind <> 'D' OR (
     o.entry_type::text = ANY(:entry_type::text[])
     AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
     AND (:confidentiality_code::text[] IS NULL OR NOT EXISTS (
@@ -481,18 +546,25 @@ WITH named AS (
   JOIN association a ON a.patient_key = ANY(obieg_kin(s.patient_key)) AND a.source = s.entry_uuid
   WHERE EXISTS (SELECT FROM objects t WHERE t.entry_uuid = a.target)
 )
-SELECT kind::text, entry_uuid::text, ebrim, status::text, version, patient_id, last_update_time FROM objects
+SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id,
+  CASE WHEN :rules::jsonb IS NULL OR o.kind <> 'F' THEN o.last_update_time
+  ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid), o.last_update_time) END
+FROM objects o
 UNION
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM inner_associations i JOIN registry_object o
   ON o.patient_key = i.patient_key AND o.entry_uuid = i.entry_uuid AND o.kind = 'A'
-WHERE :old_versions::boolean OR o.current
+WHERE (:old_versions::boolean OR o.current)
+  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
+  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
 LIMIT :results_max::bigint + 1
 
 -- name: get_related
 -- Documents related to the named ones by the given associations, those named included when there are any
 -- (ITI TF-2:3.18.4.1.2.3.7.13).
-WITH named AS (
+WITH unseen AS MATERIALIZED (
+  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
+), named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
   UNION
   SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
@@ -505,6 +577,8 @@ WITH named AS (
   JOIN object_locator s ON s.entry_uuid = a.source AND s.kind = 'D'
   JOIN object_locator t ON t.entry_uuid = a.target AND t.kind = 'D'
   WHERE a.type = ANY(:types::text[]) AND (:old_versions::boolean OR a.status = 'A')
+    AND (:permitted::bigint[] IS NULL OR a.patient_key = ANY(:permitted::bigint[]))
+    AND (:rules::jsonb IS NULL OR a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
 ), ends AS (
   SELECT l.patient_key, l.entry_uuid
   FROM (SELECT source AS u FROM links UNION SELECT target FROM links) e JOIN object_locator l ON l.entry_uuid = e.u

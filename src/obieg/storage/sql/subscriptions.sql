@@ -16,17 +16,17 @@ SELECT obieg_tell_of_submission_set(jsonb_populate_record(NULL::submission_set, 
 -- name: insert_subscription
 INSERT INTO subscription (subscription_id, patient_key, owner, kind, topic, events, end_at, base, endpoint, payload, content,
   criteria, contacts, resource, statuses, type_code, class_code, practice_setting_code, healthcare_facility_type_code,
-  format_code, event_code_list, confidentiality_code, author, source_id, source)
+  format_code, event_code_list, confidentiality_code, author, source_id, source, requester)
 VALUES (:subscription_id::uuid, :patient_key::bigint, :owner::text, :kind::"char", :topic::text, :events::text[],
   :end_at::timestamptz, :base::text, :endpoint::text, :payload::text, :content::text, :criteria::text, :contacts::text[],
   :resource::bytea, :status::"char"[], :type_code::text[], :class_code::text[], :practice_setting_code::text[],
   :healthcare_facility_type_code::text[], :format_code::text[], :event_code_list::text[], :confidentiality_code::text[],
-  :author::text[], :source_id::text[], :source::text[])
+  :author::text[], :source_id::text[], :source::text[], :requester::bytea)
 
 -- name: read_subscription
 -- With how many events it has had, those that wait for their number among them.
 SELECT s.subscription_id::text, s.owner, s.kind::text, s.topic, s.status, s.error, s.end_at, s.base, s.endpoint, s.payload,
-       s.content, s.resource, s.version, s.updated_at,
+       s.content, s.resource, s.version, s.updated_at, s.requester,
        s.number + (
          SELECT count(*) FROM outbox o
          WHERE o.destination = 'subscription:' || s.subscription_id AND o.patient_key = s.patient_key
@@ -37,7 +37,7 @@ FROM subscription s WHERE s.subscription_id = :subscription_id::uuid
 
 -- name: find_subscriptions
 SELECT s.subscription_id::text, s.owner, s.kind::text, s.topic, s.status, s.error, s.end_at, s.base, s.endpoint, s.payload,
-       s.content, s.resource, s.version, s.updated_at,
+       s.content, s.resource, s.version, s.updated_at, s.requester,
        s.number + (
          SELECT count(*) FROM outbox o
          WHERE o.destination = 'subscription:' || s.subscription_id AND o.patient_key = s.patient_key

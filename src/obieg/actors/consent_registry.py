@@ -1,0 +1,250 @@
+"""Consents of patients (IHE PCF, Consent Registry): they, and their ends, hold from the commit that acknowledges them.
+
+Nothing is deleted: each change is a version, an end one that says nothing. What a Consent refers to is looked up in the
+directory, the index and the registry when it is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from obieg.actors.access_control import AccessControl
+from obieg.actors.document_registry import DocumentRegistry
+from obieg.actors.patient_index import ATTEMPTS_MAX, PatientIndex
+from obieg.actors.provider_directory import ProviderDirectory
+from obieg.domain.access import Act, Permit
+from obieg.domain.affinity_domain import AffinityDomain
+from obieg.domain.audit import AuditObject
+from obieg.domain.consents import CONSENTS, AccessStore, ConsentQuery, Fact, Kind, Said, Stated
+from obieg.domain.identifiers import PatientId
+from obieg.domain.permits import Named
+from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.registry import LostRace
+from obieg.mapping.consent import ROUNDS_MAX, ConsentDraft, actors, members, read_consent, references, states
+from obieg.mapping.fhir_patient import identifier, patient_value
+from obieg.protocol import Context
+from obieg.wire import fhir_json
+
+_KEPT_BY_PATIENT = frozenset({"CareTeam", "Encounter", "RelatedPerson"})  # resources that are sources of facts
+_URN = "urn:uuid:"
+_NO_CONSENT = "no Consent has this id, or none that this caller may know of"
+
+
+class ConsentRegistry:
+    """Records, ends and answers consents."""
+
+    def __init__(
+        self,
+        store: AccessStore,
+        index: PatientIndex,
+        directory: ProviderDirectory,
+        registry: DocumentRegistry,
+        *,
+        codes: AffinityDomain,
+        assigning_authority: str,
+        new_uuid: Callable[[], str],
+        access: AccessControl,
+    ) -> None:
+        self._access = access
+        self._store = store
+        self._index = index
+        self._directory = directory
+        self._registry = registry
+        self._codes = codes
+        self._authority = assigning_authority
+        self._new_uuid = new_uuid
+
+    # recording --------------------------------------------------------------------------------------------------
+
+    async def create(self, draft: ConsentDraft, context: Context, *, id_: str = "") -> Said:
+        """A new Consent. Raises Problem."""
+        id_ = id_ or self._new_uuid()
+        for _ in range(ATTEMPTS_MAX):
+            with suppress(LostRace):
+                return await self._put(draft, id_, 0, context)
+        raise RetryLater("the patient is changed all the time")
+
+    async def update(self, id_: str, draft: ConsentDraft, if_match: str, context: Context) -> Said:
+        """The next version of a Consent. Raises Problem."""
+        for _ in range(ATTEMPTS_MAX):
+            standing = await self._standing(id_, if_match, context)
+            with suppress(LostRace):
+                return await self._put(draft, id_, standing.version, context)
+        raise RetryLater("the Consent is changed all the time")
+
+    async def end(self, id_: str, if_match: str, context: Context) -> None:
+        """The Consent says nothing any more; ending one that has ended changes nothing. Raises Problem."""
+        for _ in range(ATTEMPTS_MAX):
+            found = await self._store.read(CONSENTS + id_, None, None)
+            if found is None:
+                raise Problem.of("AddressNotFound", _NO_CONSENT)
+            said, _, patient = found
+            named = PatientId(patient, self._authority)
+            if not await self._may(named, context):
+                raise Problem.of("AddressNotFound", _NO_CONSENT)
+            _expect_version(said, if_match)
+            context.objects = (AuditObject("patient", str(named)), AuditObject("consent", id_))
+            event = context.audit()
+            stated = Stated(CONSENTS + id_, named, Kind.CONSENT, (), by=_who(context))
+            try:
+                if said.resource is None:
+                    await self._store.read(CONSENTS + id_, None, event)
+                else:
+                    await self._store.put(stated, said.version, event)
+            except LostRace:
+                continue
+            context.audited = True
+            return
+        raise RetryLater("the Consent is changed all the time")
+
+    async def _standing(self, id_: str, if_match: str, context: Context) -> Said:
+        found = await self._store.read(CONSENTS + id_, None, None)
+        if found is None or not await self._may(PatientId(found[2], self._authority), context):
+            raise Problem.of("AddressNotFound", f"{_NO_CONSENT}: make one with POST, which gives it an id")
+        _expect_version(found[0], if_match)
+        return found[0]
+
+    async def _put(self, draft: ConsentDraft, id_: str, before: int, context: Context) -> Said:
+        named = await self._patient(draft, context)
+        kind = states(draft.resource)
+        facts: tuple[Fact, ...] = (True,) if kind is not None and draft.active else ()
+        if kind is None and draft.active:
+            known = await self.known(draft)
+            facts = (read_consent(id_, draft.resource, known, self._codes, draft.base),)
+        resource = {"resourceType": "Consent", "id": id_} | draft.resource
+        stated = Stated(
+            source=CONSENTS + id_,
+            patient=named,
+            kind=kind or Kind.CONSENT,
+            facts=facts,
+            by=_who(context),
+            resource=fhir_json.write(resource).decode(),
+            status=draft.resource.get("status", ""),
+            actors=actors(draft.resource, draft.base),
+        )
+        context.objects = (AuditObject("patient", str(named)), AuditObject("consent", id_))
+        try:
+            at = await self._store.put(stated, before, context.audit())
+        except LostRace:
+            await self._expect_same_patient(id_, named)
+            raise
+        context.audited = True
+        return Said(stated.source, before + 1, stated.kind, b"", stated.resource, at, stated.by)
+
+    async def _patient(self, draft: ConsentDraft, context: Context) -> PatientId:
+        """The name by which the patient is known; all that are given must name one person. Raises Problem."""
+        found = {i: await self._index.affinity_domain_id(i) for i in draft.patients}
+        known = {i: p for i, p in found.items() if p is not None}
+        if len({*known.values()}) > 1:
+            raise Problem.of("XDSPatientIdDoesNotMatch", "its names are those of several patients", "Consent.patient")
+        if not known or not await self._may(next(iter(known)), context):
+            said = f"no patient is known here by {', '.join(map(str, draft.patients))}: announce the patient first"
+            raise Problem.of("XDSUnknownPatientId", said, "Consent.patient")
+        return next(iter(known))
+
+    async def _expect_same_patient(self, id_: str, named: PatientId) -> None:
+        found = await self._store.read(CONSENTS + id_, None, None)
+        person = await self._index.affinity_domain_id(named)
+        if found is not None and person is not None and found[2] != person.value:
+            said = "a Consent stays that of its patient: end this one, and make one of the other patient"
+            raise Problem.of("XDSPatientIdDoesNotMatch", said, "Consent.patient")
+
+    # who may
+
+    async def _may(self, patient: PatientId, context: Context) -> bool:
+        """Whether the caller may, where that depends on the patient: patients, and proofs good for one patient."""
+        if not self._access.depends(Act.CONSENT, context.requester):
+            return True
+        seen = await self._access.see(Named(patients=(patient,)), context, Act.CONSENT)
+        may = any(isinstance(decision, Permit) for _, decision in seen.decisions)
+        if not may:
+            seen.refused(context, self._authority)
+        return may
+
+    async def _may_read(self, source: str, context: Context) -> bool:
+        found = await self._store.read(source, None, None)
+        return found is not None and await self._may(PatientId(found[2], self._authority), context)
+
+    # what it refers to
+
+    async def known(self, draft: ConsentDraft) -> dict[str, dict[str, Any]]:
+        """What stands under the references of a Consent, and of the groups that it names."""
+        found: dict[str, dict[str, Any]] = {}
+        wanted = references(draft.resource, draft.base)
+        for _ in range(ROUNDS_MAX):
+            new = await self._looked_up(wanted)
+            found |= new
+            wanted = {r for resource in new.values() for r in members(resource, draft.base)} - found.keys()
+            if not wanted:
+                break
+        return found
+
+    async def _looked_up(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        by_kind: dict[str, list[str]] = {}
+        for name in names:
+            by_kind.setdefault(name.partition("/")[0], []).append(name)
+        found: dict[str, dict[str, Any]] = {}
+        documents = by_kind.pop("DocumentReference", [])
+        patients = by_kind.pop("Patient", [])
+        kept = [name for kind in _KEPT_BY_PATIENT for name in by_kind.pop(kind, ())]
+        if others := [name for several in by_kind.values() for name in several]:
+            found |= await self._directory.resources(others)
+        if kept:
+            said = await self._store.sources(kept)
+            found |= {name: fhir_json.read((s.resource or "{}").encode()) for name, s in said.items()}
+        if documents:
+            uuids = {_URN + name.partition("/")[2]: name for name in documents}
+            standing = (await self._registry.known(uuids=sorted(uuids))).objects
+            found |= {uuids[u]: {"resourceType": "DocumentReference"} for u in uuids if u in standing}
+        for name in patients:
+            candidate = await self._index.described(PatientId(patient_value(name.partition("/")[2]), self._authority))
+            if candidate is not None:
+                named = [identifier(i) for i in candidate.identifiers]
+                found[name] = {"resourceType": "Patient", "identifier": named}
+        return found
+
+    # asking -----------------------------------------------------------------------------------------------------
+
+    async def read(self, id_: str, version: int | None, context: Context) -> Said:
+        """A version, the newest for None. Raises Problem."""
+        found = await self._store.read(CONSENTS + id_, version, None)
+        if found is None or not await self._may(PatientId(found[2], self._authority), context):
+            raise Problem.of("AddressNotFound", _NO_CONSENT)
+        said, _, patient = found
+        context.objects = (
+            AuditObject("patient", str(PatientId(patient, self._authority))),
+            AuditObject("consent", id_),
+        )
+        if said.resource is None:
+            raise Problem.of("ResourceGone", "the Consent was ended; its versions before that can be read")
+        await self._store.read(CONSENTS + id_, version, context.audit())
+        context.audited = True
+        return said
+
+    async def find(self, query: ConsentQuery, context: Context) -> tuple[Sequence[Said], int]:
+        """A page, newest first, and how many there are; of whom the caller may not ask it has none."""
+        patients = [p for p in query.patients if await self._may(p, context)]
+        sources = [s for s in query.sources if query.patients or await self._may_read(s, context)]
+        context.decided = True  # who names nobody known is asked about nobody
+        if (query.patients and not patients) or (query.sources and not sources):
+            return (), 0
+        query = msgspec.structs.replace(query, patients=tuple(patients), sources=tuple(sources))
+        found, total = await self._store.find(
+            msgspec.structs.replace(query, count=max(query.count, 1)), context.audit()
+        )
+        context.audited = True
+        return found[: query.count], total
+
+
+def _expect_version(said: Said, if_match: str) -> None:
+    if if_match not in ("", "*", str(said.version)):
+        detail = f"the Consent has version {said.version}, not {if_match[:20]}: read it again"
+        raise Problem.of("VersionConflict", detail, "http.If-Match")
+
+
+def _who(context: Context) -> str:
+    return context.requester.person or context.requester.system

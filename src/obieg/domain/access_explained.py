@@ -1,0 +1,216 @@
+"""Why a decision about access is what it is, and what would change it: for officers and support, not for callers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from obieg.codes.load import toml
+from obieg.domain.access import (
+    BASES,
+    HOLD,
+    Act,
+    Asked,
+    Condition,
+    Deny,
+    DocumentFacts,
+    Facts,
+    Filter,
+    Look,
+    Permit,
+    Rule,
+    Settings,
+    Source,
+    ask,
+    bar,
+    basis,
+    consents,
+    decide,
+    effect,
+    latest,
+    looks,
+    needed,
+)
+from obieg.domain.documents import Value
+from obieg.domain.requester import Requester
+
+_TABLE = toml("access.toml")
+LANGUAGES: tuple[str, ...] = tuple(_TABLE["texts"])
+
+
+class BasisTrace(Value, frozen=True):
+    """A basis, and whether it holds."""
+
+    basis: str
+    lack: str = ""  # why it does not hold: key of ``lacks`` in codes/access.toml; "": it holds
+    until: datetime | None = None
+
+
+class Hidden(Value, frozen=True):
+    """What denies a document."""
+
+    basis: str  # consent or HOLD
+    reference: str
+    document: str  # the entryUUID of what it denies: this document, or another of its lineage
+
+
+class DocumentTrace(Value, frozen=True):
+    """A document, and why it is shown or not."""
+
+    entry_uuid: str
+    shown: bool
+    permitted_by: tuple[str, ...] = ()  # bases
+    hidden_by: tuple[Hidden, ...] = ()
+    above: tuple[str, ...] = ()  # if none permits it: bases that would if it were less confidential
+
+
+class Explanation(Value, frozen=True):
+    """The trace of a decision."""
+
+    decision: Permit | Deny
+    bases: tuple[BasisTrace, ...] = ()  # all that the act may rest on; none if it needs none
+    restrictions: tuple[Source, ...] = ()  # consents and holds that deny something
+    documents: tuple[DocumentTrace, ...] = ()
+
+
+def explain(
+    requester: Requester,
+    facts: Facts,
+    act: Act,
+    at: datetime,
+    settings: Settings,
+    documents: Sequence[DocumentFacts] = (),
+) -> Explanation:
+    """The decision and what led to it. ``documents``: those that it is asked about, with all of their lineages."""
+    decision = decide(requester, facts, act, at, settings)
+    question = ask(requester, facts, at, settings)
+    permitted = decision.filter if isinstance(decision, Permit) else ()
+    lineages: dict[str, list[Look]] = {}
+    for look in looks(documents):
+        lineages.setdefault(look.lineage, []).append(look)
+    return Explanation(
+        decision,
+        tuple(_trace(name, question) for name in needed(act, question)),
+        tuple(source for source in permitted or () if any(rule.permit is False for rule in source.rules)),
+        tuple(
+            DocumentTrace(look.document.entry_uuid, shown=True, permitted_by=decision.bases)
+            if isinstance(decision, Permit) and permitted is None
+            else _document(look, permitted or (), lineages[look.lineage])
+            for look in looks(documents)
+        ),
+    )
+
+
+def _trace(name: str, question: Asked) -> BasisTrace:
+    if name == "consent":
+        return _trace_consents(question)
+    found = basis(name, question)
+    return BasisTrace(name, found) if isinstance(found, str) else BasisTrace(name, until=found.until)
+
+
+def _trace_consents(question: Asked) -> BasisTrace:
+    barred = bar("consent", question)
+    if barred:
+        return BasisTrace("consent", barred)
+    given = question.facts.consents
+    opening = [source.until for source in consents(question) if source.permits]
+    if opening:
+        return BasisTrace("consent", until=latest(opening))
+    ended = given and not any(consent.period.holds(question.at) for consent in given)
+    return BasisTrace("consent", "not-now" if ended else "none")
+
+
+def _document(look: Look, permitted: Filter, lineage: Sequence[Look]) -> DocumentTrace:
+    permitting = [source for source in permitted if effect(source, look)]
+    hiding = tuple(
+        Hidden(source.basis, source.reference, other.document.entry_uuid)
+        for source in permitted
+        for other in lineage
+        if effect(source, other) is False
+    )
+    above = [] if permitting else [source for source in permitted if effect(_unlimited(source), look)]
+    return DocumentTrace(
+        look.document.entry_uuid,
+        shown=bool(permitting and not hiding),
+        permitted_by=_named(permitting),
+        hidden_by=hiding,
+        above=_named(above),
+    )
+
+
+def _named(sources: Iterable[Source]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(source.basis for source in sources))
+
+
+def _unlimited(source: Source) -> Source:
+    """The same without maximum."""
+    return Source(source.basis, tuple(Rule(rule.permit, rule.condition) for rule in source.rules))
+
+
+# In words ------------------------------------------------------------------------------------------------------------
+
+
+def render(explanation: Explanation, language: str) -> list[str]:
+    """The lines that a person reads, in a language of ``LANGUAGES``."""
+    texts = _TABLE["texts"][language]
+    decision = explanation.decision
+
+    def name(key: str) -> str:
+        return str((_TABLE["hold"] if key == HOLD else BASES[key])["name"][language])
+
+    def names(keys: Iterable[str]) -> str:
+        return ", ".join(map(name, keys))
+
+    def until(moment: datetime | None) -> str:
+        return str(texts["until"].format(until=f"{moment:%Y-%m-%d %H:%M %Z}".strip()) if moment else texts["endless"])
+
+    def of_basis(trace: BasisTrace) -> str:
+        row = BASES[trace.basis]
+        said = {key: row[key][language] for key in ("name", "holds", "needs")} | {"article": row["article"]}
+        if trace.lack:
+            return str(texts["lacks"].format(**said, lack=_TABLE["lacks"][trace.lack][language]))
+        return str(texts["holds"].format(**said, until=until(trace.until)))
+
+    def of_source(source: Source) -> str:
+        what = [_condition(rule.condition, texts) for rule in source.rules if rule.permit is False]
+        said = {"name": name(source.basis), "reference": source.reference, "until": until(source.until)}
+        return str(texts["hides"].format(**said, what="; ".join(what)))
+
+    def of_document(trace: DocumentTrace) -> str:
+        document = trace.entry_uuid
+        if trace.shown:
+            return str(texts["shown"].format(document=document, bases=names(trace.permitted_by)))
+        if trace.hidden_by:
+            own = next((hidden for hidden in trace.hidden_by if hidden.document == document), None)
+            hidden = own or trace.hidden_by[0]
+            said = {"name": name(hidden.basis), "reference": hidden.reference, "other": hidden.document}
+            return str(texts["hidden" if own else "hidden_by_other"].format(document=document, **said))
+        if trace.above:
+            return str(texts["above"].format(document=document, bases=names(trace.above)))
+        return str(texts["closed"].format(document=document))
+
+    if isinstance(decision, Deny):
+        reason = texts["because"].format(reason=_TABLE["reasons"][decision.reason][language])
+        lines = [f"{texts['denied']}, {reason}."]
+    elif decision.bases:
+        lines = [f"{texts['permitted']}: {names(decision.bases)}, {until(decision.until)}."]
+    else:
+        lines = [f"{texts['permitted']}."]
+    parts = (
+        ("bases", [of_basis(trace) for trace in explanation.bases]),
+        ("restrictions", [of_source(source) for source in explanation.restrictions]),
+        ("documents", [of_document(trace) for trace in explanation.documents]),
+    )
+    for heading, found in parts:
+        if found:
+            lines += [f"{texts[heading]}:", *(f"  {line}" for line in found)]
+    return lines
+
+
+def _condition(condition: Condition, texts: dict[str, dict[str, str]]) -> str:
+    said = []
+    for field, word in texts["condition"].items():
+        value = getattr(condition, field)
+        if value is not None:
+            said.append(f"{word} {value if isinstance(value, str) else ' / '.join(value)}")
+    return ", ".join(said) or str(texts["everything"])

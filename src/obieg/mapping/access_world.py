@@ -1,0 +1,168 @@
+"""FHIR resources as the facts that decisions about access rest on (docs/lab.md says how each is written).
+
+``codes/access_world.toml`` has the codes. Whom a resource names must have an identifier: by it callers are recognised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import product
+from typing import Any
+
+from obieg.codes.load import toml
+from obieg.domain.access import Declaration, Emergency, Encounter, Period, Representative
+from obieg.domain.consents import Fact, Kind
+from obieg.domain.problems import Finding, Problem
+from obieg.mapping.consent import identifiers, local
+from obieg.mapping.directory_terms import span
+
+_TABLE = toml("access_world.toml")
+KINDS = {  # resources that are sources of facts, and the elements that name their patients
+    "CareTeam": "subject",
+    "Encounter": "subject",
+    "Flag": "subject",
+    "RelatedPerson": "patient",
+}
+
+
+def protected(patient: Mapping[str, Any]) -> bool:
+    """Whether a Patient is somebody protected."""
+    return any(c.get("code") in _TABLE["protected"]["codes"] for c in patient.get("meta", {}).get("security", ()))
+
+
+def facts(resource: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> tuple[Kind, tuple[Fact, ...]]:
+    """What a resource says; raises Problem with all that cannot be told. ``known``: other resources by Type/id."""
+    reader = _Reader(known)
+    kind: Kind
+    found: Sequence[Fact]
+    match resource["resourceType"]:
+        case "CareTeam":
+            kind, found = Kind.DECLARATION, list(reader.declarations(resource))
+        case "Encounter":
+            kind, found = Kind.ENCOUNTER, list(reader.encounters(resource))
+        case "Flag":
+            kind, found = Kind.EMERGENCY, list(reader.emergencies(resource))
+        case _:
+            kind, found = Kind.REPRESENTATIVE, list(reader.representatives(resource))
+    if reader.findings:
+        raise Problem(reader.findings)
+    return kind, tuple(dict.fromkeys(found))
+
+
+class _Reader:
+    def __init__(self, known: Mapping[str, Mapping[str, Any]]) -> None:
+        self._known = known
+        self.findings: list[Finding] = []
+
+    def declarations(self, team: Mapping[str, Any]) -> Iterator[Fact]:
+        """The chosen POZ team: each participant by its role."""
+        if team.get("status") not in _TABLE["care_team"]["holds"]:
+            return
+        if not team.get("participant"):
+            self._refuse("RequiredFieldMissing", "who is the chosen professional?", "CareTeam.participant")
+        whole = self._period(team, "CareTeam.period")
+        for number, participant in enumerate(team.get("participant", ())):
+            where = f"CareTeam.participant[{number}]"
+            people, places, codes = self._professional(participant.get("member", {}), f"{where}.member")
+            codes = [*_codes(participant.get("role", ())), *codes]
+            kind = next((_TABLE["declaration"][code] for code in codes if code in _TABLE["declaration"]), "")
+            if not kind:
+                said = f"which professional is it? role.coding.code is one of {', '.join(_TABLE['declaration'])}"
+                self._refuse("TableValueNotFound", said, f"{where}.role")
+            if "onBehalfOf" in participant:
+                places = self._named(participant["onBehalfOf"], f"{where}.onBehalfOf")
+            elif not places and "managingOrganization" in team:
+                places = self._named(team["managingOrganization"][0], "CareTeam.managingOrganization[0]")
+            period = self._period(participant, f"{where}.period") if "period" in participant else whole
+            for person, place in product(people, places or ("",)):
+                yield Declaration(person, kind, place, period)
+
+    def encounters(self, encounter: Mapping[str, Any]) -> Iterator[Fact]:
+        """Care in progress at an organisation."""
+        table, status = _TABLE["encounter"], encounter.get("status")
+        period = self._period(encounter, "Encounter.period")
+        if status not in table["holds"] and not (status in table["held"] and period.end is not None):
+            return
+        for place in self._named(encounter.get("serviceProvider", {}), "Encounter.serviceProvider"):
+            yield Encounter(place, period)
+
+    def representatives(self, person: Mapping[str, Any]) -> Iterator[Fact]:
+        """Who may act in the patient's place, and as what."""
+        if person.get("active") is False:
+            return
+        who = identifiers(person)
+        if not who:
+            said = "by which identifier is the person recognised (a PESEL, say)?"
+            self._refuse("RequiredFieldMissing", said, "RelatedPerson.identifier")
+        kinds = [_TABLE["representative"].get(code) for code in _codes(person.get("relationship", ()))]
+        if not any(kinds):
+            said = f"what is the person to the patient? coding.code is one of {', '.join(_TABLE['representative'])}"
+            self._refuse("TableValueNotFound", said, "RelatedPerson.relationship")
+        period = self._period(person, "RelatedPerson.period")
+        for identifier, kind in product(who, kinds):
+            if kind:
+                yield Representative(identifier, kind, period)
+
+    def emergencies(self, flag: Mapping[str, Any]) -> Iterator[Fact]:
+        """A break-glass session."""
+        if flag.get("status") not in _TABLE["flag"]["holds"]:
+            return
+        if not {*_codes([flag.get("code", {})])} & {*_TABLE["emergency"]["codes"]}:
+            said = f"what is flagged here is a break-glass session: {', '.join(_TABLE['emergency']['codes'])}"
+            self._refuse("TableValueNotFound", said, "Flag.code")
+        people, places, _ = self._professional(flag.get("author", {}), "Flag.author")
+        period = self._period(flag, "Flag.period")
+        if period.end is None:
+            self._refuse("RequiredFieldMissing", "a break-glass session has an end", "Flag.period.end")
+        for person, place in product(people, places or ("",)):
+            yield Emergency(person, place, period)
+
+    # references
+
+    def _professional(
+        self, reference: Mapping[str, Any], where: str
+    ) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        """Identifiers of a person and of where they work, and codes of what they do there."""
+        found = self._found(reference)
+        if found is None or found["resourceType"] != "PractitionerRole":
+            return self._named(reference, where), (), ()
+        people = self._named(found.get("practitioner", {}), f"{where} (PractitionerRole.practitioner)")
+        place = found.get("organization")
+        places = self._named(place, f"{where} (PractitionerRole.organization)") if place else ()
+        return people, places, _codes(found.get("code", ()))
+
+    def _found(self, reference: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        kind, id_ = local(reference.get("reference", ""), "")
+        return self._known.get(f"{kind}/{id_}")
+
+    def _named(self, reference: Mapping[str, Any], where: str) -> Sequence[str]:
+        """The identifiers of whom a reference names."""
+        own = identifiers({"identifier": [reference["identifier"]]}) if "identifier" in reference else ()
+        found = self._found(reference)
+        literal = reference.get("reference", "")
+        if found is None and not own:
+            said = f"{literal[:120]} is not in this folder" if literal else "the reference names nobody"
+            self._refuse("UnresolvedReferenceException", f"{said}: add it, or refer by an identifier", where)
+        elif found is not None and not own and not identifiers(found):
+            said = f"{literal[:120]} has no identifier by which it is recognised: give it one"
+            self._refuse("RequiredFieldMissing", said, where)
+        return tuple(dict.fromkeys((*own, *(identifiers(found) if found is not None else ()))))
+
+    def _period(self, holder: Mapping[str, Any], where: str) -> Period:
+        given = holder.get("period", {})
+        moments: list[datetime | None] = []
+        for name in ("start", "end"):
+            text = given.get(name, "")
+            found = span(text) if text else None
+            if text and found is None:
+                self._refuse("DataTypeError", f"{text[:40]!r} is no date or time", f"{where}.{name}")
+            moments.append(datetime.fromisoformat(found[name == "end" and "T" not in text]) if found else None)
+        return Period(*moments)
+
+    def _refuse(self, code: str, detail: str, where: str) -> None:
+        self.findings.append(Finding(code, detail, where))
+
+
+def _codes(concepts: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [coding.get("code", "") for concept in concepts for coding in concept.get("coding", ())]

@@ -1,0 +1,122 @@
+"""Facts for decisions about access in PostgreSQL: port :class:`obieg.domain.consents.AccessStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from obieg.domain.access import Facts
+from obieg.domain.audit import AuditEvent
+from obieg.domain.consents import ConsentQuery, Kind, Said, Stated
+from obieg.mapping.bppc import Acknowledgement, consents
+from obieg.storage.audit_store import AuditStore
+from obieg.storage.link import Database, Row, run
+from obieg.storage.patient_store import columns
+from obieg.storage.statements import Call, load
+
+_SQL = load("access.sql")
+
+
+class _Read(Facts, frozen=True):
+    """A row of access_facts."""
+
+    acknowledged: tuple[Acknowledgement, ...] = ()
+
+
+_read = msgspec.json.Decoder(_Read).decode
+_FACTS = Facts.__struct_fields__
+
+
+def read_facts(said: bytes) -> Facts:
+    """Facts as the statement gives them, with what documents say that the patient has acknowledged."""
+    row = _read(said)
+    facts = Facts(*[getattr(row, field) for field in _FACTS])
+    if not row.acknowledged:
+        return facts
+    return msgspec.structs.replace(facts, consents=(*facts.consents, *consents(row.acknowledged)))
+
+
+class PostgresAccess:
+    """Implements the port over one database."""
+
+    def __init__(self, database: Database, audit: AuditStore, *, assigning_authority: str) -> None:
+        self._database = database
+        self._audit = audit
+        self._authority = assigning_authority
+
+    async def facts(self, patient_keys: Sequence[int]) -> Mapping[int, Facts]:
+        """See the port."""
+        [rows] = await self._run(self.facts_call(patient_keys))
+        return {int(key): read_facts(said) for key, said in rows}
+
+    def facts_call(self, patient_keys: Sequence[int]) -> Call:
+        """What reads facts; it may stand in a batch with other calls."""
+        return _SQL.access_facts(patient_keys=patient_keys, own_authority=self._authority)
+
+    async def put(self, stated: Stated, before: int, event: AuditEvent) -> datetime:
+        """See the port."""
+        calls = put_calls(stated, before)
+        results = await self._run(*calls, self._audit.call(event))
+        moment: datetime = results[len(calls) - 1][0][0]
+        return moment
+
+    async def put_all(self, stated: Sequence[tuple[Stated, int]], event: AuditEvent) -> None:
+        """See the port."""
+        await self._run(*(call for one, before in stated for call in put_calls(one, before)), self._audit.call(event))
+
+    async def read(self, source: str, version: int | None, event: AuditEvent | None) -> tuple[Said, str, str] | None:
+        """See the port."""
+        calls = [_SQL.read_source(source=source, version=version)]
+        if event is not None:
+            calls.append(self._audit.call(event))
+        rows = (await self._run(*calls))[0]
+        return (_said(rows[0][:7]), *rows[0][7:]) if rows else None
+
+    async def sources(self, names: Sequence[str]) -> Mapping[str, Said]:
+        """See the port."""
+        [rows] = await self._run(_SQL.read_sources(sources=names))
+        return {said.source: said for said in map(_said, rows)}
+
+    async def find(self, query: ConsentQuery, event: AuditEvent) -> tuple[Sequence[Said], int]:
+        """See the port."""
+        found = _SQL.find_consents(
+            **columns(query.patients),
+            sources=query.sources,
+            statuses=query.statuses,
+            actors=query.actors,
+            updated_from=query.updated_from,
+            updated_before=query.updated_before,
+            count=query.count,
+            skipped=query.skipped,
+        )
+        rows = (await self._run(found, self._audit.call(event)))[0]
+        return [_said(row[1:]) for row in rows], rows[0][0] if rows else 0
+
+    async def _run(self, *calls: Call) -> list[list[Row]]:
+        return await run(self._database, *calls)
+
+
+def put_calls(stated: Stated, before: int) -> list[Call]:
+    """What records a version; the last one answers when."""
+    named = {"source": stated.source, "authority": stated.patient.authority, "value": stated.patient.value}
+    return [
+        *([] if before else [_SQL.place_source(**named)]),
+        _SQL.expect_source(**named),
+        _SQL.put_fact(
+            source=stated.source,
+            before=before,
+            kind=stated.kind.value,
+            facts=stated.written.decode(),
+            resource=stated.resource,
+            status=stated.status,
+            actors=stated.actors,
+            recorded_by=stated.by,
+        ),
+    ]
+
+
+def _said(row: Row) -> Said:
+    source, version, kind, facts, resource, recorded_at, recorded_by = row
+    return Said(source, version, Kind(kind), facts.encode(), resource, recorded_at, recorded_by)

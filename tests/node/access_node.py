@@ -1,0 +1,44 @@
+"""A laboratory node that enforces access: ``python -m access_node serve --settings FILE --ready-file FILE``.
+
+Who asks stands in the cookie ``who``, as JSON in Base64; without one a system asks.
+"""
+
+from __future__ import annotations
+
+import sys
+from base64 import urlsafe_b64decode
+from pathlib import Path
+
+import msgspec
+
+from obieg.domain.requester import Requester
+from obieg.ops import settings as node_settings
+from obieg.ops import wiring
+from obieg.ops.settings import Settings
+from obieg.ops.supervisor import serve
+from obieg.protocol import Credentials
+
+
+class Authentication:
+    async def authenticate(self, credentials: Credentials) -> Requester:
+        who = dict(part.strip().partition("=")[::2] for part in credentials.cookie.split(";")).get("who", "")
+        if not who:
+            return Requester(system="his", address=credentials.address, proof="laboratory", repositories=None)
+        said = msgspec.json.decode(urlsafe_b64decode(who))
+        return msgspec.convert({"system": "his", "proof": "saml", "repositories": None, **said}, Requester)
+
+
+def build(settings: Settings) -> wiring.Node:
+    wiring.LaboratoryAuthentication = Authentication  # type: ignore[assignment, misc]
+    return wiring.build(settings)
+
+
+if __name__ == "__main__":
+    given = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
+    path = Path(given["--settings"])
+    serve(
+        node_settings.load(path),
+        settings_file=path,
+        ready_file=Path(given["--ready-file"]),
+        builder="access_node:build",
+    )

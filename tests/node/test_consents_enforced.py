@@ -1,0 +1,145 @@
+"""The example world where access is enforced: what consents and facts open and hide, and when that begins and ends."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import peer
+import pytest
+
+from running import running
+
+pytestmark = [pytest.mark.node, pytest.mark.slow]
+
+WORLD = peer.REPOSITORY / "docs" / "lab-world"
+PESEL = "2.16.840.1.113883.3.4424.1.1.616"
+NPWZ = "2.16.840.1.113883.3.4424.1.6.2"
+HOSPITAL, CLINIC = (f"2.16.840.1.113883.3.4424.2.3.1#00000000471{n}" for n in (1, 2))
+DOCTOR = {"role": "medical-doctor", "purpose_of_use": "TREAT"}
+GP = {**DOCTOR, "person": f"{NPWZ}#5425740", "organisation": CLINIC}
+SURGEON = {**DOCTOR, "person": f"{NPWZ}#2131121", "organisation": "1.2.616.7#elsewhere"}
+STRANGER = {**DOCTOR, "person": f"{NPWZ}#9999999", "organisation": "1.2.616.7#elsewhere"}
+COLLEAGUE = {**STRANGER, "organisation": HOSPITAL}
+ANNA = {"person": f"{PESEL}#80022912340", "role": "patient", "purpose_of_use": "PATRQT"}
+SOMEBODY = {**ANNA, "person": f"{PESEL}#71070112349"}
+CLERK = {
+    "person": "1.2.616.8#clerk",
+    "role": "administrative-employee",
+    "organisation": CLINIC,
+    "purpose_of_use": "TREAT",
+}
+SYSTEM: dict[str, str] = {}
+DISCHARGE = {"Karta informacyjna", "Karta informacyjna, poprawiona"}
+PSYCHIATRY = {"Konsultacja psychiatryczna"}
+
+
+class Region:
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.http = httpx.Client(timeout=60)
+
+    def ask(self, who: dict[str, str], method: str, path: str, resource: Any = None) -> httpx.Response:
+        cookie = urlsafe_b64encode(json.dumps(who).encode()).decode() if who else ""
+        headers = {"Cookie": f"who={cookie}"} if who else {}
+        if resource is not None:
+            headers["Content-Type"] = "application/fhir+json"
+        return self.http.request(
+            method,
+            f"{self.base}/{path}",
+            headers=headers,
+            content=json.dumps(resource) if resource is not None else None,
+        )
+
+    def titles(self, who: dict[str, str], patient: str = "anna") -> set[str]:
+        """What is found of the patient, whatever its status."""
+        answer = self.ask(who, "GET", f"DocumentReference?patient=Patient/{patient}&status=current,superseded")
+        assert answer.status_code == 200, answer.text
+        bundle = answer.json()
+        found = {e["resource"]["description"] for e in bundle.get("entry", []) if e["search"]["mode"] == "match"}
+        assert bundle["total"] == len(found)
+        return found
+
+    def consents(self, who: dict[str, str], patient: str = "anna") -> set[str]:
+        answer = self.ask(who, "GET", f"Consent?patient=Patient/{patient}")
+        assert answer.status_code == 200, answer.text
+        return {e["resource"]["id"] for e in answer.json().get("entry", [])}
+
+
+@pytest.fixture(scope="module")
+def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
+    folder = tmp_path_factory.mktemp("enforced")
+    with running(folder, "lab", "--load", WORLD, "--data", folder / "data", "--workers", "1"):
+        pass
+    settings = folder / "data" / "settings.toml"
+    with running(folder, "serve", "--settings", settings, module="access_node") as endpoints:
+        found = Region(endpoints["fhir"])
+        yield found
+        found.http.close()
+
+
+@pytest.mark.parametrize(
+    ("who", "expected"),
+    [
+        (GP, DISCHARGE),  # chosen; what is restricted is hidden even though she wrote it
+        (SURGEON, DISCHARGE),  # author, and on call, for whom the patient has opened everything but R
+        (STRANGER, set()),
+        (COLLEAGUE, set()),  # an encounter is in progress there, but no author names the hospital
+        (ANNA, DISCHARGE | PSYCHIATRY),
+        (SOMEBODY, set()),
+        (CLERK, set()),
+        (SYSTEM, set()),
+    ],
+    ids=["gp", "surgeon", "stranger", "colleague", "anna", "somebody", "clerk", "system"],
+)
+def test_who_sees_what(region: Region, who: dict[str, str], expected: set[str]) -> None:
+    assert region.titles(who) == expected
+
+
+def test_a_mother_sees_what_is_of_her_child_and_an_emergency_opens_it(region: Region) -> None:
+    assert region.titles({**ANNA, "purpose_of_use": "FAMRQT"}, "jan") == {"Wizyta kontrolna"}
+    assert region.titles({**SURGEON, "purpose_of_use": "BTG"}, "jan") == {"Wizyta kontrolna"}
+    assert region.titles(SURGEON, "jan") == set()
+
+
+def test_a_withdrawal_and_a_consent_hold_from_their_acknowledgement(region: Region) -> None:
+    restriction = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    for _ in range(5):
+        assert region.ask(ANNA, "DELETE", "Consent/not-psychiatry").status_code == 204
+        assert region.titles(GP) == DISCHARGE | PSYCHIATRY
+        assert region.ask(ANNA, "PUT", "Consent/not-psychiatry", restriction).status_code == 200
+        assert region.titles(GP) == DISCHARGE
+    granted = {**restriction, "provision": {"type": "permit", "actor": [{
+        "role": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]},
+        "reference": {"identifier": {"system": f"urn:oid:{NPWZ}", "value": "9999999"}},
+    }]}}  # fmt: skip
+    assert region.titles(STRANGER) == set()
+    made = region.ask(CLERK, "POST", "Consent", granted)  # who records what the patient states
+    assert made.status_code == 201, made.text
+    assert region.titles(STRANGER) == DISCHARGE
+    assert region.ask(ANNA, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
+    assert region.titles(STRANGER) == set()
+
+
+def test_patients_record_and_see_their_own_consents_alone(region: Region) -> None:
+    assert region.consents(ANNA) >= {"for-on-call", "not-psychiatry", "notices"}
+    assert region.consents(SOMEBODY) == set()
+    assert region.consents(ANNA, "nobody") == set()
+    hidden, missing = (region.ask(SOMEBODY, "GET", f"Consent/{id_}") for id_ in ("for-on-call", "nothing"))
+    assert (hidden.status_code, missing.status_code) == (404, 404)
+    assert issue(hidden) == issue(missing)
+    own = region.ask(ANNA, "GET", "Consent/for-on-call").json()
+    theirs = region.ask(SOMEBODY, "PUT", "Consent/for-on-call", own)
+    assert (theirs.status_code, region.ask(SOMEBODY, "DELETE", "Consent/for-on-call").status_code) == (404, 404)
+    refused = region.ask(SOMEBODY, "POST", "Consent", own)
+    unknown = region.ask(SOMEBODY, "POST", "Consent", {**own, "patient": {"reference": "Patient/anne"}})
+    assert refused.status_code == unknown.status_code
+    assert json.dumps(issue(refused)).replace("anna", "anne") == json.dumps(issue(unknown))
+    assert region.ask(SYSTEM, "GET", "Consent/for-on-call").status_code == 403
+
+
+def issue(answer: httpx.Response) -> Any:
+    return answer.json()["issue"][0]

@@ -1,0 +1,225 @@
+"""Who decides: what is asked, what the answer and the record say, and what is asked of the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from obieg.actors.access_control import AccessControl, describe
+from obieg.domain.access import Act, Condition, Declaration, Facts, Filter, Period, Permit, Rule, Source
+from obieg.domain.audit import AuditObject, Outcome
+from obieg.domain.identifiers import (
+    PatientId,
+    organisation_identifier,
+    person_identifier,
+    reference_identifier,
+)
+from obieg.domain.permits import Named, Person
+from obieg.domain.problems import Problem
+from obieg.domain.requester import Requester
+from obieg.domain.sight import EVERYTHING, Sight, sight
+from obieg.protocol import Context
+from obieg.transactions import TRANSACTIONS
+
+OWN = "1.2.616.9"
+NOW = datetime(2026, 6, 1, 10, tzinfo=UTC)
+END = datetime(2027, 1, 1, tzinfo=UTC)
+DOCTOR = Requester("his", person="1.6.2#1", role="medical-doctor", organisation="1.2.3#1", purpose_of_use="TREAT")
+STRANGER = msgspec.structs.replace(DOCTOR, person="1.6.2#2")
+POZ = Facts((f"{OWN}#a",), declarations=(Declaration("1.6.2#1", "doctor", "", Period(None, END)),))
+
+
+class Store:
+    """Knows of one person, by any name."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.asked: list[Named] = []
+
+    async def of(self, named: Named) -> Sequence[Person]:
+        self.asked.append(named)
+        return [Person((7, 8), frozenset("ab"), self.facts)]
+
+
+def context(requester: Requester, transaction: str = "ITI-18") -> Context:
+    found = next(t for t in TRANSACTIONS if t.id == transaction)
+    return Context(found, requester, "r", NOW)
+
+
+def seen(requester: Requester, facts: Facts = POZ, **more: Any) -> tuple[Any, Context]:
+    asking = context(requester)
+    control = AccessControl(Store(facts))
+    found = asyncio.run(control.see(Named((PatientId("a", OWN),)), asking, **more))
+    return found, asking
+
+
+def test_nothing_is_asked_where_nothing_is_enforced() -> None:
+    control, asking = AccessControl(), context(Requester("his"), "BULK-1")
+    control.admit(asking)
+    control.expect_decided(asking)
+    assert asyncio.run(control.see(Named(), asking)).sight == EVERYTHING
+    assert control.changes(asking) is None
+    assert not control.enforced
+
+
+def test_what_is_permitted_is_named_with_its_end() -> None:
+    found, asking = seen(DOCTOR)
+    assert found.sight.permitted == (7, 8)
+    assert found.sight.filtered == (7, 8)
+    found.told(asking)
+    assert asking.access == "author,poz; until=2027-01-01T00:00:00Z"
+    assert asking.audit().detail == "access: author,poz; until=2027-01-01T00:00:00Z"
+    found.of({"c"}).told(asking)
+    assert asking.access == ""
+
+
+def test_whoever_is_only_perhaps_an_author_learns_nothing_of_who_is_a_patient() -> None:
+    found, asking = seen(STRANGER)
+    assert not found.certain
+    found.told(asking, shown=False)
+    assert asking.access == ""
+    found.told(asking)
+    assert asking.access == "author"
+
+
+def test_a_refusal_stands_in_the_record_with_its_patient() -> None:
+    found, asking = seen(Requester("his", purpose_of_use="TREAT"))
+    assert found.sight == Sight(())
+    asking.objects = (AuditObject("stored_query", "GetDocuments"),)
+    found.refused(asking, OWN)
+    found.told(asking)
+    event = asking.audit()
+    assert event.outcome == Outcome.MINOR_FAILURE
+    assert event.detail == "no access: system"
+    assert [o.identifier for o in event.objects] == ["GetDocuments", f"a^^^&{OWN}&ISO"]
+    asking.objects = (AuditObject("patient", f"b^^^&{OWN}&ISO"),)
+    found.refused(asking, OWN)
+    assert asking.audit().objects == asking.objects  # by whichever name
+
+
+def test_who_names_nobody_sees_nothing_and_nothing_is_read() -> None:
+    store, asking = Store(POZ), context(DOCTOR)
+    assert asyncio.run(AccessControl(store).see(Named(), asking)).sight == Sight(())
+    assert store.asked == []
+    assert asking.decided
+
+
+@pytest.mark.parametrize(
+    ("transaction", "requester", "may"),
+    [
+        ("ITI-42", Requester("his"), True),
+        ("ITI-42", DOCTOR, True),
+        ("ITI-42", msgspec.structs.replace(DOCTOR, role="patient"), False),
+        ("ITI-81", Requester("siem"), True),
+        ("ITI-81", DOCTOR, False),
+        ("ITI-90", DOCTOR, True),
+        ("ITI-57", msgspec.structs.replace(DOCTOR, role="administrative-employee"), False),
+        ("ITI-78", msgspec.structs.replace(DOCTOR, purpose_of_use="HRESCH"), False),
+    ],
+)
+def test_who_may_at_all(transaction: str, requester: Requester, may: bool) -> None:
+    control, asking = AccessControl(Store(POZ)), context(requester, transaction)
+    if may:
+        control.admit(asking)
+        control.expect_decided(asking)
+        return
+    with pytest.raises(Problem) as refused:
+        control.admit(asking)
+    [finding] = refused.value.findings
+    assert finding.code == "NotPermitted"
+    assert finding.reason
+    assert finding.reason not in finding.detail
+
+
+def test_what_reads_must_ask() -> None:
+    control, asking = AccessControl(Store(POZ)), context(DOCTOR)
+    control.admit(asking)  # it depends on the patient
+    with pytest.raises(AssertionError, match="ITI-18 has answered without asking"):
+        control.expect_decided(asking)
+    assert control.depends(Act.READ, DOCTOR)
+    assert not control.depends(Act.IDENTIFY, DOCTOR)
+
+
+def test_a_professional_changes_what_their_organisation_has_written() -> None:
+    control = AccessControl(Store(POZ))
+    assert control.changes(context(Requester("his"), "ITI-57")) is None
+    assert control.changes(context(DOCTOR, "ITI-57")) == (
+        Source("author", (Rule(permit=True, condition=Condition(authors=("1.2.3#1",))),)),
+    )
+    nobody = msgspec.structs.replace(DOCTOR, organisation="")
+    assert control.changes(context(nobody, "ITI-57")) == ()
+
+
+def test_describing() -> None:
+    assert describe([]) == ""
+    assert describe([Permit(("poz",)), Permit(("author", "poz"), END)]) == "poz,author"
+
+
+# the form in which the database is asked -----------------------------------------------------------------------------
+
+
+def rules(*filter_: Source) -> list[tuple[Any, ...]]:
+    found = sight([((1,), tuple(filter_))])
+    read = json.loads(found.rules) if found.rules else []
+    fixed = ("patients", "source", "place", "permit", "rank")
+    return [
+        (r["source"], r["place"], r["permit"], r["rank"], {k: v for k, v in r.items() if k not in fixed}) for r in read
+    ]
+
+
+def source(*given: Rule) -> Source:
+    return Source("consent", given)
+
+
+def test_sources_of_one_rule_are_asked_together() -> None:
+    def of_class(code: str, permit: bool = True, max_: str = "V") -> Source:
+        return source(Rule(permit, Condition(class_codes=(code,)), max_))
+
+    assert rules(of_class("a"), of_class("b"), of_class("a"), of_class("c", permit=False), of_class("d", max_="R")) == [
+        (1, 0, True, 2, {"class_codes": ["a", "b"]}),
+        (2, 0, True, 1, {"class_codes": ["d"]}),
+        (3, 0, False, 2, {"class_codes": ["c"]}),
+    ]
+
+
+def test_what_is_permitted_whatever_it_is_need_not_be_permitted_again() -> None:
+    narrow = source(Rule(permit=True, condition=Condition(labels=("ETH",)), max="R"))
+    assert rules(source(Rule(permit=True, max="R")), narrow) == [(1, 0, True, 1, {})]
+    assert rules(source(Rule(permit=True, max="N")), narrow) == [
+        (1, 0, True, 0, {}),
+        (2, 0, True, 1, {"labels": ["ETH"]}),
+    ]
+    assert rules(source(Rule(permit=True)), narrow) == []
+    exception = source(Rule(permit=True), Rule(permit=False, condition=Condition(labels=("ETH",))))
+    assert [r[:3] for r in rules(source(Rule(permit=True)), exception)] == [(1, 0, True), (1, 1, False), (2, 0, True)]
+
+
+def test_documents_are_named_without_their_prefix_and_what_names_none_fits_nothing() -> None:
+    uuid = "7d2b0b3e-0f9e-4a0c-8f3e-2f0f9b6f5a11"
+    given: Filter = (source(Rule(permit=True, condition=Condition(documents=(f"urn:uuid:{uuid}", "'; DROP")))),)
+    assert rules(*given) == [(1, 0, True, 2, {"documents": [uuid]})]
+    assert sight([((1,), ())]) == Sight(())
+
+
+# identifiers ---------------------------------------------------------------------------------------------------------
+
+
+def test_identifiers_in_metadata() -> None:
+    assert person_identifier("7^Nowak^Anna^^^dr^^^&1.6.2&ISO") == "1.6.2#7"
+    assert person_identifier("7^Nowak^Anna") == ""
+    assert person_identifier("^Nowak^Anna^^^^^^&1.6.2&ISO") == ""
+    assert organisation_identifier("Szpital^^^^^&1.2.3&ISO^^^^7") == "1.2.3#7"
+    assert organisation_identifier("Szpital^^^^^^^^^1.2.3.4") == "1.2.3.4"
+    assert organisation_identifier("Szpital^^^^^^^^^urn:oid:1.2.3.4") == "1.2.3.4"
+    assert organisation_identifier("Szpital") == ""
+    assert reference_identifier("7^^^&1.2.3&ISO^urn:ihe:iti:xds:2015:encounterId") == (
+        "1.2.3#7",
+        "urn:ihe:iti:xds:2015:encounterId",
+    )
+    assert reference_identifier("7^^^&1.2.3&ISO") == ("1.2.3#7", "")

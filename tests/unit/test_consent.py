@@ -1,0 +1,333 @@
+"""FHIR Consents as provisions: IHE's own samples, and what our rules say of all others."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obieg.domain.access import Condition, Period, Provision
+from obieg.domain.affinity_domain import AffinityDomain, polish
+from obieg.domain.consents import Kind
+from obieg.domain.identifiers import PatientId
+from obieg.domain.problems import Problem
+from obieg.mapping.consent import actors, draft, identifiers, read_consent, references, states, unheld
+
+SAMPLES = "data/ihe/ihe-pcf-sushi-compiled"
+PATIENT = PatientId("ex-patient", "1.2.616.1")
+BASE = "http://node/fhir"
+TPO = ("TREAT", "HPAYMT", "HOPERAT")
+DOCTOR, RESEARCHERS = "1.2.616.5#doctor", "1.2.616.6#researchers"
+VISIT = "1.2.616.7#visit"
+KNOWN: dict[str, dict[str, Any]] = {
+    "Practitioner/ex-practitioner": {
+        "resourceType": "Practitioner", "identifier": [{"system": "urn:oid:1.2.616.5", "value": "doctor"}],
+    },
+    "Organization/ex-org-researcher": {
+        "resourceType": "Organization", "identifier": [{"system": "urn:oid:1.2.616.6", "value": "researchers"}],
+    },
+    "Group/ex-privilegedUsers": {
+        "resourceType": "Group", "actual": True, "member": [{"entity": {"reference": "Practitioner/ex-practitioner"}}],
+    },
+    "Encounter/ex-encounter": {
+        "resourceType": "Encounter", "identifier": [{"system": "urn:oid:1.2.616.7", "value": "visit"}],
+    },
+}  # fmt: skip
+IN_2022 = Condition(created_from="20220101000000", created_to="20230101000000")
+OF_VISIT = Condition(encounters=(VISIT, "Encounter/ex-encounter"))
+BY_DOCTOR = Condition(authors=(DOCTOR,))
+NOTHING_HERE = Condition(documents=())
+
+
+def normal(*labels: str) -> Provision:
+    return Provision(permit=True, purposes=TPO, condition=Condition(labels=("N", *labels)))
+
+
+def permit(condition: Condition = Condition(), **whom: Any) -> Provision:  # noqa: B008 - a value
+    return Provision(permit=True, condition=condition, **{"purposes": TPO, **whom})
+
+
+def only(*labels: str) -> Provision:
+    return Provision(permit=True, actors=(DOCTOR,), condition=Condition(labels=labels))
+
+
+def deny(condition: Condition) -> Provision:
+    return Provision(permit=False, condition=condition)
+
+
+EXPECTED: dict[str, tuple[Provision, ...]] = {
+    "consent-basic-treat": (permit(),),
+    "consent-basic-treat-infant": (permit(),),
+    "consent-basic-ink": (permit(),),
+    "consent-basic-reject": (Provision(permit=False, purposes=TPO),),
+    "consent-basic-research": (
+        permit(purposes=("HRESCH", "BIORCH", "CLINTRCH", "CLINTRCHNPC", "CLINTRCHPC", "DSRCH", "POARCH", "PRECLINTRCH", "TRANSRCH")),
+    ),
+    "consent-expired-treat": (permit(period=Period(None, datetime(2023, 1, 1, tzinfo=UTC))),),
+    "consent-intermediate-authoredby": (permit(BY_DOCTOR),),
+    "consent-intermediate-not-authoredby": (permit(), deny(BY_DOCTOR)),
+    "consent-intermediate-encounter": (permit(OF_VISIT),),
+    "consent-intermediate-not-encounter": (permit(), deny(OF_VISIT)),
+    "consent-intermediate-timeframe": (permit(IN_2022),),
+    "consent-intermediate-not-timeframe": (permit(), deny(IN_2022)),
+    "consent-intermediate-data": (permit(NOTHING_HERE),),
+    "consent-intermediate-not-data": (permit(), deny(NOTHING_HERE)),
+    "consent-intermediate-purpose": (permit(purposes=("FooBar",), actors=(RESEARCHERS,)),),
+    "dissent-intermediate-break-glass": (
+        Provision(permit=False),  # as the policy says, which comes first
+        Provision(permit=True, purposes=("BTG",)),
+        Provision(permit=False),
+        Provision(permit=True, purposes=("BTG",), actors=(DOCTOR,)),
+    ),
+    "consent-advanced-normal": (normal(),),
+    "consent-advanced-normal-restricted": (normal("R"),),
+    "consent-advanced-normal-not-restricted": (normal(), deny(Condition(labels=("R",)))),
+    "consent-advanced-normal-focused-restricted": (normal(), only("R")),
+    "consent-advanced-normal-focused-psy": (normal(), only("PSY")),
+    "consent-advanced-normal-focused-psy-or-sdv": (normal(), only("PSY", "SDV")),
+    "consent-advanced-normal-break-glass-restricted": (
+        normal(), Provision(permit=True, actors=(DOCTOR,), purposes=("BTG",), condition=Condition(labels=("R",))),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def codes() -> AffinityDomain:
+    return polish()
+
+
+def basic(**provision: Any) -> dict[str, Any]:
+    """A Consent with this root provision."""
+    return {
+        "resourceType": "Consent",
+        "status": "active",
+        "scope": {
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]
+        },
+        "patient": {"reference": "Patient/ex-patient"},
+        "provision": provision,
+    }
+
+
+def actor(reference: str | dict[str, Any], role: str = "IRCP") -> dict[str, Any]:
+    said = {"reference": reference} if isinstance(reference, str) else reference
+    system = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+    return {"role": {"coding": [{"system": system, "code": role}]}, "reference": said}
+
+
+def provisions(resource: dict[str, Any], codes: AffinityDomain, **known: dict[str, Any]) -> tuple[Provision, ...]:
+    return read_consent("c", draft(resource, BASE, "1.2.616.1").resource, KNOWN | known, codes, BASE).provisions
+
+
+def wrong(resource: dict[str, Any], codes: AffinityDomain) -> list[tuple[str, str]]:
+    with pytest.raises(Problem) as caught:
+        provisions(resource, codes)
+    return [(f.code, f.location) for f in caught.value.findings]
+
+
+def test_all_samples_are_expected(shared: Path) -> None:
+    found = {p.name[len("Consent-ex-") : -len(".json")] for p in (shared / SAMPLES).glob("Consent-*.json")}
+    assert found == EXPECTED.keys()
+    assert len(found) == 23
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_samples_of_pcf(shared: Path, codes: AffinityDomain, name: str) -> None:
+    resource = json.loads((shared / SAMPLES / f"Consent-ex-{name}.json").read_text())
+    read = draft(resource, BASE, "1.2.616.1")
+    assert (read.patients, read.active) == ((PATIENT,), True)
+    wanted = {r for r in references(read.resource, BASE) if not r.startswith("Observation/")}
+    assert wanted <= KNOWN.keys()
+    consent = read_consent("c1", read.resource, KNOWN, codes, BASE)
+    assert consent.provisions == EXPECTED[name]
+    assert consent.period == (EXPECTED[name][0].period if name == "consent-expired-treat" else Period())
+    told = unheld(read.resource, BASE)
+    assert len(told) == {"consent-intermediate-data": 6, "consent-intermediate-not-data": 1}.get(name, 0)
+    assert all(f.warning for f in told)
+
+
+def test_who_is_not_known_is_refused(shared: Path, codes: AffinityDomain) -> None:
+    resource = json.loads((shared / SAMPLES / "Consent-ex-consent-advanced-normal-focused-psy.json").read_text())
+    with pytest.raises(Problem) as caught:
+        read_consent("c1", resource, {}, codes, BASE)
+    [finding] = caught.value.findings
+    assert (finding.code, finding.location) == (
+        "UnresolvedReferenceException", "Consent.provision.provision[0].actor[0].reference",
+    )  # fmt: skip
+    assert "Practitioner/ex-practitioner" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("profile", "changes", "expected"),
+    [
+        ("Basic", {"dateTime": None}, [("RequiredFieldMissing", "Consent.dateTime")]),
+        ("Basic", {"sourceReference": None}, [("RequiredFieldMissing", "Consent.source")]),
+        ("Basic", {"policy": [{"authority": "http://a"}]}, [("RequiredFieldMissing", "Consent.policy[0].uri")]),
+        ("Basic", {"provision": {"purpose": []}}, [("RequiredFieldMissing", "Consent.provision.type")]),
+        ("Basic", {"provision": {"type": "permit", "securityLabel": [{"code": "R"}]}},
+         [("ElementUnknown", "Consent.provision.securityLabel")]),
+        ("Intermediate", {"provision": {"type": "permit", "provision": [{"type": "deny", "code": [{"text": "x"}]}]}},
+         [("ElementUnknown", "Consent.provision.provision[0].code")]),
+        ("Advanced", {"provision": {"type": "permit", "provision": [{"type": "deny", "provision": [{"type": "deny"}]}]}},
+         [("RuleBroken", "Consent.provision.provision[0].provision[0]")]),
+        ("Advanced", {"verification": [{"verified": True}]}, [("ElementUnknown", "Consent.verification")]),
+    ],
+)  # fmt: skip
+def test_a_profile_that_is_claimed_is_kept(
+    shared: Path, profile: str, changes: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    resource = json.loads((shared / SAMPLES / "Consent-ex-consent-basic-treat.json").read_text())
+    resource["meta"]["profile"] = [f"https://profiles.ihe.net/ITI/PCF/StructureDefinition/IHE.PCF.consent{profile}"]
+    for element, value in changes.items():
+        resource.pop(element) if value is None else resource.update({element: value})
+    with pytest.raises(Problem) as caught:
+        draft(resource, BASE, "1.2.616.1")
+    assert [(f.code, f.location) for f in caught.value.findings] == expected
+    free = copy.deepcopy(resource)  # who claims nothing need not keep it
+    del free["meta"]["profile"]
+    draft(free, BASE, "1.2.616.1")
+
+
+def test_denying_siblings_come_last_and_nested_ones_after_their_parent(codes: AffinityDomain) -> None:
+    resource = basic(
+        type="permit",
+        provision=[
+            {"type": "deny", "purpose": [{"code": "A"}], "provision": [{"type": "permit", "purpose": [{"code": "B"}]}]},
+            {"type": "permit", "purpose": [{"code": "C"}], "provision": [{"type": "deny", "purpose": [{"code": "D"}]}]},
+        ],
+    )
+    assert [(p.permit, p.purposes) for p in provisions(resource, codes)] == [
+        (True, None), (True, ("C",)), (False, ("D",)), (False, ("A",)), (True, ("B",)),
+    ]  # fmt: skip
+
+
+def test_alternatives_are_spelled_out(codes: AffinityDomain) -> None:
+    nurses = {"resourceType": "Group", "id": "n", "type": "practitioner", "actual": False,
+              "code": {"coding": [{"code": "nurse"}, {"code": "midwife"}]},
+              "managingEntity": {"reference": "Organization/ex-org-researcher"}}  # fmt: skip
+    resource = basic(
+        type="deny",
+        actor=[actor("#n"), actor("Practitioner/ex-practitioner"),
+               actor({"identifier": {"system": "urn:oid:1.2", "value": "x"}})],
+        data=[{"meaning": "related", "reference": {"reference": "Encounter/ex-encounter"}},
+              {"meaning": "authoredby", "reference": {"reference": "Practitioner/ex-practitioner"}}],
+    )  # fmt: skip
+    resource["contained"] = [nurses]
+    assert references(resource, BASE) == {
+        "Practitioner/ex-practitioner", "Encounter/ex-encounter", "Organization/ex-org-researcher",
+    }  # fmt: skip
+    found = {(p.actors, p.roles, p.condition) for p in provisions(resource, codes)}
+    people, those = (DOCTOR, "1.2#x"), (RESEARCHERS,)
+    assert found == {
+        (people, None, OF_VISIT), (people, None, BY_DOCTOR),
+        (those, ("nurse", "midwife"), OF_VISIT), (those, ("nurse", "midwife"), BY_DOCTOR),
+    }  # fmt: skip
+
+
+def test_codes_are_found_in_the_affinity_domain(codes: AffinityDomain) -> None:
+    kind, sort = codes.codes("class_code")[0], codes.codes("type_code")[0]
+    coded = [
+        {"coding": [{"system": codes.system(attribute, c.code, c.scheme) or f"urn:oid:{c.scheme}", "code": c.code}]}
+        for attribute, c in (("class_code", kind), ("type_code", sort))
+    ]
+    found = [p.condition for p in provisions(basic(type="deny", code=coded), codes)]
+    assert Condition(class_codes=(f"{kind.code}^^{kind.scheme}",)) in found
+    assert Condition(type_codes=(f"{sort.code}^^{sort.scheme}",)) in found
+    assert wrong(basic(type="deny", code=[{"coding": [{"system": "http://x", "code": "y"}]}]), codes) == [
+        ("TableValueNotFound", "Consent.provision.code[0]")
+    ]
+
+
+def test_a_document_is_named_by_its_id(codes: AffinityDomain) -> None:
+    id_ = "6f1d2c3b-4a59-4687-9786-a5b4c3d2e1f0"
+    resource = basic(
+        type="deny", data=[{"meaning": "instance", "reference": {"reference": f"{BASE}/DocumentReference/{id_}"}}]
+    )
+    assert references(resource, BASE) == {f"DocumentReference/{id_}"}
+    [found] = provisions(resource, codes, **{f"DocumentReference/{id_}": {"resourceType": "DocumentReference"}})
+    assert found.condition == Condition(documents=(f"urn:uuid:{id_}",))
+    assert wrong(resource, codes) == [("UnresolvedReferenceException", "Consent.provision.data[0].reference")]
+
+
+def test_policies_speak_for_consents_without_provisions(codes: AffinityDomain) -> None:
+    resource = basic()
+    del resource["provision"]
+    assert wrong(resource, codes) == [("RequiredFieldMissing", "Consent.provision")]
+    opted = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTOUT"}
+    assert provisions({**resource, "policyRule": {"coding": [opted]}}, codes) == (Provision(permit=False),)
+    # As R4 writes them: the root says nothing, its exceptions follow the rule.
+    exception = {"type": "permit", "actor": [actor("Practitioner/ex-practitioner")]}
+    ruled = {**resource, "policyRule": {"coding": [opted]}, "provision": {"provision": [exception]}}
+    assert provisions(ruled, codes) == (Provision(permit=False), Provision(permit=True, actors=(DOCTOR,)))
+
+
+@pytest.mark.parametrize(
+    ("provision", "expected"),
+    [
+        ({"purpose": [{"code": "TREAT"}]}, [("RequiredFieldMissing", "Consent.provision.type")]),
+        ({"type": "permit", "period": {"start": "2022-02-30"}}, [("DataTypeError", "Consent.provision.period.start")]),
+        ({"type": "permit", "period": {"start": "2022", "end": "2021"}}, [("RuleBroken", "Consent.provision.period")]),
+        ({"type": "permit", "actor": [actor("Practitioner/ex-practitioner", "CST")]},
+         [("TableValueNotFound", "Consent.provision.actor[0].role")]),
+        ({"type": "permit", "actor": [actor({"display": "Doctor"})]},
+         [("RequiredFieldMissing", "Consent.provision.actor[0].reference")]),
+        ({"type": "permit", "actor": [actor("Encounter/ex-encounter")]},
+         [("RuleBroken", "Consent.provision.actor[0].reference")]),
+        ({"type": "permit", "action": [{"coding": [{"code": "collect"}]}]},
+         [("TableValueNotFound", "Consent.provision.action")]),
+        ({"type": "permit", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Observation"}]},
+         [("TableValueNotFound", "Consent.provision.class[0]")]),
+        ({"type": "permit", "data": [{"meaning": "related", "reference": {"reference": "CarePlan/1"}}]},
+         [("TableValueNotFound", "Consent.provision.data[0].reference")]),
+        ({"type": "permit", "modifierExtension": [{"url": "http://x"}]},
+         [("RuleBroken", "Consent.provision.modifierExtension")]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_is_refused(
+    codes: AffinityDomain, provision: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    assert wrong(basic(**provision), codes) == expected
+
+
+def test_what_is_not_active_is_kept_unread(codes: AffinityDomain) -> None:
+    resource = basic(type="permit") | {"status": "draft"}
+    assert not draft(resource, BASE, "1.2.616.1").active
+
+
+@pytest.mark.parametrize(
+    ("patient", "expected"),
+    [
+        (None, ("RequiredFieldMissing", "Consent.patient")),
+        ({"display": "Jan"}, ("RequiredFieldMissing", "Consent.patient")),
+        ({"reference": "http://elsewhere/Patient/1"}, ("XDSUnknownPatientId", "Consent.patient.reference")),
+        ({"identifier": {"value": "1"}}, ("DataTypeError", "Consent.patient.identifier")),
+    ],
+)
+def test_the_patient_is_named(patient: Any, expected: tuple[str, str]) -> None:
+    resource = basic(type="permit") | {"patient": patient}
+    with pytest.raises(Problem) as caught:
+        draft(resource, BASE, "1.2.616.1")
+    assert [(f.code, f.location) for f in caught.value.findings] == [expected]
+
+
+def test_what_is_stated_by_a_policy_alone() -> None:
+    resource = basic() | {"policy": [{"uri": "urn:obieg:policy:objection-after-death"}]}
+    with pytest.raises(Problem, match="no provision"):
+        states(resource)
+    del resource["provision"]
+    assert states(resource) is Kind.OBJECTION
+    assert states(basic(type="permit")) is None
+
+
+def test_names() -> None:
+    resource = basic(type="permit", actor=[actor("Group/b"), actor(f"{BASE}/Practitioner/a/_history/3"), actor("#x")])
+    assert actors(resource, BASE) == ("Group/b", "Practitioner/a")
+    told = {
+        "identifier": [{"system": "urn:oid:1.2", "value": "a"}, {"system": "http://x", "value": "b"}, {"value": "c"}]
+    }
+    assert identifiers({}) == ()
+    assert identifiers(told) == ("1.2#a", "http://x#b", "c")

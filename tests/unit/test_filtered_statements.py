@@ -1,0 +1,48 @@
+"""Every statement that shows objects of the registry, or documents, takes the filter; the others are named here."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from obieg.storage.statements import load
+
+_SHOWS = re.compile(
+    r"\b(?:FROM|JOIN)\s+(?:document_entry|folder|submission_set|association|registry_object|stored_document|fhir_rendering)\b"
+)
+_FILTER = {"permitted", "filtered", "rules"}
+# What does not show anything to whoever asks: it judges or carries out what is registered, changed and removed, is asked by
+# the node itself or by its operator, or only finds whom a question is about.
+_UNFILTERED = {
+    "access.sql": {"access_facts"},
+    "registry.sql": {
+        "registration_objects", "registration_unique_ids", "registration_folders", "folder_with_members",
+        "deprecate_entries", "expect_approved", "expect_latest_snapshot", "patients_of_documents", "patients_of_folders",
+    },
+    "documents_search.sql": {"insert_rendering"},
+    "repository.sql": {"lock_documents", "drop_pending_documents"},
+    "documents.sql": {"documents_total", "documents_page", "document_place", "segments_in_use", "objects_in_use"},
+    "lifecycle.sql": {
+        "lifecycle_objects", "stored_hashes", "expect_association_count", "expect_ends", "expect_no_association",
+        "delete_objects", "renew_newest_entries", "renew_newest_folders", "removable_documents", "authors_of_documents",
+        "remove_documents", "history_objects", "history_relations",
+    },
+}  # fmt: skip
+# Of people, of the node's own work, and the inbox of XDR, which no transaction shows.
+_OTHERS = {"inbox.sql", "links.sql", "rerender.sql", "patients.sql", "bulk.sql"}
+_FILES = sorted(f.name for f in files("obieg.storage").joinpath("sql").iterdir() if f.name.endswith(".sql"))
+
+
+@pytest.mark.parametrize("name", [n for n in _FILES if n not in _OTHERS])
+def test_what_shows_objects_takes_the_filter(name: str) -> None:
+    exempt = _UNFILTERED.get(name, set())
+    seen = set()
+    for statement in load(name):
+        if _SHOWS.search(statement.text) is None:
+            continue
+        seen.add(statement.name)
+        taken = _FILTER.intersection(statement.parameters)
+        assert taken == (set() if statement.name in exempt else _FILTER), statement.name
+    assert exempt <= seen, "this names what is not there"
