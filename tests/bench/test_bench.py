@@ -11,43 +11,26 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from bench.messages import Identity, Message
+from bench.messages import Message
 from bench.people import PESEL, Announced
 from bench.recorder import Batch, named, recorder, value_of
 from bench.reference import Script
 from bench.rows import BENCHES, Row, SoapBench
+from bench_settings import IDENTITY, settings_of
 from psycopg.conninfo import make_conninfo
 
 from bench import dataset, messages, people, reference, report, scale, sockets
 from obieg.domain.linkage import LinkageMatcher
 from obieg.domain.patient_index import SavedRecord
-from obieg.ops.settings import Settings
 from obieg.storage.patient_store import record_calls
 from obieg.storage.statements import load
 
-IDENTITY = Identity("1.3.6.1.4.1.21367.13.20.1000", "2.25.17")
 PATIENT = dataset.FIRST_WITHOUT + 1
 NUMBER = 4 * 10**17
 BY_NAME = {b.name: b for b in BENCHES if isinstance(b, SoapBench) and not b.secured}
 
 
 _FILES = ("documents_search.sql", "registry.sql", "repository.sql", "patients.sql", "audit.sql")
-
-
-def _settings(dsn: str, folder: Path) -> Settings:
-    return Settings.model_validate(
-        {
-            "role": "region",
-            "lab": True,
-            "data_dir": folder,
-            "database": {"dsn": dsn},
-            "identity": {
-                "home_community_id": "2.25.16",
-                "repository_unique_id": IDENTITY.repository_unique_id,
-                "assigning_authority": IDENTITY.assigning_authority,
-            },
-        }
-    )
 
 
 def _texts() -> dict[str, str]:
@@ -78,7 +61,7 @@ async def test_reference_sends_the_text_and_the_round_trips_of_the_node(
     bench: SoapBench, database_dsn: str, tmp_path: Path
 ) -> None:
     dataset.load_patients(database_dsn, IDENTITY, 10)
-    async with recorder(_settings(database_dsn, tmp_path)) as node:
+    async with recorder(settings_of(database_dsn, tmp_path)) as node:
         message, entry = bench.message(IDENTITY), ""
         if not bench.writes:
             provided = await node.record(messages.provide(IDENTITY), PATIENT, NUMBER)
@@ -110,7 +93,7 @@ def _first(count: int, share: int = 0) -> list[Announced]:
 
 async def test_reference_of_the_feed_brings_another_person_each_time(database_dsn: str, tmp_path: Path) -> None:
     (one,) = _first(1, people.NEWCOMERS)
-    async with recorder(_settings(database_dsn, tmp_path)) as node:
+    async with recorder(settings_of(database_dsn, tmp_path)) as node:
         batches = await node.record_hl7v2(people.feed(one, "R1"))
     assert len(batches) == 2
     assert named(batches, "insert_audit") is batches[1][-1]
@@ -131,7 +114,7 @@ async def test_reference_of_the_feed_brings_another_person_each_time(database_ds
 
 async def test_loaded_people_are_those_of_a_feed(database_dsn: str, tmp_path: Path) -> None:
     matcher = LinkageMatcher()
-    async with recorder(_settings(database_dsn, tmp_path)) as node:
+    async with recorder(settings_of(database_dsn, tmp_path)) as node:
         for number, one in enumerate(_first(20)):
             call = named(await node.record_hl7v2(people.feed(one, f"L{number}")), "insert_record")
             saved = SavedRecord(1, 2, 0, one.source, one.record, matcher.blocks(one.record))
@@ -156,7 +139,7 @@ async def test_loaded_people_are_found_and_new_ones_are_new(database_dsn: str, t
             "SELECT count(*) FROM patient_record r CROSS JOIN unnest(r.blocks) AS b (block)"
             " JOIN patient_block p ON p.block = b.block AND p.record_key = r.record_key"
         ) == count("SELECT count(*) FROM patient_block")
-    async with recorder(_settings(database_dsn, tmp_path)) as node:
+    async with recorder(settings_of(database_dsn, tmp_path)) as node:
         for number, one in enumerate(_first(5)):
             demographics = one.record.demographics
             batches = await node.record_hl7v2(people.name_and_birth_query(demographics, f"Q{number}"))
@@ -238,7 +221,7 @@ def test_marks_stand_only_where_something_is_filled_in() -> None:
 
 async def test_loaded_rows_are_those_of_a_registration(database_dsn: str, tmp_path: Path) -> None:
     dataset.load_patients(database_dsn, IDENTITY, 100)
-    async with recorder(_settings(make_conninfo(database_dsn), tmp_path)) as node:
+    async with recorder(settings_of(make_conninfo(database_dsn), tmp_path)) as node:
         await dataset.load(database_dsn, IDENTITY, node, 100, 2, lambda _: None)
         found = await node.record(
             messages.find_documents(IDENTITY, "LeafClass"), dataset.FIRST_WITH_DOCUMENTS + 3, dataset.FIRST_NUMBER

@@ -12,14 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from bench.messages import Identity, Message
+from bench.messages import Message
 from bench.recorder import named, recorder, value_of
+from bench_settings import IDENTITY, settings_of
 
 from bench import audited, caller, dataset, hostile, messages
 from obieg.ops import wiring
-from obieg.ops.settings import Settings
 
-IDENTITY = Identity("1.3.6.1.4.1.21367.13.20.1000", "2.25.17")
 PATIENT, NUMBER = dataset.FIRST_WITHOUT + 1, 5 * 10**17
 
 
@@ -56,7 +55,7 @@ def test_well_behaved_messages_have_the_size_that_is_planned_and_each_is_another
 async def test_a_node_takes_what_the_well_behaved_client_sends(database_dsn: str, tmp_path: Path) -> None:
     dataset.load_patients(database_dsn, IDENTITY, 100)
     replay = caller.Replay(_replay([(0, "document", 40_000), (0, "question", 3_000), (0, "document", 40_000)]), 0)
-    async with recorder(_settings(database_dsn, tmp_path)) as node:
+    async with recorder(settings_of(database_dsn, tmp_path)) as node:
         for expected in ("insert_document_entry", "find_documents", "insert_document_entry"):
             head, _, body = b"".join(replay.take().pieces).partition(b"\r\n\r\n")
             path, content_type = (
@@ -138,22 +137,6 @@ def test_a_well_behaved_client_keeps_the_times_and_looks_at_the_answers() -> Non
 # the audit -----------------------------------------------------------------------------------------------------------
 
 
-def _settings(dsn: str, folder: Path) -> Settings:
-    return Settings.model_validate(
-        {
-            "role": "region",
-            "lab": True,
-            "data_dir": folder,
-            "database": {"dsn": dsn},
-            "identity": {
-                "home_community_id": "2.25.16",
-                "repository_unique_id": IDENTITY.repository_unique_id,
-                "assigning_authority": IDENTITY.assigning_authority,
-            },
-        }
-    )
-
-
 @pytest.mark.parametrize("recorded", [True, False])
 async def test_the_node_without_audit_does_all_but_record(
     recorded: bool, database_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -163,7 +146,7 @@ async def test_the_node_without_audit_does_all_but_record(
     monkeypatch.setattr("bench.recorder.build", audited.build_with if recorded else audited.build_without)
     dataset.load_patients(database_dsn, IDENTITY, 10)
     sent = set()
-    async with recorder(_settings(database_dsn, tmp_path)) as node:
+    async with recorder(settings_of(database_dsn, tmp_path)) as node:
         provided = await node.record(messages.provide(IDENTITY), PATIENT, NUMBER)
         entry = (value_of(named(provided, "insert_document_entry"), "entry_uuid") or b"").decode()
         for message in (

@@ -5,17 +5,14 @@ Who asks stands in the cookie ``who``, as JSON in Base64; without one a system a
 
 from __future__ import annotations
 
-import sys
 from base64 import urlsafe_b64decode
-from pathlib import Path
 
 import msgspec
+from changed_node import main
 
 from obieg.domain.requester import Requester
-from obieg.ops import settings as node_settings
 from obieg.ops import wiring
 from obieg.ops.settings import Settings
-from obieg.ops.supervisor import serve
 from obieg.protocol import Credentials
 
 
@@ -34,11 +31,4 @@ def build(settings: Settings) -> wiring.Node:
 
 
 if __name__ == "__main__":
-    given = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
-    path = Path(given["--settings"])
-    serve(
-        node_settings.load(path),
-        settings_file=path,
-        ready_file=Path(given["--ready-file"]),
-        builder="access_node:build",
-    )
+    main("access_node:build")

@@ -7,23 +7,21 @@ It trusts what ``trust.json`` in its data folder lists. Who is logged in stands 
 
 from __future__ import annotations
 
-import sys
 import time
 from base64 import b64decode
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+from changed_node import main
 
 from obieg.actors.authentication import LaboratoryAuthentication
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.edges import asgi, authorization
-from obieg.ops import settings as node_settings
 from obieg.ops import wiring
 from obieg.ops.authorizing import Authorization
 from obieg.ops.settings import Settings
-from obieg.ops.supervisor import serve
 from obieg.protocol import Credentials
 
 _credentials = asgi.credentials
@@ -103,11 +101,4 @@ def build(settings: Settings) -> wiring.Node:
 
 
 if __name__ == "__main__":
-    given = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
-    path = Path(given["--settings"])
-    serve(
-        node_settings.load(path),
-        settings_file=path,
-        ready_file=Path(given["--ready-file"]),
-        builder="oauth_node:build",
-    )
+    main("oauth_node:build")

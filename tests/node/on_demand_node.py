@@ -6,16 +6,15 @@ change without meaning. It makes the documents of entries called ``Podsumowanie`
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from changed_node import main
 
 from obieg.domain.documents import DocumentEntry
 from obieg.domain.on_demand import FoundOnDemand, Made
 from obieg.domain.problems import Problem
-from obieg.ops import settings as node_settings
 from obieg.ops import wiring
 from obieg.ops.settings import Settings
-from obieg.ops.supervisor import serve
 from obieg.protocol import Context
 
 
@@ -41,11 +40,4 @@ def build(settings: Settings) -> wiring.Node:
 
 
 if __name__ == "__main__":
-    given = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
-    path = Path(given["--settings"])
-    serve(
-        node_settings.load(path),
-        settings_file=path,
-        ready_file=Path(given["--ready-file"]),
-        builder="on_demand_node:build",
-    )
+    main("on_demand_node:build")

@@ -17,7 +17,8 @@ from running import codes_of, running
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
 JSON = "application/fhir+json"
-SAMPLES = peer.SHARED / "data" / "ihe" / "ihe-pcf-sushi-compiled"
+_PCF = Path("data/ihe/ihe-pcf-sushi-compiled")
+SAMPLES = peer.SHARED / _PCF
 CONSENTS = sorted(SAMPLES.glob("Consent-*.json"))
 PATIENT = "Patient/ex-patient"
 
@@ -28,15 +29,13 @@ def sample(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peer.Node]:
+def region(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[peer.Node]:
     """A laboratory into which the samples were loaded as a world; it enforces nothing when it is asked."""
     folder = tmp_path_factory.mktemp("consents")
     world = folder / "world"
     world.mkdir()
-    if not CONSENTS:
-        pytest.skip("the samples of PCF are not here")
     kinds = ("Organization", "Practitioner", "Group", "Patient", "Encounter", "Consent")
-    lines = [json.dumps(sample(p)) for kind in kinds for p in sorted(SAMPLES.glob(f"{kind}-*.json"))]
+    lines = [json.dumps(sample(p)) for kind in kinds for p in sorted((shared / _PCF).glob(f"{kind}-*.json"))]
     (world / "pcf.ndjson").write_text("\n".join(lines))
     with running(folder, "lab", "--load", world, "--data", folder / "data", "--workers", "1"):
         pass

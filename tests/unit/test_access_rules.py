@@ -863,7 +863,7 @@ def test_a_consent_opens_another_purpose_to_those_it_names() -> None:
             provision
         )
     # No purpose is no code of one.
-    nameless = facts(consents=(consent(permit(purposes=("", "XXXX"), actors=(HOSPITAL,))),))
+    nameless = facts(consents=(consent(permit(purposes=("", "UNKNOWN"), actors=(HOSPITAL,))),))
     assert read(doctor(purpose_of_use="", role="administrative-employee"), nameless) == Deny("purpose")
     ended = consent(named, period=Period(None, PAST))
     assert read(research, facts(consents=(ended,))) == Deny("purpose")

@@ -25,7 +25,7 @@ from obieg.domain.problems import Finding, Problem
 from obieg.mapping.directory_terms import span
 from obieg.mapping.fhir_bundle import searchset
 from obieg.mapping.fhir_codes import scheme_of
-from obieg.mapping.fhir_parameters import CURSOR, Criterion, Search, plain, search, token
+from obieg.mapping.fhir_parameters import Criterion, Search, plain, search, token
 from obieg.mapping.fhir_patient import authority, instant, patient_value
 from obieg.protocol import FhirReply, FhirRequest
 from obieg.wire import fhir_json
@@ -613,12 +613,7 @@ def _search(request: FhirRequest) -> ConsentSearch:
     if not findings and not (values.get("patients") or values.get("_id")):
         said = "name the patient (patient or patient.identifier), or consents by _id"
         findings.append(Finding("RequiredFieldMissing", said, "http.patient"))
-    skipped = 0
-    if asked.cursor:
-        if not _NUMBER.match(asked.cursor):
-            findings.append(Finding("UnknownCursor", "this answer has no such page; ask anew", f"http.{CURSOR}"))
-        else:
-            skipped = int(asked.cursor)
+    skipped = asked.skipped(findings)
     if findings:
         raise Problem(findings)
     times: tuple[tuple[str, str], ...] = values.get("_lastUpdated", ())

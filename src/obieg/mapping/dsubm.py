@@ -32,7 +32,7 @@ from obieg.domain.subscriptions import (
 )
 from obieg.mapping.fhir_bundle import searchset
 from obieg.mapping.fhir_documents import RESOURCE_OF, splice
-from obieg.mapping.fhir_parameters import COUNT_MAX, CURSOR, Search, arguments, plain, search, token
+from obieg.mapping.fhir_parameters import COUNT_MAX, Search, arguments, plain, search, token
 from obieg.mapping.fhir_patient import instant, patient_value
 from obieg.mapping.mhd_search import filters
 from obieg.protocol import FhirReply, FhirRequest, Sending
@@ -324,12 +324,7 @@ def read_question(request: FhirRequest) -> SubscriptionsAsked:
         if criterion.name == "type":
             alternatives = list(_STATUSES) if "rest-hook" in alternatives else []
         values[field] = tuple(a for a in alternatives if a in values.get(field, alternatives))
-    skipped = 0
-    if asked.cursor:
-        if not _NUMBER.match(asked.cursor):
-            findings.append(Finding("UnknownCursor", "this answer has no such page; ask anew", f"http.{CURSOR}"))
-        else:
-            skipped = int(asked.cursor)
+    skipped = asked.skipped(findings)
     if findings:
         raise Problem(findings)
     count = 0 if asked.count_only else asked.count or PAGE

@@ -21,6 +21,7 @@ from obieg.protocol import FhirRequest
 COUNT_MAX = 200  # resources on one page
 PARAMETERS_MAX = 100  # of one request, alternatives counted
 VALUE_LENGTH_MAX = 500  # characters
+_OFFSET = re.compile(r"\d{0,9}\Z", re.ASCII)
 CURSOR = "_cursor"  # our own parameter, in links to further pages
 _TABLE = toml("fhir.toml")
 # Parameters that shape the answer; those that are only obeyed where they ask for what happens anyway.
@@ -63,6 +64,13 @@ class Search(Value, frozen=True):
     sort: str = ""  # the table's where nobody says; with a minus sign before it for the greatest first
     inclusions: tuple[tuple[str, str], ...] = ()  # _include or _revinclude with its modifier, and Type:parameter
     total: bool = True  # not with _total=none
+
+    def skipped(self, findings: list[Finding]) -> int:
+        """How many results the pages before held, where that finds a page; what else it says is among ``findings``."""
+        if not _OFFSET.match(self.cursor):
+            findings.append(Finding("UnknownCursor", "this answer has no such page; ask anew", f"http.{CURSOR}"))
+            return 0
+        return int(self.cursor or 0)
 
 
 # searches --------------------------------------------------------------------------------------------------------
