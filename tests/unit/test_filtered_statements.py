@@ -16,7 +16,6 @@ _FILTER = {"permitted", "filtered", "rules"}
 # What does not show anything to whoever asks: it judges or carries out what is registered, changed and removed, is asked by
 # the node itself or by its operator, or only finds whom a question is about.
 _UNFILTERED = {
-    "access.sql": {"access_facts"},
     "registry.sql": {
         "registration_objects", "registration_unique_ids", "registration_folders", "folder_with_members",
         "deprecate_entries", "expect_approved", "expect_latest_snapshot", "patients_of_documents", "patients_of_folders",

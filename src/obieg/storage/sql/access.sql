@@ -1,68 +1,13 @@
 -- Who may see what: the facts that a decision rests on, and the sources that say them.
 
 -- name: access_facts
--- The facts of patients, as domain.access.Facts in JSON, with the documents by which policies are acknowledged: a row for
--- each person, under the key of the survivor. Facts of all who are linked hold; identifiers are the living ones. Who is
--- born on a partial date is as young as can be.
-WITH persons AS MATERIALIZED (
-  SELECT DISTINCT coalesce(k.survivor_key, w.patient_key) AS survivor_key
-  FROM unnest(:patient_keys::bigint[]) AS w (patient_key) LEFT JOIN patient_link k ON k.patient_key = w.patient_key
-)
-SELECT p.survivor_key, convert_to(json_build_object(
-  'identifiers', (
-    SELECT coalesce(json_agg(i.identifier), '[]') FROM (
-      SELECT DISTINCT u.authority || '#' || u.value AS identifier
-      FROM patient_record r CROSS JOIN LATERAL unnest(r.authorities, r.values) AS u (authority, value)
-      JOIN patient_locator l ON l.authority = u.authority AND l.value = u.value
-      WHERE r.patient_key = ANY(kin.keys) AND r.removed_at IS NULL
-        AND l.retired_at IS NULL AND l.patient_key = ANY(kin.keys)
-      UNION
-      SELECT l.authority || '#' || l.value
-      FROM patient o JOIN patient_locator l ON l.authority = :own_authority::text AND l.value = o.affinity_domain_id
-      WHERE o.patient_key = ANY(kin.keys) AND l.retired_at IS NULL
-    ) i),
-  'birth_date', (
-    SELECT obieg_last_day(r.birth_date) FROM patient_record r
-    WHERE r.patient_key = ANY(kin.keys) AND r.removed_at IS NULL AND obieg_last_day(r.birth_date) IS NOT NULL
-    ORDER BY length(r.birth_date) DESC, r.updated_at DESC, r.record_key LIMIT 1),
-  'died_on', least(said.died_on, (
-    SELECT min(coalesce(obieg_last_day(d.said ->> 'deceased_at'), d.updated_at::date))
-    FROM (
-      SELECT convert_from(r.demographics, 'UTF8')::json AS said, r.updated_at FROM patient_record r
-      WHERE r.patient_key = ANY(kin.keys) AND r.removed_at IS NULL
-    ) d
-    WHERE (d.said ->> 'deceased')::boolean OR d.said ->> 'deceased_at' <> '')),
-  'protected', coalesce(said.protected, false),
-  'objection', coalesce(said.objection, false),
-  'notices', coalesce(said.notices, false),
-  'declarations', coalesce(said.declarations, '[]'),
-  'encounters', coalesce(said.encounters, '[]'),
-  'representatives', coalesce(said.representatives, '[]'),
-  'consents', coalesce(said.consents, '[]'),
-  'emergencies', coalesce(said.emergencies, '[]'),
-  'holds', coalesce(said.holds, '[]'),
-  'acknowledged', (
-    SELECT coalesce(json_agg(json_build_object(
-      'document', d.entry_uuid, 'policies', d.event_code_list, 'begin', d.service_start_time, 'end', d.service_stop_time)), '[]')
-    FROM document_entry d
-    WHERE d.patient_key = ANY(kin.keys) AND d.format_code LIKE 'urn:ihe:iti:bppc%' AND d.status = 'A' AND NOT d.superseded)
-)::text, 'UTF8')
-FROM persons p
-CROSS JOIN LATERAL (SELECT obieg_kin(p.survivor_key) AS keys) kin
-CROSS JOIN LATERAL (
-  SELECT bool_or(f.kind = 'protected') AS protected,
-         bool_or(f.kind = 'objection') AS objection,
-         bool_or(f.kind = 'notices') AS notices,
-         min(CASE WHEN f.kind = 'death' THEN (v #>> '{}')::date END) AS died_on,
-         json_agg(v) FILTER (WHERE f.kind = 'declaration') AS declarations,
-         json_agg(v) FILTER (WHERE f.kind = 'encounter') AS encounters,
-         json_agg(v) FILTER (WHERE f.kind = 'representative') AS representatives,
-         json_agg(v) FILTER (WHERE f.kind = 'consent') AS consents,
-         json_agg(v) FILTER (WHERE f.kind = 'emergency') AS emergencies,
-         json_agg(v) FILTER (WHERE f.kind = 'hold') AS holds
-  FROM access_fact f CROSS JOIN LATERAL json_array_elements(f.facts) AS v
-  WHERE f.patient_key = ANY(kin.keys) AND f.superseded_at IS NULL
-) said
+-- The facts of patients, as domain.access.Facts in JSON: a row for each person, under the key of the survivor. Facts of
+-- all who are linked hold; identifiers are the living ones. Who is born on a partial date is as young as can be.
+SELECT p.keys[1], convert_to(obieg_facts(p.keys, :own_authority::text)::text, 'UTF8')
+FROM (
+  SELECT DISTINCT ON (k.keys[1]) k.keys
+  FROM unnest(:patient_keys::bigint[]) AS w (patient_key) CROSS JOIN LATERAL (SELECT obieg_kin(w.patient_key) AS keys) k
+) p
 
 -- name: place_source
 -- Of whom a new source speaks; a source that has a patient already is a unique violation, which undoes the batch.
