@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import audited, dataset, faces, hostile, importing, machine, profiling, report, scale
+from bench import access, audited, dataset, faces, hostile, importing, machine, profiling, report, scale
 from bench.linkage import measure as linkage
 from bench.node import Node, start
 from bench.recorder import recorder
@@ -33,6 +33,7 @@ def main() -> int:
         *faces.NAMES,
         importing.NAME,
         *audited.NAMES,
+        *access.NAMES,
         *hostile.NAMES,
         *scale.NAMES,
         LINKAGE,
@@ -67,6 +68,7 @@ def main() -> int:
         else:
             session.measure(base, wanted)
             session.audited(base, wanted)
+            session.access(base, wanted)
             session.hostile(base, wanted)
             session.scale(base, wanted)
             session.linkage(wanted)
@@ -133,6 +135,19 @@ class _Session:
             pass
         with self._attempt("audit"):
             self._rows += audited.measure(
+                names, folder_of(base, size), size, seconds=given.seconds, runs=given.runs, tell=self._tell
+            )
+
+    def access(self, base: Path, wanted: list[str]) -> None:
+        """What deciding who may see what takes, and whether its times tell anything."""
+        names = [n for n in access.NAMES if n in wanted]
+        if not names:
+            return
+        size, given = self._given.entries, self._given
+        with self._site(base, size, DOCUMENTS, {"entries"}):
+            pass
+        with self._attempt("access"):
+            self._rows += access.measure(
                 names, folder_of(base, size), size, seconds=given.seconds, runs=given.runs, tell=self._tell
             )
 

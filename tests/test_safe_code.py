@@ -219,6 +219,8 @@ FORMATTING = {
     "domain/access_explained.py": {
         "texts['above']",
         "texts['because']",
+        "texts['change_above' if trace.above else 'change_none']",
+        "texts['change_basis']",
         "texts['closed']",
         "texts['hidden' if own else 'hidden_by_other']",
         "texts['hides']",
@@ -226,11 +228,14 @@ FORMATTING = {
         "texts['lacks']",
         "texts['shown']",
         "texts['until']",
+        "texts[key]",
     },
+    "domain/messages.py": {"texts[language]"},
     "edges/authorization.py": {"escape(text)"},
     "mapping/balp.py": {"_DONE[done]['profile']"},
     "mapping/ips_narrative.py": {"_REASONS[u.reason]"},
     "mapping/xdm.py": {"_PAGE", "_README"},
+    "ops/person_archive.py": {"_HEAD", "_README"},
 }
 
 

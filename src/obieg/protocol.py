@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.authorities import Authorities
 from obieg.domain.documents import DocumentEntry
+from obieg.domain.obligations import Told
 from obieg.domain.on_demand import FoundOnDemand, Made
 from obieg.domain.outbox import Letter
 from obieg.domain.problems import Finding
@@ -264,6 +265,8 @@ class Context:
     access: str = ""  # on which bases, and until when, what is answered may be seen
     refusal: str = ""  # why nothing of some patients was shown, and whom; for the audit alone
     refused: tuple[AuditObject, ...] = ()
+    veiled: bool = False  # the answer shows nothing: when it is given must not tell why
+    told: tuple[Told, ...] = ()  # whom the answer obliges to tell, in the commit of the record
 
     def audit(self, outcome: Outcome = Outcome.SUCCESS, detail: str = "", *, spends: bool = True) -> AuditEvent:
         """The audit record of this request; storing it uses up what the request may be shown with once only.
@@ -293,6 +296,7 @@ class Context:
             objects=(*self.objects, *self.refused),
             spent=self.requester.spent if spends else (),
             proof=self.requester,
+            told=self.told,
         )
 
 

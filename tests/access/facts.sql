@@ -95,6 +95,7 @@ INSERT INTO allowed VALUES
     ('feed', 'system'), ('feed', 'medical'), ('feed', 'assistant'), ('feed', 'clerk'),
     ('change', 'system'), ('change', 'medical'),
     ('consent', 'medical'), ('consent', 'clerk'),
+    ('emergency', 'medical'),
     ('operate', 'system'),
     ('open', 'system'), ('open', 'medical'), ('open', 'assistant'), ('open', 'clerk'), ('open', 'patient'),
     ('open', 'nobody');
@@ -104,12 +105,16 @@ CREATE TABLE own_basis (act TEXT NOT NULL, basis TEXT NOT NULL);
 INSERT INTO own_basis VALUES
     ('read', 'patient'), ('read', 'guardian'), ('read', 'authorised'), ('read', 'close'),
     ('identify', 'patient'), ('identify', 'guardian'), ('identify', 'authorised'), ('identify', 'close'),
-    ('consent', 'patient'), ('consent', 'guardian'), ('consent', 'authorised');
+    ('consent', 'patient'), ('consent', 'guardian'), ('consent', 'authorised'),
+    ('log', 'patient'), ('log', 'guardian'), ('log', 'authorised');
 
 CREATE TABLE permission_act (permission TEXT PRIMARY KEY, act TEXT NOT NULL);
 INSERT INTO permission_act VALUES
     -- find, retrieve, summarise, subscribe to documents
     ('document_registry:object:find', 'read'),
+    ('consent_registry:code:ask', 'consent'),
+    ('emergency_access:session:open', 'emergency'),
+    ('access_log:patient:read', 'log'),
     ('document_registry:object:find_of_several', 'read'),
     ('document_repository:document:retrieve', 'read'),
     ('patient_summary:patient:read', 'read'),
@@ -143,6 +148,7 @@ INSERT INTO permission_act VALUES
     ('provider_directory:resource:search', 'open'),
     ('provider_directory:history:read', 'open'),
     ('notification_broker:topic:search', 'open'),
+    ('decision_point:document:decide', 'open'),
     ('resource:content:validate', 'open'),
     ('security_token_service:assertion:issue', 'open');
 

@@ -67,7 +67,7 @@ CREATE INDEX paper_shelf ON paper (shelf, lineage);
 CREATE TABLE inquiry AS
 SELECT
     a.ask, a.who, a.world, a.shelf, t.act, w.people, p.protected, p.dead,
-    t.act = 'read' OR (w.people = 'patient' AND t.act IN ('identify', 'consent')) AS needs_basis
+    t.act = 'read' OR (w.people = 'patient' AND t.act IN ('identify', 'consent', 'log')) AS needs_basis
 FROM asked AS a
 JOIN permission_act AS t USING (permission)
 JOIN asker AS w USING (who)
@@ -371,13 +371,14 @@ SELECT ask, CASE
     WHEN act = 'identify' AND purpose IN (SELECT purpose FROM research) THEN 'purpose'
     WHEN act = 'operate' AND people <> 'system' AND has_scopes THEN NULL
     WHEN NOT EXISTS (SELECT 1 FROM allowed AS a WHERE a.act = i.act AND a.people = i.people) THEN 'role'
-    WHEN act = 'consent' AND limited_to <> '' AND limited_to NOT IN (
+    WHEN act IN ('consent', 'emergency') AND limited_to <> '' AND limited_to NOT IN (
         SELECT n.identifier FROM identifier AS n WHERE n.world = i.world
     ) THEN 'limited'
-    WHEN act = 'change' AND people = 'medical' AND organisation = '' THEN 'none'
+    WHEN act = 'emergency' AND intent <> 'emergency' THEN 'purpose'
+    WHEN act IN ('change', 'emergency') AND people = 'medical' AND organisation = '' THEN 'none'
 END AS reason
 FROM (
-    SELECT i.*, w.purpose, w.has_scopes, w.limited_to, w.organisation
+    SELECT i.*, w.purpose, w.intent, w.has_scopes, w.limited_to, w.organisation
     FROM inquiry AS i JOIN asker AS w USING (who)
     WHERE NOT i.needs_basis
 ) AS i;

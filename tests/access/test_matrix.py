@@ -93,7 +93,13 @@ def all_relations() -> Iterator[Case]:
 
 def all_transactions() -> Iterator[Case]:
     """All permissions of transactions, and the acts that none has yet."""
-    plain = [requester(role, purpose) for role in ROLES for purpose in ("", "TREAT", "PATRQT", "HRESCH", "HPAYMT")]
+    hurried = [
+        requester("medical-doctor", "BTG", **more)
+        for more in ({"organisation": ""}, {"patient": SOMEBODY}, {"patient": "2.999.1#another"})
+    ]
+    plain = [
+        requester(role, purpose) for role in ROLES for purpose in ("", "TREAT", "ETREAT", "PATRQT", "HRESCH", "HPAYMT")
+    ]
     odd = [
         requester(role, "", **more)
         for role in ("medical-doctor", "administrative-employee", "medical-assistant", "patient", "researcher", "")
@@ -108,7 +114,7 @@ def all_transactions() -> Iterator[Case]:
     relations = some(RELATIONS, "stranger", "care here", "self", "guardian", "close")
     consents = some(CONSENTS, "no word", "research")
     lives, special = some(LIVES, "17", "died"), some(SPECIAL, "nothing", "hold")
-    return _matrix(acts(), plain + odd, relations, consents, {"": {}}, lives, special)
+    return _matrix(acts(), plain + hurried + odd, relations, consents, {"": {}}, lives, special)
 
 
 PRODUCTS = (core, everybody, all_consents, all_relations, all_transactions)
@@ -224,7 +230,9 @@ def test_whatever_facts_may_say(data: st.DataObject) -> None:
     who = data.draw(st.lists(requesters, min_size=4, max_size=6))
     switches = data.draw(chosen)
     cases = [
-        Case(one, world, act, documents) for one in who for act in (READ, "identify", "change", "consent", "operate")
+        Case(one, world, act, documents)
+        for one in who
+        for act in (READ, "identify", "change", "consent", "emergency", "log", "operate")
     ]
     found = list(differences(cases, now, **switches))
     assert not found, f"{now} {switches}\n{documents}\n{found[0]}"

@@ -323,6 +323,8 @@ def test_notices_go_to_patients_who_asked_unless_they_read_themselves() -> None:
         "feed": ("", "", "", "", "role", "role"),
         "change": ("", "", "role", "role", "role", "role"),
         "consent": ("role", "", "role", "", "role", "none"),
+        "log": ("role", "role", "role", "role", "role", "none"),
+        "emergency": ("role", "purpose", "role", "role", "role", "role"),
         "operate": ("", "role", "role", "role", "role", "role"),
         "open": ("", "", "", "", "", ""),
     }.items(),
@@ -345,8 +347,18 @@ def test_what_people_do_for_themselves_needs_a_basis() -> None:
     assert ask(relative(PIOTR), dead, "consent").reason == "none"
     assert ask(relative(ANNA), anna(holds=(Hold("mine", "", running),)), "consent").bases == ("patient",)
     assert ask(relative(ANNA, "TREAT"), anna(), "consent").reason == "own-purpose"
+    assert ask(relative(ANNA), anna(), "log").bases == ("patient",)
+    assert ask(relative(PIOTR), dead, "log").reason == "none"
     assert ask(doctor(patient=PIOTR), anna(), "consent").reason == "limited"
     assert ask(doctor(purpose="CLINTRCH"), anna(), "identify").reason == "purpose"
+
+
+def test_who_may_break_the_glass() -> None:
+    assert ask(doctor(purpose="BTG"), anna(), "emergency") == Answer(None, (), None, (), None)
+    assert ask(doctor(purpose="BTG", at=""), anna(), "emergency").reason == "none"
+    assert ask(doctor(purpose="BTG", patient=PIOTR), anna(), "emergency").reason == "limited"
+    assert ask(doctor(purpose="HRESCH"), anna(), "emergency").reason == "purpose"
+    assert ask(doctor(ASSISTANT, role="medical-assistant", purpose="BTG"), anna(), "emergency").reason == "role"
 
 
 def test_change_is_for_what_the_own_organisation_wrote() -> None:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import browser
 import mhd_bundles
 import peer
+import portals
 import pytest
 from lxml import etree
 
@@ -89,3 +91,17 @@ def mhd_node(make_node: peer.MakeNode, tmp_path_factory: pytest.TempPathFactory)
     """A node that knows the codes of IHE's examples of MHD."""
     codes = mhd_bundles.write_codes(tmp_path_factory.mktemp("codes"))
     return make_node("mhd", affinity_domain={"codes": codes})
+
+
+@pytest.fixture(scope="session")
+def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[portals.Region]:
+    """A region that enforces access, with people and documents of the demo, for tests of pages."""
+    with maker(tmp_path_factory, None) as make:
+        yield portals.Region(make("portal", module="access_node", access={"enforced": True}))
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    """A browser."""
+    with browser.chromium() as found:
+        yield found

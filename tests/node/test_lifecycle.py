@@ -539,7 +539,7 @@ def test_outside_the_laboratory_nothing_goes(make_node: MakeNode) -> None:
     before = desk.rows()
     answers = [desk.remove(*contents(node, submission.id)), desk.destroy(entry.unique_id)]
     assert [(a.status, a.codes) for a in answers] == [("Failure", ["XDSRegistryError"])] * 2
-    assert "rule" in answers[0].errors[0][2]
+    assert "must be kept until 2044-12-31" in answers[0].errors[0][2]
     assert desk.rows() == before
     assert node.retrieve(entry.unique_id).documents == {entry.unique_id: entry.content}
     # A node changes only what its own repositories registered.

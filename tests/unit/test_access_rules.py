@@ -122,6 +122,45 @@ def names(decision: Permit | Deny) -> tuple[str, ...]:
     return decision.bases
 
 
+def test_who_reads_the_log_of_a_patient() -> None:
+    assert names(decide(citizen(), facts(), Act.LOG, NOW)) == ("patient",)
+    child = facts(birth_date=date(2015, 1, 1), representatives=(Representative(PARENT, "guardian"),))
+    assert names(decide(citizen(PARENT), child, Act.LOG, NOW)) == ("guardian",)
+    informed = facts(representatives=(Representative(PARENT, "informed"),))
+    assert decide(citizen(PARENT), informed, Act.LOG, NOW) == Deny("none")
+    assert decide(citizen(purpose_of_use="TREAT"), facts(), Act.LOG, NOW) == Deny("own-purpose")
+    assert decide(citizen(patient="pesel#9"), facts(), Act.LOG, NOW) == Deny("limited")
+    for other in (doctor(), doctor(purpose_of_use="BTG"), assistant(), Requester(system="node")):
+        assert decide(other, facts(), Act.LOG, NOW) == Deny("role")
+
+
+# break-glass -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [
+        ({}, None),
+        ({"purpose_of_use": "ETREAT"}, None),
+        ({"purpose_of_use": "TREAT"}, "purpose"),
+        ({"purpose_of_use": ""}, "purpose"),
+        ({"purpose_of_use": "HRESCH"}, "purpose"),
+        ({"organisation": ""}, "none"),
+        ({"organisation": "", "purpose_of_use": "TREAT"}, "purpose"),
+        ({"patient": "pesel#9"}, "limited"),
+        ({"patient": "pesel#9", "purpose_of_use": "TREAT"}, "limited"),
+        ({"patient": PATIENT}, None),
+        ({"role": "administrative-employee"}, "role"),
+        ({"role": "patient", "purpose_of_use": "PATRQT"}, "role"),
+        ({"role": "medical-assistant", "acting_for": DOCTOR, "organisation": ""}, "role"),
+        ({"person": ""}, "role"),
+    ],
+)
+def test_who_may_open_a_session(who: dict[str, str], said: str | None) -> None:
+    decision = decide(doctor(**{"purpose_of_use": "BTG"} | who), facts(), Act.EMERGENCY, NOW)
+    assert decision == (Permit(()) if said is None else Deny(said))
+
+
 # tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -1306,12 +1345,25 @@ def test_an_explanation_of_a_refusal() -> None:
     explanation = explain(doctor(purpose_of_use="HRESCH"), OPEN, Act.READ, NOW, Settings(), [document("1")])
     lines = render(explanation, "en")
     assert lines[0] == "Denied, because for this purpose documents are not read without a consent that names it."
-    assert lines[-1] == "  1: not shown, no basis opens it"
+    assert "  1: not shown, no basis opens it" in lines
+    changes = lines[lines.index("What would change it:") + 1 :]
+    assert [change.partition(":")[0].strip() for change in changes] == [
+        "author of the document",
+        "continuing care in the same facility",
+        "chosen primary care doctor, nurse or midwife",
+        "consent of the patient",
+        "threat to life",
+    ]
     assert render(explain(doctor(), OPEN, Act.FEED, NOW, Settings()), "pl") == ["Wolno."]
     held = facts(holds=(Hold("1", "therapeutic", Period()),))
     lines = render(explain(citizen(), held, Act.READ, NOW, Settings(), [document("1"), document("2")]), "en")
     assert "  hold of a facility therapeutic, without end: documents 1" in lines
-    assert lines[-2:] == ["  1: not shown, hidden by hold of a facility therapeutic", "  2: shown, basis: the patient"]
+    assert lines[-4:] == [
+        "  1: not shown, hidden by hold of a facility therapeutic",
+        "  2: shown, basis: the patient",
+        "What would change it:",
+        "  1: the hold of the facility (therapeutic) ends, without end",
+    ]
     everything = explain(citizen(), facts(), Act.READ, NOW, Settings(), [document("1")])
     assert render(everything, "en")[-1] == "  1: shown, basis: the patient"
     restricted = explain(doctor(), facts(consents=(consent(deny()),)), Act.READ, NOW, Settings())

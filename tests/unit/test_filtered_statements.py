@@ -28,9 +28,13 @@ _UNFILTERED = {
         "delete_objects", "renew_newest_entries", "renew_newest_folders", "removable_documents", "authors_of_documents",
         "remove_documents", "history_objects", "history_relations",
     },
+    "emergency.sql": {"log_sources"},
+    "located.sql": {"document_facts"},
 }  # fmt: skip
-# Of people, of the node's own work, and the inbox of XDR, which no transaction shows.
-_OTHERS = {"inbox.sql", "links.sql", "rerender.sql", "patients.sql", "bulk.sql"}
+# Of people, of the node's own work and its operator's, and the inbox of XDR, which no transaction shows.
+_OTHERS = {
+    "inbox.sql", "links.sql", "rerender.sql", "patients.sql", "bulk.sql", "person.sql", "retention.sql",
+}  # fmt: skip
 _FILES = sorted(f.name for f in files("obieg.storage").joinpath("sql").iterdir() if f.name.endswith(".sql"))
 
 

@@ -13,9 +13,13 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from obieg.domain.access import Act, Deny, Facts, Filter, Permit, Settings, act_of, decide
+from msgspec.structs import replace
+
+from obieg.domain.access import Act, Deny, DocumentFacts, Facts, Filter, Permit, Settings, act_of, decide, shown
+from obieg.domain.access_explained import Explanation, explain
 from obieg.domain.audit import AuditObject
 from obieg.domain.identifiers import PatientId
+from obieg.domain.obligations import Told, of_reading
 from obieg.domain.permits import FactsStore, Named, Person
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
@@ -56,10 +60,28 @@ class Seen(NamedTuple):
         """Whether everybody may be asked about, or :attr:`certain`."""
         return self.sight.permitted is None or self.certain
 
-    def told(self, context: Context, *, shown: bool = True) -> None:
-        """The answer, and its record, name the bases on which it is given; ``shown``: whether it shows anything."""
+    def would_show(self, documents: Sequence[DocumentFacts]) -> bool:
+        """Whether all of these documents, which need not be there, would be shown of somebody."""
+        permits = [d for _, d in self.decisions if isinstance(d, Permit)]
+        return self.sight.permitted is None or any(len(shown(d.filter, documents)) == len(documents) for d in permits)
+
+    def told(self, context: Context, *, shown: bool = True, yet: bool = True) -> None:
+        """The answer, and its record, name the bases on which it is given.
+
+        ``shown``: whether it shows anything; ``yet``: whether that is known by now.
+        """
+        if yet:
+            context.veiled = context.decided and not (shown and self.decisions)
         permits = (d for _, d in self.decisions if isinstance(d, Permit))
         context.access = describe(permits) if shown or self.certain else ""
+        context.told = self._told(context) if context.access else ()
+
+    def _told(self, context: Context) -> tuple[Told, ...]:
+        """What is committed with the record: patients and the officer are told."""
+        requester, at, transaction = context.requester, _now(context), context.transaction.id
+        permits = ((person.keys[0], d) for person, d in self.decisions if isinstance(d, Permit))
+        told = (of_reading(key, permit, requester, at, transaction) for key, permit in permits)
+        return tuple(filter(None, told))
 
     def refused(self, context: Context, assigning_authority: str) -> None:
         """The record says why nothing of some patients was shown, and whose it would have been."""
@@ -71,6 +93,14 @@ class Seen(NamedTuple):
 
 
 _EVERYTHING = Seen(EVERYTHING)
+
+
+class Explained(NamedTuple):
+    """A decision for whoever looks after the node, never for the caller whom it is about."""
+
+    person: Person
+    explanation: Explanation  # of the documents only those that were asked about
+    missing: tuple[str, ...]  # documents that were asked about and are not this person's
 
 
 class AccessControl:
@@ -125,7 +155,7 @@ class AccessControl:
         """
         if self._store is None:
             return _EVERYTHING
-        context.decided = True
+        context.decided = context.veiled = True
         return await self.seen_by(context.requester, named, _now(context), act)
 
     async def seen_by(self, requester: Requester, named: Named, at: datetime, act: Act = Act.READ) -> Seen:
@@ -138,6 +168,43 @@ class AccessControl:
         at = at.astimezone(_WARSAW)
         decided = [(person, decide(requester, person.facts, act, at, self._settings)) for person in persons]
         return Seen(sight((p.keys, d.filter) for p, d in decided if isinstance(d, Permit)), decided)
+
+    async def shown(self, seen: Seen, named: Sequence[str]) -> frozenset[str]:
+        """Which of these uniqueIds :meth:`see` shows: those of which everything newest of one person is shown."""
+        if self._store is None:
+            return frozenset(named)
+        found: set[str] = set()
+        for person, decision in seen.decisions:
+            if isinstance(decision, Permit):
+                meant = await self._store.documents(person.keys, named)
+                visible = shown(decision.filter, [each.facts for each in meant])
+                names = {name: [m.facts.entry_uuid in visible for m in meant if name in m.names] for name in named}
+                found |= {name for name, entries in names.items() if entries and all(entries)}
+        return frozenset(found)
+
+    async def explain(
+        self, requester: Requester, patient: PatientId, documents: Sequence[str], at: datetime, act: Act = Act.READ
+    ) -> Explained:
+        """Why somebody may do something or not; ``documents``: entryUUIDs or uniqueIds.
+
+        Raises Problem ``UnknownKeyIdentifier`` if nobody is named so.
+        """
+        persons = await self._store.of(Named((patient,))) if self._store else ()
+        if not persons:
+            raise Problem.of("UnknownKeyIdentifier", "no patient has this identifier", str(patient))
+        [person] = persons
+        found = await self._store.documents(person.keys, documents) if self._store and documents else ()
+        facts = [each.facts for each in found]
+        explained = explain(requester, person.facts, act, at.astimezone(_WARSAW), self._settings, facts)
+        names = {each.facts.entry_uuid: {_plain(name) for name in each.names} for each in found}
+        asked = {_plain(name) for name in documents}
+        meant = tuple(trace for trace in explained.documents if not asked.isdisjoint(names[trace.entry_uuid]))
+        missing = tuple(name for name in documents if not any(_plain(name) in known for known in names.values()))
+        return Explained(person, replace(explained, documents=meant), missing)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("urn:uuid:").lower()
 
 
 def describe(permits: Iterable[Permit]) -> str:
@@ -153,8 +220,8 @@ def describe(permits: Iterable[Permit]) -> str:
 
 def _depends(act: Act, requester: Requester) -> bool:
     """Whether the decision rests on the facts of a patient."""
-    of_one = act is Act.CONSENT and requester.patient != ""  # whose proof is good for one patient alone
-    return act is Act.READ or of_one or (requester.role == _PATIENT and act in (Act.IDENTIFY, Act.CONSENT))
+    of_one = act in (Act.CONSENT, Act.EMERGENCY) and requester.patient != ""  # whose proof is good for one alone
+    return act is Act.READ or of_one or (requester.role == _PATIENT and act in (Act.IDENTIFY, Act.CONSENT, Act.LOG))
 
 
 def _now(context: Context) -> datetime:

@@ -84,7 +84,7 @@ class ConsentRegistry:
                 raise Problem.of("AddressNotFound", _NO_CONSENT)
             said, _, patient = found
             named = PatientId(patient, self._authority)
-            if not await self._may(named, context):
+            if not await self.may(named, context):
                 raise Problem.of("AddressNotFound", _NO_CONSENT)
             _expect_version(said, if_match)
             context.objects = (AuditObject("patient", str(named)), AuditObject("consent", id_))
@@ -103,7 +103,7 @@ class ConsentRegistry:
 
     async def _standing(self, id_: str, if_match: str, context: Context) -> Said:
         found = await self._store.read(CONSENTS + id_, None, None)
-        if found is None or not await self._may(PatientId(found[2], self._authority), context):
+        if found is None or not await self.may(PatientId(found[2], self._authority), context):
             raise Problem.of("AddressNotFound", f"{_NO_CONSENT}: make one with POST, which gives it an id")
         _expect_version(found[0], if_match)
         return found[0]
@@ -141,7 +141,7 @@ class ConsentRegistry:
         known = {i: p for i, p in found.items() if p is not None}
         if len({*known.values()}) > 1:
             raise Problem.of("XDSPatientIdDoesNotMatch", "its names are those of several patients", "Consent.patient")
-        if not known or not await self._may(next(iter(known)), context):
+        if not known or not await self.may(next(iter(known)), context):
             said = f"no patient is known here by {', '.join(map(str, draft.patients))}: announce the patient first"
             raise Problem.of("XDSUnknownPatientId", said, "Consent.patient")
         return next(iter(known))
@@ -155,7 +155,7 @@ class ConsentRegistry:
 
     # who may
 
-    async def _may(self, patient: PatientId, context: Context) -> bool:
+    async def may(self, patient: PatientId, context: Context) -> bool:
         """Whether the caller may, where that depends on the patient: patients, and proofs good for one patient."""
         if not self._access.depends(Act.CONSENT, context.requester):
             return True
@@ -167,7 +167,7 @@ class ConsentRegistry:
 
     async def _may_read(self, source: str, context: Context) -> bool:
         found = await self._store.read(source, None, None)
-        return found is not None and await self._may(PatientId(found[2], self._authority), context)
+        return found is not None and await self.may(PatientId(found[2], self._authority), context)
 
     # what it refers to
 
@@ -212,7 +212,7 @@ class ConsentRegistry:
     async def read(self, id_: str, version: int | None, context: Context) -> Said:
         """A version, the newest for None. Raises Problem."""
         found = await self._store.read(CONSENTS + id_, version, None)
-        if found is None or not await self._may(PatientId(found[2], self._authority), context):
+        if found is None or not await self.may(PatientId(found[2], self._authority), context):
             raise Problem.of("AddressNotFound", _NO_CONSENT)
         said, _, patient = found
         context.objects = (
@@ -227,7 +227,7 @@ class ConsentRegistry:
 
     async def find(self, query: ConsentQuery, context: Context) -> tuple[Sequence[Said], int]:
         """A page, newest first, and how many there are; of whom the caller may not ask it has none."""
-        patients = [p for p in query.patients if await self._may(p, context)]
+        patients = [p for p in query.patients if await self.may(p, context)]
         sources = [s for s in query.sources if query.patients or await self._may_read(s, context)]
         context.decided = True  # who names nobody known is asked about nobody
         if (query.patients and not patients) or (query.sources and not sources):

@@ -33,6 +33,7 @@ from obieg.actors.access_control import AccessControl
 from obieg.actors.document_registry import Brought, DocumentRegistry, with_final_ids
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.content import MemoryContent
+from obieg.domain.decisions import Decisions, stated
 from obieg.domain.document_store import PIECE_SIZE_BYTES, DocumentMissingError, DocumentStore
 from obieg.domain.documents import (
     Association,
@@ -226,10 +227,12 @@ class DocumentRepository:
         assigning_authority: str = "",
         on_demand: Sequence[OnDemandSource] = (),
         access: AccessControl | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         """``registry`` on a node that is its own; else ``client`` and the registry's address.
 
-        ``on_demand`` are asked in their order who makes the document of an on-demand entry.
+        ``on_demand`` are asked in their order who makes the document of an on-demand entry; ``decisions``, whether
+        somebody may have documents that are registered elsewhere.
         """
         self._store = store
         self._documents = documents
@@ -244,6 +247,7 @@ class DocumentRepository:
         self._assigning_authority = assigning_authority
         self._sources = on_demand
         self._access = access or AccessControl()
+        self._decisions = decisions
 
     # providing --------------------------------------------------------------------------------------------------
 
@@ -408,7 +412,7 @@ class DocumentRepository:
         unique_ids = list(dict.fromkeys(r.unique_id for r in here))
         seen = await self._access.see(Named(unique_ids=unique_ids), context)
         seen.refused(context, self._assigning_authority)
-        seen.told(context)
+        seen.told(context, yet=False)
         retrieved = await self._retrieve(here, findings, context, seen.sight)
         # Not the bases of what was not there for this caller.
         patients = {o.identifier.partition("^")[0] for o in context.objects if o.kind == "patient"}
@@ -419,8 +423,12 @@ class DocumentRepository:
         self, here: Sequence[DocumentRequest], findings: list[Finding], context: Context, sight: Sight
     ) -> Retrieved:
         """What of these requests to this repository is there and may be seen, with its record."""
-        unique_ids = list(dict.fromkeys(r.unique_id for r in here))
-        audit = None if findings else context.audit()
+        asked = unique_ids = list(dict.fromkeys(r.unique_id for r in here))
+        if self._decisions is not None:
+            permitted = await self._decisions.permitted(tuple(asked), stated(context.requester))
+            unique_ids = [name for name in asked if name in permitted]
+            context.veiled = not unique_ids
+        audit = context.audit() if unique_ids == asked and not findings else None
         rows = await self._store.documents(unique_ids, self.repository_unique_id, audit, sight)
         found = {row.unique_id: row for row in rows if not row.pending}
         missing = [u for u in unique_ids if u not in found]

@@ -27,8 +27,7 @@ class PatientSessions:
         """``secure``: browsers reach the node by TLS."""
         self._store = store
         self._now = now
-        # A browser takes __Host- only over TLS, for this host alone (RFC 6265bis, section 4.1.3.2).
-        self.cookie_name = "__Host-obieg-patient" if secure else "obieg-patient"
+        self.cookie_name = cookie_name(secure=secure)
 
     async def session(self, cookie: str) -> PatientSession | None:
         """The one that the HTTP header ``cookie`` names; it is used by this. None for nobody, and once it has ended."""
@@ -66,6 +65,11 @@ class PatientSessions:
         secure = "; Secure" if self.cookie_name.startswith("__Host-") else ""
         seconds = int(holds.total_seconds())
         return f"{self.cookie_name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+
+
+def cookie_name(*, secure: bool) -> str:
+    """A browser takes __Host- only over TLS, for this host alone (RFC 6265bis, section 4.1.3.2)."""
+    return "__Host-obieg-patient" if secure else "obieg-patient"
 
 
 def token_digest(token: str) -> bytes:

@@ -72,6 +72,20 @@ class ProviderDirectory:
         )
         return found[0] if len(found) == 1 else ""
 
+    async def organisation_names(self, organisations: Iterable[str]) -> dict[str, str]:
+        """The names of Organizations by their identifiers (root#extension), of those that stand here.
+
+        For whoever records by itself what it does with the answer.
+        """
+        bound = await self._store.bound()
+        found: dict[str, str] = {}
+        for organisation in organisations:
+            root, _, extension = organisation.partition("#")
+            ids = await self._store.ids(identified("Organization", f"urn:oid:{root}", extension), bound, 1)
+            resources = await self._under([f"Organization/{id_}" for id_ in ids], bound)
+            found[organisation] = "".join(str(r.get("name", "")) for r in resources.values())
+        return found
+
     async def resources(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What stands now under references (Type/id), and those to whom practitioners' roles among it refer.
 

@@ -163,6 +163,7 @@ class WezelKrajowy:
             issuer=patient.issuer,
             person=_person(patient),
             person_name=patient.name,
+            role="patient",
             purpose_of_use=PATIENT_REQUEST,
             patient=_person(patient),
             assurance=patient.assurance,

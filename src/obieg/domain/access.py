@@ -26,6 +26,8 @@ class Act(StrEnum):
     FEED = "feed"
     CHANGE = "change"
     CONSENT = "consent"
+    EMERGENCY = "emergency"
+    LOG = "log"
     OPERATE = "operate"
     OPEN = "open"
 
@@ -289,6 +291,10 @@ def decide(requester: Requester, facts: Facts, act: Act, at: datetime, settings:
         return Deny("role")
     if "limited" in row and question.limited:
         return Deny("limited")
+    if question.purposes not in row.get("purposes", (question.purposes,)):
+        return Deny("purpose")
+    if "organised" in row and not question.organisation:
+        return Deny("none")
     if question.group in row.get("own", ()):
         return _change(question)
     return Permit(())

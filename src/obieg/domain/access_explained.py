@@ -147,6 +147,21 @@ def _unlimited(source: Source) -> Source:
     return Source(source.basis, tuple(Rule(rule.permit, rule.condition) for rule in source.rules))
 
 
+def may(decision: Permit | Deny) -> bool:
+    """Whether it may be done, if to some documents only."""
+    return isinstance(decision, Permit)
+
+
+# What nobody can bring about for the sake of access: the requester's role, the patient's age, life and status.
+_FIXED = frozenset(("role", "off", "protected", "died", "alive", "young", "grown", "objection"))
+
+
+def obtainable(explanation: Explanation) -> tuple[BasisTrace, ...]:
+    """Bases that do not hold and could, where the decision or a document wants one."""
+    wanting = not may(explanation.decision) or any(not (d.shown or d.hidden_by) for d in explanation.documents)
+    return tuple(trace for trace in explanation.bases if wanting and trace.lack and trace.lack not in _FIXED)
+
+
 # In words ------------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +204,20 @@ def render(explanation: Explanation, language: str) -> list[str]:
             return str(texts["above"].format(document=document, bases=names(trace.above)))
         return str(texts["closed"].format(document=document))
 
+    def of_change(trace: DocumentTrace) -> str:
+        document = trace.entry_uuid
+        if trace.hidden_by:
+            hidden = trace.hidden_by[0]
+            end = next((s.until for s in explanation.restrictions if s.reference == hidden.reference), None)
+            said = {"reference": hidden.reference, "until": until(end)}
+            key = "change_hold" if hidden.basis == HOLD else "change_consent"
+            return str(texts[key].format(document=document, **said))
+        return str(texts["change_above" if trace.above else "change_none"].format(document=document))
+
+    def of_need(trace: BasisTrace) -> str:
+        row = BASES[trace.basis]
+        return str(texts["change_basis"].format(name=row["name"][language], needs=row["needs"][language]))
+
     if isinstance(decision, Deny):
         reason = texts["because"].format(reason=_TABLE["reasons"][decision.reason][language])
         lines = [f"{texts['denied']}, {reason}."]
@@ -200,6 +229,13 @@ def render(explanation: Explanation, language: str) -> list[str]:
         ("bases", [of_basis(trace) for trace in explanation.bases]),
         ("restrictions", [of_source(source) for source in explanation.restrictions]),
         ("documents", [of_document(trace) for trace in explanation.documents]),
+        (
+            "changes",
+            [
+                *map(of_need, obtainable(explanation)),
+                *(of_change(trace) for trace in explanation.documents if not trace.shown and may(decision)),
+            ],
+        ),
     )
     for heading, found in parts:
         if found:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from obieg.domain.documents import Value
+from obieg.domain.obligations import Told
 from obieg.domain.requester import Requester, Spent
 
 
@@ -43,6 +44,7 @@ class AuditEvent(Value, frozen=True):
     requester: str = ""  # the person or system on whose behalf
     objects: tuple[AuditObject, ...] = ()
     spent: tuple[Spent, ...] = ()  # what the request uses up; not part of the record
+    told: tuple[Told, ...] = ()  # who is told in the same commit; not part of the record
     proof: Requester | None = None  # how the caller proved who asks; None: the node acts by itself, or nobody proved
 
 

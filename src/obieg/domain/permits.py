@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from obieg.domain.access import Facts
+from obieg.domain.access import DocumentFacts, Facts
 from obieg.domain.identifiers import PatientId
 
 
@@ -26,8 +26,21 @@ class Person(NamedTuple):
     facts: Facts
 
 
+class MeantDocument(NamedTuple):
+    """A document as filters look at it."""
+
+    facts: DocumentFacts
+    names: frozenset[str]  # those by which it can be meant; none: it is only of the lineage of one that is
+
+
 class FactsStore(Protocol):
     """Where the facts of patients are read."""
 
     async def of(self, named: Named) -> Sequence[Person]:
         """The persons whom the request is about, each once. One round trip."""
+
+    async def documents(self, keys: Sequence[int], named: Sequence[str]) -> Sequence[MeantDocument]:
+        """The documents of a person that these entryUUIDs and uniqueIds mean, with all of their lineages.
+
+        What is of nobody, or of somebody else, is left out.
+        """

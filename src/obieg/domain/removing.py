@@ -42,17 +42,6 @@ class Retention(Protocol):
         """Why these may not go; nothing when all of them may."""
 
 
-class KeptForEver:
-    """Keeps all: until somebody has said for how long a document must be kept, nothing goes."""
-
-    async def forbids(self, removals: Sequence[Removal]) -> Sequence[Finding]:
-        """See the port."""
-        return [
-            Finding("RemovalForbidden", "this node has no rule by which it may remove anything", removal.identifier)
-            for removal in removals
-        ]
-
-
 class KeptAtWill:
     """Keeps nothing: a laboratory."""
 

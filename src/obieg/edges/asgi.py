@@ -39,6 +39,7 @@ Scope = MutableMapping[str, Any]
 
 # What is made of more bytes than this is made in a thread, so that the event loop stays responsive.
 LARGE_BYTES = 256 * 1024
+_VEIL_S = 0.025  # between the times at which answers are given that show nothing; longer than nearly all of them take
 # One after another: several at once would take turns with the event loop, each for as long as the interpreter lets a
 # thread run, and hold their trees at the same time.
 _LARGE = ThreadPoolExecutor(1, "large message")
@@ -204,7 +205,7 @@ class Host:
         request_id = exchange.request_id
         busy, failed = _TROUBLE[keeper]
         try:
-            return "success", await work
+            done = await work
         except passing:
             raise
         except Problem as problem:
@@ -217,7 +218,11 @@ class Host:
             log.exception("a request failed", request_id=request_id, transaction=_whose(exchange, protocol))
             said = f"the node failed; tell its operator the request id {request_id}"
             outcome, findings = "failed", (Finding(failed, said),)
+        else:
+            await _veiled(exchange)
+            return "success", done
         await self._record_refusal(exchange, findings, protocol)
+        await _veiled(exchange)
         return outcome, refuse(findings)
 
     async def _record_refusal(self, exchange: Exchange, findings: Sequence[Finding], protocol: str) -> None:
@@ -261,6 +266,13 @@ class Host:
         """Tells the metrics."""
         name = exchange.transaction.id if exchange.transaction else "unknown"
         self.observe(name, outcome, asyncio.get_running_loop().time() - exchange.started)
+
+
+async def _veiled(exchange: Exchange) -> None:
+    """An answer that shows nothing is given at one of few times, whatever it took to find that out."""
+    if exchange.context is not None and exchange.context.veiled:
+        took = asyncio.get_running_loop().time() - exchange.started
+        await asyncio.sleep(_VEIL_S - took % _VEIL_S)
 
 
 def _not_now(exchange: Exchange, outcome: Outcome, detail: str, protocol: str) -> tuple[str, AuditEvent]:

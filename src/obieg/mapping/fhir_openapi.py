@@ -209,7 +209,7 @@ def _body(served: _Served, body: str, operation: dict[str, Any]) -> dict[str, An
 def _responses(served: _Served, row: dict[str, Any], operation: dict[str, Any], method: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status, content in operation.get("answers", row["answers"]).items():
-        kind = {"bundle": "Bundle", "none": "", "resource": served.resource}[content]
+        kind = {"bundle": "Bundle", "none": "", "resource": served.resource}.get(content, content)  # or a type
         if "$" in served.interaction or served.resource in ("", _EVERY) or row["method"] in ("put", "delete"):
             kind = kind and ("Bundle" if content == "bundle" else "Resource")
         found[status] = _response(served.transaction.name, kind)

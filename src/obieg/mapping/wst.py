@@ -14,9 +14,9 @@ from obieg.domain.audit import AuditObject
 from obieg.domain.identifiers import PatientId, is_oid
 from obieg.domain.issuing import Claims, IssuedToken, TokenRequest
 from obieg.domain.problems import Finding, Problem
-from obieg.mapping.xua import read_requester
+from obieg.mapping.xua import read_facts
 from obieg.protocol import SoapReply, SoapRequest
-from obieg.wire.saml import Assertion, Attribute, read_value
+from obieg.wire.saml import Attribute, read_value
 from obieg.wire.saml_writer import Stated
 from obieg.wire.soap import SoapFault
 from obieg.wire.structure import Node, Rules, SecurityRefused
@@ -37,7 +37,6 @@ _KEY_TYPES: dict[str, str] = TABLE["key_type"]
 _FAULTS: dict[str, str] = TABLE["fault"]
 _ATTRIBUTES_MAX = 32
 _FACT_LENGTH_MAX = 256
-_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 # Attributes of which mapping.xua keeps nothing, because nobody is let in by them.
 _SAID_BESIDES = {
     row["name"]: row["fact"]
@@ -236,13 +235,13 @@ def _claims(element: Any) -> tuple[frozenset[str], Claims]:
         if unknown is not None:
             raise Problem.of("TableValueNotFound", "this node issues no such attribute", unknown)
         besides = _besides(read)
-        said = read_requester(_as_assertion(read))
+        said = read_facts(read)
     except SecurityRefused as error:
         raise Problem.of("TableValueNotFound", f"the claims cannot be issued: {error}", "Claims") from None
     facts = ("person", "person_name", "role", "organisation", "child_organisation", "purpose_of_use", "patient")
-    if any(len(getattr(said, fact)) > _FACT_LENGTH_MAX for fact in facts):
+    if any(len(said.get(fact, "")) > _FACT_LENGTH_MAX for fact in facts):
         raise Problem.of("LimitExceeded", f"a claim is longer than {_FACT_LENGTH_MAX} characters", "Claims")
-    given: dict[str, Any] = {fact: getattr(said, fact) for fact in facts} | besides | authn
+    given: dict[str, Any] = {fact: said.get(fact, "") for fact in facts} | besides | authn
     claims = Claims(**given)
     return frozenset(a.name for a in read), claims
 
@@ -262,24 +261,6 @@ def _besides(attributes: Iterable[Attribute]) -> dict[str, str]:
         value = one.values[0]
         found[fact] = value.text or f"{value.root}#{value.extension}".removesuffix("#")
     return found
-
-
-def _as_assertion(attributes: list[Attribute]) -> Assertion:
-    """An assertion that says nothing else: claims are read as what will be issued is read."""
-    return Assertion(
-        id="",
-        issuer="",
-        issued_at=_UNKNOWN_TIME,
-        name_id="",
-        method="bearer",
-        not_before=_UNKNOWN_TIME,
-        not_on_or_after=_UNKNOWN_TIME,
-        audiences=(),
-        authenticated_at=_UNKNOWN_TIME,
-        authn_context="",
-        signed_by=b"",
-        attributes=tuple(attributes),
-    )
 
 
 def _authn(element: Any) -> dict[str, Any]:

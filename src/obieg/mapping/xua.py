@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from obieg.codes.load import toml
 from obieg.domain.identifiers import is_oid, patient_id
 from obieg.domain.requester import Requester
-from obieg.wire.saml import Assertion, AttributeValue
+from obieg.wire.saml import Assertion, Attribute, AttributeValue
 from obieg.wire.structure import SecurityRefused
 
 _TABLE = toml("saml.toml")
@@ -17,20 +18,8 @@ _URN_OID = "urn:oid:"
 
 
 def read_requester(assertion: Assertion) -> Requester:
-    """The person whom ``assertion`` speaks of; who sends the message is not in it.
-
-    Attributes that the tables do not name are not kept. Raises :class:`SecurityRefused` for a fact that is given
-    twice or by several values, and for an identifier or a purpose of use that cannot be read.
-    """
-    facts: dict[str, Any] = {}
-    for attribute in assertion.attributes:
-        row = _ROWS.get(attribute.name)
-        if row is None or "fact" not in row:
-            continue
-        fact = row["fact"]
-        if fact in facts or len(attribute.values) != 1:
-            raise SecurityRefused(f"{fact} is given more than once")
-        facts[fact] = _FORMS[row["form"]](attribute.values[0])
+    """The person whom ``assertion`` speaks of; who sends the message is not in it. Raises as :func:`read_facts`."""
+    facts = read_facts(assertion.attributes)
     person = facts.pop("person", "") or assertion.name_id
     return Requester(
         system="",
@@ -42,6 +31,24 @@ def read_requester(assertion: Assertion) -> Requester:
         until=assertion.not_on_or_after,
         **facts,
     )
+
+
+def read_facts(attributes: Iterable[Attribute]) -> dict[str, Any]:
+    """Facts of a Requester, by their names.
+
+    Attributes that the tables do not name are not kept. Raises :class:`SecurityRefused` for a fact that is given
+    twice or by several values, and for an identifier or a purpose of use that cannot be read.
+    """
+    facts: dict[str, Any] = {}
+    for attribute in attributes:
+        row = _ROWS.get(attribute.name)
+        if row is None or "fact" not in row:
+            continue
+        fact = row["fact"]
+        if fact in facts or len(attribute.values) != 1:
+            raise SecurityRefused(f"{fact} is given more than once")
+        facts[fact] = _FORMS[row["form"]](attribute.values[0])
+    return facts
 
 
 def _text(value: AttributeValue) -> str:

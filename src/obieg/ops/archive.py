@@ -60,7 +60,9 @@ class Archive:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._wrapper = wrapper
-        self._stamp = stamp
+        self.stamp = stamp
+        # Of the runs before whose databases stand here; finish() removes them.
+        self.stamps = sorted({p.name.split(".")[1] for p in folder.glob("database.*")})
         self._entries: list[Entry] = []
         before = read_manifest(folder, wrapper)
         done = [*(before.entries if before else ()), *_read_progress(folder)]
@@ -81,7 +83,7 @@ class Archive:
 
     def add(self, name: str, source: Iterable[bytes], *, final: bool, report: Report = lambda _: None) -> None:
         """Writes one file, durably."""
-        file = name if final else f"{name}.{self._stamp}"
+        file = name if final else f"{name}.{self.stamp}"
         path = self._folder / file
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         entry = _write(path, name, file, self._wrapper, _reported(source, report), final=final)

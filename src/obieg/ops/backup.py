@@ -29,6 +29,7 @@ from psycopg.rows import tuple_row
 from obieg.domain.document_store import PIECE_SIZE_BYTES, DocumentDamagedError
 from obieg.ops import sts_key
 from obieg.ops.archive import Archive, Entry, Manifest, Report, check, read, read_manifest
+from obieg.ops.asking import ask
 from obieg.ops.compaction import finished
 from obieg.ops.documents import (
     SettingsFile,
@@ -48,6 +49,7 @@ from obieg.ops.settings import Settings
 from obieg.ops.settings import load as load_settings
 from obieg.storage.keys import KeyFile, copy_key_file, create_key_file
 from obieg.storage.machine import claim
+from obieg.storage.retention_store import SQL as RETENTION
 from obieg.storage.seal_keys import put_back_seal_keys
 from obieg.storage.segments import SUFFIX, sync_folder
 from obieg.storage.stored_documents import SQL
@@ -205,6 +207,9 @@ def backup(folder: Path, settings: Settings, dsn: str, keys: KeyFile) -> Manifes
             raise busy()
         task = bar.add_task("Database", total=None)
         major = _server_major(connection)
+        # Before its first byte: no backup may hold keys that nobody knows of.
+        stamp, before = archive.stamp, archive.stamps
+        ask(connection, RETENTION.begin_backup, stamp=stamp, folder=str(folder.resolve()))
         archive.add("database", dump(dsn, major), final=False, report=lambda n: bar.advance(task, n))
         archive.add("keys", [master_key_file(settings).read_bytes()], final=False)
         if seal_key_file(settings).exists():
@@ -219,7 +224,9 @@ def backup(folder: Path, settings: Settings, dsn: str, keys: KeyFile) -> Manifes
             segments = segments_folder(settings)
             task = bar.add_task("Documents", total=sum(p.stat().st_size for p in segments.glob("*" + SUFFIX)))
             _save_segments(archive, segments, lambda n: bar.advance(task, n))
-        return archive.finish(made_at.isoformat(), major, settings.store.kind)
+        manifest = archive.finish(made_at.isoformat(), major, settings.store.kind)
+        ask(connection, RETENTION.end_backups, stamps=before, ended_by=f"backup {stamp}, which overwrote it")
+        return manifest
 
 
 # what is put back ----------------------------------------------------------------------------------------------------
@@ -372,7 +379,10 @@ def _restore(folder: Folder, settings: SettingsFile, key: KeyPath = None) -> Non
     node = load_settings(settings)
     with explained():
         manifest = restore(folder, node, KeyFile(key or node.data_dir / "backup.key"))
-    console.print(f"The node is as it was at {manifest.made_at}. Run obieg verify to read every document.")
+    console.print(
+        f"The node is as it was at {manifest.made_at}. Run obieg verify to read every document. "
+        "What was erased since is back: see obieg retention preview."
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -2,7 +2,7 @@
 
 A module is imported when one of its commands is run, or help is asked for: most of what the others need takes longer to
 import than many a command runs. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 another node runs there; 4 database and
-program do not fit.
+program do not fit; 5 what was asked about may not be done.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ COMMANDS = {
     "commands_xdm": ("xdm",),
     "commands_database": ("db",),
     "commands_transactions": ("explain",),
+    "commands_access": ("access",),
     "commands_audit": ("audit",),
     "commands_certs": ("certs",),
     "commands_apps": ("apps",),
     "commands_inbox": ("inbox",),
     "commands_outbox": ("outbox",),
     "commands_patients": ("patients",),
+    "commands_retention": ("retention",),
     "commands_directory": ("directory",),
     "commands_people": ("people",),
     "backup": ("backup", "restore"),

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from obieg.domain.obligations import OFFICER, PATIENTS
 from obieg.domain.subscriptions import DESTINATION
 from obieg.ops.asking import ask, connected, loaded
 from obieg.ops.failure import Failure
@@ -65,7 +66,7 @@ def list_(
     if not backlog:
         console.print("Nothing waits.")
         return
-    _print_backlog(console, backlog, {s.name for s in known.subscribers})
+    _print_backlog(console, backlog, {s.name for s in known.subscribers} | {PATIENTS, OFFICER})
     if rows:
         _print_rows(console, rows)
     total = sum(died if dead else waiting + died for _, waiting, died, _ in backlog)

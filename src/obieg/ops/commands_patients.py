@@ -28,6 +28,7 @@ from obieg.ops.import_files import FORMATS, Source
 from obieg.ops.importing import COUNTED, Imported, Readers, import_file
 from obieg.ops.index_access import Access, asked, opened
 from obieg.ops.options import ROWS_MAX, AsJson, By, Charset, NodeFile, OptionalSettingsFile, Rejects
+from obieg.ops.person_archive import everything
 from obieg.ops.showing import (
     WARSAW,
     examined,
@@ -68,7 +69,7 @@ def register(app: typer.Typer) -> None:
     worklist_.callback()(worklist)
     worklist_.command("show")(task)
     patients.add_typer(worklist_, name="worklist")
-    for command in (decide, link, apart, unlink, mixed, explain, show, accesses, learn, rematch):
+    for command in (decide, link, apart, unlink, mixed, explain, show, accesses, learn, rematch, everything):
         patients.command()(command)
     app.add_typer(patients, name="patients")
 

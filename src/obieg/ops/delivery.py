@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from obieg.edges.clients import MllpClient, NotifiedReceiver, SoapAsker, Subscri
 from obieg.ops.failure import Failure
 from obieg.ops.settings import Settings, SubscriberSettings
 from obieg.ops.wiring_patients import PROTOCOLS
+from obieg.protocol import Receiver
 from obieg.transactions import NOTIFICATIONS
 
 MEASURE_S = 15.0
@@ -59,13 +60,18 @@ class Delivery:
         spool: Path,
         broker: ResourceNotificationBroker,
         hooks: SubscriberHooks,
+        notices: Mapping[str, Receiver],
     ) -> None:
-        """Opens no connection; ``hooks`` are the broker's. Raises Failure where a certificate cannot be used."""
+        """Opens no connection; ``hooks`` are the broker's, ``notices`` who takes what people are told.
+
+        Raises Failure where a certificate cannot be used.
+        """
         self._outbox = outbox
         self._broker = broker
         self._hooks = hooks
         self._clients: list[MllpClient | SoapAsker] = []
-        receivers = {s.name: self._receiver(s, settings, authorities, spool) for s in settings.subscribers}
+        told = {s.name: self._receiver(s, settings, authorities, spool) for s in settings.subscribers}
+        receivers: dict[str, Receiver] = {**told, **notices}
         notifier = Notifier(
             outbox,
             receivers,

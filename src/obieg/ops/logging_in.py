@@ -96,13 +96,16 @@ def sessions_of(settings: Settings, people: People, patients: WezelKrajowy | Non
     return EverybodysSessions(CookieSessions(people, session_cookie(origin_of(settings))), patients)
 
 
-def login_pages(
-    settings: Settings, people: People, patients: WezelKrajowy | None, expect_sealed: Callable[[], Awaitable[None]]
-) -> Sequence[BaseRoute]:
-    """The pages, or one that says why there are none."""
+def kit_of(settings: Settings, expect_sealed: Callable[[], Awaitable[None]]) -> Kit | None:
+    """What the node's pages share; None where browsers have no address for them."""
     origin = origin_of(settings)
-    if origin:
-        return LoginPages(Kit(origin=origin, name=settings.name, expect_sealed=expect_sealed), people, patients).routes
+    return Kit(origin=origin, name=settings.name, expect_sealed=expect_sealed) if origin else None
+
+
+def login_pages(kit: Kit | None, people: People, patients: WezelKrajowy | None) -> Sequence[BaseRoute]:
+    """The pages, or one that says why there are none."""
+    if kit is not None:
+        return LoginPages(kit, people, patients).routes
     return (Route("/login", _closed), Route("/account", _closed))
 
 

@@ -31,6 +31,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from obieg.domain.identifiers import is_oid
+from obieg.domain.obligations import OFFICER, PATIENTS
 from obieg.ops.failure import Failure
 
 Role = Literal["region", "facility"]
@@ -236,6 +237,11 @@ class RegistrySettings(Section):
 
     register_url: str = Field("", description="Where this node registers its documents (ITI-42).")
     query_url: str = Field("", description="Where this node asks what is registered (ITI-18).")
+    decisions_url: str = Field(
+        "",
+        description="Where this node asks whether somebody may have a document (XACML 3.0). Empty: whoever may call "
+        "gets what they name.",
+    )
     mllp_address: str = Field(
         "",
         description="Where the region takes the patient identity feed, as host:port. This node tells it to the house's "
@@ -396,6 +402,31 @@ class AccessSettings(Section):
     )
 
 
+class NoticesSettings(Section):
+    """How people are told that there is something to see (docs/access.md). The portal shows it in any case."""
+
+    smtp_host: str = Field("", description="Mail server. Empty: nobody gets e-mail.")
+    smtp_port: Port = Field(587, description="Its TCP port.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="starttls: TLS after the greeting. tls: from the beginning. none: for a laboratory."
+    )
+    smtp_ca_file: OptionalPath = Field(
+        None, description="Authorities (PEM) that vouch for its certificate. Empty: those that the system trusts."
+    )
+    smtp_user: str = Field("", description="User name there. Empty: nobody logs in.")
+    smtp_password: SecretStr = Field(
+        SecretStr(""), description="Password there; better given as OBIEG_NOTICES__SMTP_PASSWORD."
+    )
+    sender: str = Field("", description="Address that e-mail comes from.")
+    officer_address: str = Field(
+        "", description="E-mail address of the data-protection officer, who is told of emergency access."
+    )
+    sms_url: str = Field("", description="Where an SMS gateway takes messages. Empty: none (docs/access.md).")
+    sms_key: SecretStr = Field(SecretStr(""), description="Bearer key for it; better given as OBIEG_NOTICES__SMS_KEY.")
+    portal_url: str = Field("", description="Address of the patient portal, as messages name it.")
+    language: Literal["pl", "en", "uk"] = Field("pl", description="Language for people whose records name none.")
+
+
 class SealingSettings(Section):
     """How the audit is sealed, so that nobody can change it unnoticed (docs/audit.md)."""
 
@@ -515,6 +546,7 @@ class Settings(BaseSettings):
     authorities: tuple[AuthoritySettings, ...] = Field((), json_schema_extra=_only("region"))
     subscribers: tuple[SubscriberSettings, ...] = Field((), json_schema_extra=_only("region"))
     access: AccessSettings = Field(AccessSettings.model_construct(), json_schema_extra=_only("region"))
+    notices: NoticesSettings = Field(NoticesSettings.model_construct(), json_schema_extra=_only("region"))
     audit: AuditSettings = AuditSettings.model_construct()
     audit_repositories: tuple[AuditRepositorySettings, ...] = ()
     store: StoreSettings = StoreSettings.model_construct()
@@ -548,6 +580,16 @@ class Settings(BaseSettings):
         names = [subscriber.name for subscriber in self.subscribers]
         if len(set(names)) < len(names):
             raise ValueError("subscribers: two of them have the same name")
+        if {PATIENTS, OFFICER} & {*names}:
+            raise ValueError(f"subscribers: {PATIENTS} and {OFFICER} are names of this node's own receivers")
+        if self.notices.smtp_host and not self.notices.sender:
+            raise ValueError("notices: smtp_host needs sender, the address that e-mail comes from")
+        if not self.lab and self.notices.smtp_host and self.notices.smtp_security == "none":
+            raise ValueError("notices: outside a laboratory e-mail is sent over TLS: smtp_security starttls or tls")
+        if self.notices.sms_url and not self.notices.sms_url.startswith(
+            ("https://", "http://") if self.lab else "https://"
+        ):
+            raise ValueError("notices: sms_url must be an https address")
         if self.sealing.tsa_url and self.sealing.tsa_ca_file is None:
             raise ValueError("sealing: tsa_url needs tsa_ca_file: a time-stamp that nobody can check proves nothing")
         if self.store.kind == "s3" and not self.store.s3_url:
@@ -630,12 +672,13 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
         return None if path is None else folder / path
 
     domain, store, tls, sealing = settings.affinity_domain, settings.store, settings.tls, settings.sealing
-    wk = settings.wezel_krajowy
+    wk, notices = settings.wezel_krajowy, settings.notices
     subscriber_tls = ("ca_file", "certificate_file", "key_file")
     return settings.model_copy(
         update={
             "data_dir": folder / settings.data_dir,
             "affinity_domain": domain.model_copy(update={"codes": absolute(domain.codes)}),
+            "notices": notices.model_copy(update={"smtp_ca_file": absolute(notices.smtp_ca_file)}),
             "tls": tls.model_copy(
                 update={name: absolute(getattr(tls, name)) for name in ("certificate_file", "key_file", "ca_file")}
             ),

@@ -40,7 +40,7 @@ from obieg.ops.worker import READY, Assignment, write_assignment
 
 BUILDER = "obieg.ops.wiring:build"
 SERVICES = ("registry", "register", "repository", "retrieve", "remove_documents", "xdr")
-REGION_SERVICES = ("pix_v3", "pdq_v3", "xcpd", "update", "restricted_update", "remove", "sts")
+REGION_SERVICES = ("pix_v3", "pdq_v3", "xcpd", "update", "restricted_update", "remove", "sts", "decisions")
 BACKLOG = 1024
 # Workers of a supervisor that was killed a moment ago still hold the port.
 BIND_TIME_S = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,14 +19,18 @@ from prometheus_client import Counter, Histogram
 from starlette.routing import BaseRoute
 
 from obieg.actors.access_control import AccessControl
+from obieg.actors.access_log import AccessLog
 from obieg.actors.audit_repository import AuditRepository
 from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthentication, TrustedAuthentication
+from obieg.actors.consent_codes import ConsentCodes
 from obieg.actors.consent_registry import ConsentRegistry
+from obieg.actors.decision_point import DecisionPoint, RegionDecides
 from obieg.actors.document_lifecycle import DocumentLifecycle, DocumentRemoval
 from obieg.actors.document_publisher import DocumentPublisher
 from obieg.actors.document_recipient import DocumentRecipient
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.document_repository import DocumentRepository
+from obieg.actors.emergency_access import EmergencyAccess
 from obieg.actors.exporter import Exporter
 from obieg.actors.notification_broker import ResourceNotificationBroker
 from obieg.actors.patient_curation import PatientCuration
@@ -34,14 +39,16 @@ from obieg.actors.patient_summary import PatientSummary, SummarySource
 from obieg.actors.people import People
 from obieg.actors.provider_directory import ProviderDirectory
 from obieg.actors.resource_validator import ResourceValidator
+from obieg.actors.retention import KeptByLaw
 from obieg.actors.security_token_service import SecurityTokenService
 from obieg.domain.access import Settings as AccessChoices
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.authorities import Authorities
+from obieg.domain.decisions import Decisions
 from obieg.domain.document_store import DocumentStore
 from obieg.domain.linkage import LinkageMatcher, Weights
 from obieg.domain.problems import RetryLater
-from obieg.domain.removing import KeptAtWill, KeptForEver, Retention
+from obieg.domain.removing import KeptAtWill, Retention
 from obieg.domain.trust import Trust, TrustedNode
 from obieg.edges import fhir
 from obieg.edges.asgi import Host, guarded
@@ -62,20 +69,26 @@ from obieg.ops.audit_forwarding import AuditForwarding
 from obieg.ops.authorizing import AUTHORIZATION_NAMES, Authorization, open_authorization
 from obieg.ops.delivery import Delivery
 from obieg.ops.documents import open_store
-from obieg.ops.logging_in import login_pages, people_of, sessions_of
+from obieg.ops.logging_in import kit_of, login_pages, people_of, sessions_of
+from obieg.ops.notifying import notice_receivers, reaching
 from obieg.ops.pages import pages
 from obieg.ops.patient_login import Patients, patient_login
+from obieg.ops.portals import portal_routes
 from obieg.ops.sealing import Sealing
 from obieg.ops.settings import Settings
 from obieg.ops.sts_key import entity_id, own_key, trusting_itself
 from obieg.ops.tls import calling, trust_of
+from obieg.ops.watching import Watch
 from obieg.ops.weights import newest_weights
 from obieg.ops.wiring_patients import authorities, patient_actors, utc_now
 from obieg.protocol import Authenticator, FhirBinding, MllpBinding, OnDemandSource, Sessions, SoapBinding
+from obieg.storage.access_log_store import PostgresAccessLog
 from obieg.storage.access_store import PostgresAccess
 from obieg.storage.audit_repository_store import PostgresAuditLog
 from obieg.storage.audit_store import AuditStore
+from obieg.storage.consent_code_store import PostgresConsentCodes
 from obieg.storage.directory_store import PostgresDirectoryStore
+from obieg.storage.emergency_store import PostgresEmergencies
 from obieg.storage.export_store import DocumentPages, ListPages, PatientPages, PostgresExports
 from obieg.storage.facts_store import LocatedFacts
 from obieg.storage.inbox_store import PostgresInbox
@@ -83,7 +96,9 @@ from obieg.storage.lifecycle_store import PostgresLifecycle
 from obieg.storage.link import Database
 from obieg.storage.outbox_store import PostgresOutbox
 from obieg.storage.registry_store import RegistryDatabase
+from obieg.storage.retention_store import PostgresRetention
 from obieg.storage.subscription_store import PostgresSubscriptions
+from obieg.storage.watch_store import WatchStore
 from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 
 # How long the background worker rests when no submission waits for its registry.
@@ -118,6 +133,10 @@ class Actors:
     audit_repository: AuditRepository | None = None
     security_token_service: SecurityTokenService | None = None
     consent_registry: ConsentRegistry | None = None
+    emergency_access: EmergencyAccess | None = None
+    access_log: AccessLog | None = None
+    consent_codes: ConsentCodes | None = None
+    decision_point: DecisionPoint | None = None
 
 
 def on_demand_sources(actors: Actors, settings: Settings) -> tuple[OnDemandSource, ...]:
@@ -202,17 +221,22 @@ def _parts(settings: Settings) -> Parts:
         patients=patient_login(settings, database, audit, now=utc_now),
         people=people_of(settings, database, audit, new_uuid=new_uuid, clock=utc_now),
         audit_log=PostgresAuditLog(database, audit, assigning_authority=settings.identity.assigning_authority),
-        retention=KeptAtWill() if settings.lab else KeptForEver(),
+        retention=KeptAtWill() if settings.lab else kept_by_law(database),
         spool=spool,
-        access=access_control(settings, database),
+        access=access_control(settings, database, enforced=settings.access_enforced),
     )
 
 
-def access_control(settings: Settings, database: Database) -> AccessControl:
+def kept_by_law(database: Database) -> Retention:
+    """For how long documents must be kept, outside the laboratory."""
+    return KeptByLaw(PostgresRetention(database), now=utc_now)
+
+
+def access_control(settings: Settings, database: Database, *, enforced: bool) -> AccessControl:
     """Who decides who may see what."""
     authority = settings.identity.assigning_authority
     return AccessControl(
-        LocatedFacts(database, assigning_authority=authority) if settings.access_enforced else None,
+        LocatedFacts(database, assigning_authority=authority) if enforced else None,
         AccessChoices(
             emergency_opens_restricted=settings.access.emergency_opens_restricted,
             restriction_binds_author=settings.access.restriction_binds_author,
@@ -240,7 +264,16 @@ def _region(parts: Parts) -> Role:
     index, registry = who.actor, _registry(parts)
     hooks = SubscriberHooks(anywhere=settings.lab)
     broker = _broker(parts, outbox, registry, hooks)
-    delivery = Delivery(settings, outbox, authorities=parts.authorities, spool=parts.spool, broker=broker, hooks=hooks)
+    people = reaching(settings, utc_now)
+    delivery = Delivery(
+        settings,
+        outbox,
+        authorities=parts.authorities,
+        spool=parts.spool,
+        broker=broker,
+        hooks=hooks,
+        notices=notice_receivers(settings, parts.database, people.channels),
+    )
     exporter = _exporter(parts, index)
     directory = ProviderDirectory(PostgresDirectoryStore(parts.database, parts.audit))
     actors = Actors(
@@ -263,11 +296,27 @@ def _region(parts: Parts) -> Role:
         new_uuid=new_uuid,
         access=parts.access,
     )
+    actors.emergency_access = EmergencyAccess(
+        PostgresEmergencies(parts.database, parts.audit), index, access=parts.access, new_uuid=new_uuid
+    )
+    actors.consent_codes = ConsentCodes(
+        PostgresConsentCodes(parts.database),
+        actors.consent_registry,
+        people.channels.sms,
+        language=settings.notices.language,
+        new_uuid=new_uuid,
+        new_code=lambda: f"{secrets.randbelow(10**6):06}",
+    )
+    actors.access_log = AccessLog(
+        parts.audit_log, PostgresAccessLog(parts.database, parts.audit), directory, access=parts.access
+    )
+    actors.decision_point = DecisionPoint(parts.access, parts.audit, new_uuid=new_uuid)
     repository = _repository(parts, actors)
     _add_common(parts, actors, repository)
     actors.patient_summary = PatientSummary(index, registry, repository, parts.audit, access=parts.access)
-    background = (*delivery.background, lambda: _forget_searches(index), exporter.work, exporter.expire)
-    return Role(actors, background, (delivery.close,))
+    watch = Watch(WatchStore(parts.database), utc_now)
+    background = (*delivery.background, lambda: _forget_searches(index), exporter.work, exporter.expire, watch.run)
+    return Role(actors, background, (delivery.close, *people.closing))
 
 
 def _facility(parts: Parts) -> Role:
@@ -278,9 +327,12 @@ def _facility(parts: Parts) -> Role:
         source_address=settings.registry.source_address,
         tls=calling(settings, settings.registry.ca_file),
     )
-    register = next(t for t in TRANSACTIONS if t.id == "ITI-42")
+    asked = {transaction.id: transaction for transaction in TRANSACTIONS}
     actors = Actors()
-    repository = _repository(parts, actors, SoapRegistryClient(asker, register, read_registry_response))
+    client = SoapRegistryClient(asker, asked["ITI-42"], read_registry_response)
+    address = settings.registry.decisions_url
+    decisions = RegionDecides(asker, asked["XACML"], address, new_uuid=new_uuid) if address else None
+    repository = _repository(parts, actors, client, decisions)
     _add_common(parts, actors, repository)
     return Role(actors, (lambda: _resume(repository),), (asker.close,))
 
@@ -323,7 +375,9 @@ def _registry(parts: Parts) -> DocumentRegistry:
     )
 
 
-def _repository(parts: Parts, actors: Actors, client: SoapRegistryClient | None = None) -> DocumentRepository:
+def _repository(
+    parts: Parts, actors: Actors, client: SoapRegistryClient | None = None, decisions: Decisions | None = None
+) -> DocumentRepository:
     """With the registry among ``actors``, or the client of one elsewhere."""
     settings = parts.settings
     return DocumentRepository(
@@ -340,6 +394,7 @@ def _repository(parts: Parts, actors: Actors, client: SoapRegistryClient | None 
         assigning_authority=parts.assigning_authority,
         on_demand=on_demand_sources(actors, settings),
         access=parts.access,
+        decisions=decisions,
     )
 
 
@@ -483,9 +538,12 @@ def _patient_login_edge(parts: Parts, expect_sealed: Callable[[], Awaitable[None
     )
 
 
-def _login_pages(parts: Parts, expect_sealed: Callable[[], Awaitable[None]]) -> Sequence[BaseRoute]:
+def _people_pages(parts: Parts, host: Host, expect_sealed: Callable[[], Awaitable[None]]) -> Sequence[BaseRoute]:
+    """Where people log in, and what they see then."""
     patients = parts.patients.login if parts.patients is not None else None
-    return login_pages(parts.settings, parts.people, patients, expect_sealed)
+    kit = kit_of(parts.settings, expect_sealed)
+    routes = login_pages(kit, parts.people, patients)
+    return (*routes, *portal_routes(parts.settings, kit, host)) if kit is not None else routes
 
 
 # who asks -------------------------------------------------------------------------------------------------------------
@@ -589,7 +647,7 @@ class Node:
             _soap_edge(parts, host),
             _fhir_edge(parts, host, server),
             _patient_login_edge(parts, expect_sealed),
-            pages(settings, served, (*self._sealing.routes, *_login_pages(parts, expect_sealed))),
+            pages(settings, served, (*self._sealing.routes, *_people_pages(parts, host, expect_sealed))),
         )
         self.syslog = _syslog_edge(parts, role.actors)
         self._forwarding = AuditForwarding(settings, parts.audit_log)

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from obieg.domain.audit import AuditEvent
+from obieg.domain.obligations import written
 from obieg.domain.problems import Problem
 from obieg.domain.registry import LostRace
 from obieg.domain.requester import Spent
@@ -38,6 +39,10 @@ class AuditStore:
         # The first is named by the affinity-domain id; so are the others whose data were seen.
         authority = patients[0].partition("^")[2] if patients else ""
         others = sorted({p for p in patients[1:] if p.partition("^")[2] == authority} - {*patients[:1]})
+        if event.told:
+            return _SQL.insert_audit_telling(
+                **self.columns(event), **spending(event.spent), other_patients=others, told=written(event.told)
+            )
         if event.spent:
             spent = spending(event.spent)
             if others:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
-from obieg.domain.permits import Named, Person
+from obieg.domain.access import DocumentFacts
+from obieg.domain.permits import MeantDocument, Named, Person
 from obieg.storage.access_store import read_facts
 from obieg.storage.link import Database, run
 from obieg.storage.statements import load
 
-_LOCATED = load("located.sql").located_persons
+_SQL = load("located.sql")
 
 
 class LocatedFacts:
@@ -19,9 +21,22 @@ class LocatedFacts:
         self._database = database
         self._authority = assigning_authority
 
+    async def documents(self, keys: Sequence[int], named: Sequence[str]) -> Sequence[MeantDocument]:
+        """See the port."""
+        uuids = [uuid for name in named if (uuid := _uuid(name))]
+        [rows] = await run(self._database, _SQL.document_facts(keys=keys, uuids=uuids, unique_ids=named))
+        found = []
+        for uuid, lineage, class_, type_, setting, labels, authors, encounters, created, unique_id, meant in rows:
+            facts = DocumentFacts(
+                f"urn:uuid:{uuid}", lineage, class_ or "", type_ or "", setting or "", tuple(labels), tuple(authors),
+                tuple(encounters), created or "",
+            )  # fmt: skip
+            found.append(MeantDocument(facts, frozenset((uuid, facts.entry_uuid, unique_id)) if meant else frozenset()))
+        return found
+
     async def of(self, named: Named) -> Sequence[Person]:
         """See the port."""
-        located = _LOCATED(
+        located = _SQL.located_persons(
             authorities=[p.authority for p in named.patients],
             ids=[p.value for p in named.patients],
             uuids=named.uuids,
@@ -31,3 +46,10 @@ class LocatedFacts:
         )
         [rows] = await run(self._database, located)
         return [Person(tuple(keys), frozenset(ids), read_facts(said)) for keys, ids, said in rows]
+
+
+def _uuid(said: str) -> str:
+    try:
+        return str(UUID(said.removeprefix("urn:uuid:")))
+    except ValueError:
+        return ""

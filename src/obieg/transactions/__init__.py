@@ -51,7 +51,11 @@ from obieg.transactions import (
     iti114_resource_subscription_topic_search,
     iti119_patient_demographics_match,
     msim_query_emergency_data,
+    obieg1_emergency_access,
+    obieg2_access_log,
+    obieg3_consent_by_code,
     wst_issue_token,
+    xacml_authorization_decision,
 )
 
 TRANSACTIONS: tuple[Transaction, ...] = (
@@ -100,7 +104,11 @@ TRANSACTIONS: tuple[Transaction, ...] = (
     iti114_resource_subscription_topic_search.TRANSACTION,
     iti119_patient_demographics_match.TRANSACTION,
     msim_query_emergency_data.TRANSACTION,
+    obieg1_emergency_access.TRANSACTION,
+    obieg2_access_log.TRANSACTION,
+    obieg3_consent_by_code.TRANSACTION,
     wst_issue_token.TRANSACTION,
+    xacml_authorization_decision.TRANSACTION,
 )
 
 NOTIFICATIONS: tuple[Notification, ...] = (

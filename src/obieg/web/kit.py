@@ -1,7 +1,8 @@
 """What pages share: the look, three languages, headers, forms that only our own pages can send.
 
-Texts stand in ``texts/*.toml``, the same keys in each; templates in ``templates/``, styles, script and font in
-``static/`` (Atkinson Hyperlegible Next, OFL; Lucide icons, ISC; their licences stand beside them).
+Texts stand in ``texts/<language>/*.toml``, the same keys in each language and each key in one file; templates in
+``templates/``, styles, scripts and font in ``static/`` (Atkinson Hyperlegible Next, OFL; Lucide icons, ISC; htmx, 0BSD;
+their licences stand beside them).
 
 A form is taken when it comes from a page of ours (``domain/own_pages``) and carries the token that is made of the
 browser's cookie; cookies are ``SameSite=Lax``. There is neither inline script nor inline style.
@@ -15,7 +16,7 @@ import secrets
 import tomllib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from importlib.resources import files
 from ipaddress import ip_address
@@ -43,6 +44,7 @@ _LANGUAGE_KEPT_S = 365 * 86400
 _STATIC_KEPT_S = 3600
 _WARSAW = ZoneInfo("Europe/Warsaw")
 _SLOT = re.compile(r"\{(\w+)\}")
+_DAY = re.compile(r"(\d{4})-?(\d\d)?-?(\d\d)?")
 
 # Header values of every page (OWASP ASVS 5, chapter V3).
 _HEADERS = {
@@ -78,12 +80,28 @@ class Texts(NamedTuple):
         """The text of ``key``; ``{name}`` stands for a value, which is escaped."""
         return Markup(_SLOT.sub(lambda slot: str(escape(values[slot[1]])), self.words[key]))  # noqa: S704 - our text
 
+    def counted(self, key: str, number: int, **values: object) -> Markup:
+        """The text of ``key_one``, ``key_few`` or ``key_many``, by ``number``, which is ``{n}`` in it."""
+        return self(f"{key}_{plural_form(self.language, number)}", n=number, **values)
+
+
+def plural_form(language: str, number: int) -> str:
+    """one, few or many (Unicode CLDR, plural rules of cardinals)."""
+    if number == 1:
+        return "one"
+    ones, tens = number % 10, number % 100
+    if language == "uk" and ones == 1 and tens != 11:
+        return "one"
+    return "few" if language != "en" and 2 <= ones <= 4 and not 12 <= tens <= 14 else "many"
+
 
 @cache
 def texts(language: str) -> Texts:
     """The catalogue of a language."""
-    data = files("obieg.web").joinpath("texts", f"{language}.toml").read_text("utf-8")
-    return Texts(language, tomllib.loads(data))
+    words: dict[str, str] = {}
+    for file in sorted(files("obieg.web").joinpath("texts", language).iterdir(), key=lambda file: file.name):
+        words |= tomllib.loads(file.read_text("utf-8"))
+    return Texts(language, words)
 
 
 def session_cookie(origin: str) -> str:
@@ -109,14 +127,14 @@ class Kit:
         host = urlsplit(origin).hostname or ""
         self.site = Site(origin, host)
         self.passkeys = not _is_address(host)  # a passkey is bound to a name (Web Authentication Level 2, 5.1.2)
-        self._secure = origin.startswith("https://")
+        self.secure = origin.startswith("https://")
         self.session_cookie = session_cookie(origin)
         self.login_cookie = f"{self.session_cookie}-login"
         self._environment = Environment(
             loader=PackageLoader("obieg.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
         self._environment.globals |= {"node_name": name, "languages": LANGUAGES}
-        self._environment.filters |= {"moment": _moment, "agent": _agent}
+        self._environment.filters |= {"moment": _moment, "day": _day, "agent": _agent}
         self.static = Mount("/static", _Static(packages=[("obieg.web", "static")]))
 
     # answers --------------------------------------------------------------------------------------------------------
@@ -133,7 +151,8 @@ class Kit:
             **values,
         )
         response = self._finished(HTMLResponse(content, status))
-        response.headers["content-security-policy"] += f"; script-src 'nonce-{nonce}'"  # ours, of this very page
+        # Scripts are ours, of this very page; the one policy of Trusted Types is that of page.js.
+        response.headers["content-security-policy"] += f"; trusted-types default; script-src 'nonce-{nonce}'"
         return response
 
     def go(self, address: str) -> Response:
@@ -145,7 +164,7 @@ class Kit:
         return self._finished(Response(content, media_type="application/json"))
 
     def _finished(self, response: Response) -> Response:
-        response.headers.update(_HEADERS | (_TRANSPORT if self._secure else {}))
+        response.headers.update(_HEADERS | (_TRANSPORT if self.secure else {}))
         response.headers["cache-control"] = "no-store"
         return response
 
@@ -164,7 +183,7 @@ class Kit:
     def keep(self, response: Response, name: str, value: str) -> None:
         """Sets a cookie until the browser ends; "" deletes it."""
         response.set_cookie(
-            name, value, None if value else 0, path="/", secure=self._secure, httponly=True, samesite="lax"
+            name, value, None if value else 0, path="/", secure=self.secure, httponly=True, samesite="lax"
         )
 
     # requests -------------------------------------------------------------------------------------------------------
@@ -218,9 +237,9 @@ class Kit:
         rest = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
         response = self.go(request.url.path + (f"?{urlencode(rest)}" if rest else ""))
         if language in LANGUAGES:
-            name = _LANGUAGE_COOKIES[self._secure]
+            name = _LANGUAGE_COOKIES[self.secure]
             response.set_cookie(
-                name, language, _LANGUAGE_KEPT_S, path="/", secure=self._secure, httponly=True, samesite="lax"
+                name, language, _LANGUAGE_KEPT_S, path="/", secure=self.secure, httponly=True, samesite="lax"
             )
         return response
 
@@ -302,6 +321,16 @@ def _is_loopback(host: str) -> bool:
 
 def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(_WARSAW):%d.%m.%Y, %H:%M}"
+
+
+def _day(said: datetime | date | str) -> str:
+    """DD.MM.YYYY of a moment, a date, a date of FHIR (also partial) or a DTM of HL7; "" of nothing."""
+    if isinstance(said, datetime):
+        return f"{said.astimezone(_WARSAW):%d.%m.%Y}"
+    if isinstance(said, date):
+        return f"{said:%d.%m.%Y}"
+    parts = _DAY.match(said or "")
+    return ".".join(part for part in reversed(parts.groups()) if part) if parts else ""
 
 
 # What browsers and systems call themselves (header User-Agent), the more special ones first.

@@ -28,6 +28,17 @@ WITH written AS (
 INSERT INTO audit_patient (patient_id, audit_id)
 SELECT other, audit_id FROM written, unnest(:other_patients::text[]) AS other
 
+-- name: insert_audit_telling
+-- The same, of an act of which patients or the officer are told (domain/obligations.py).
+WITH written AS (
+  INSERT INTO audit_event (transaction, outcome, patient_id, request_id, message)
+  SELECT :transaction::text, :outcome::smallint, :patient_id::text, :request_id::text, :message::text
+  WHERE obieg_spend(:digests::bytea[], :ends::timestamptz[], :request_id::text) AND obieg_tell(:told::jsonb)
+  RETURNING audit_id
+)
+INSERT INTO audit_patient (patient_id, audit_id)
+SELECT other, audit_id FROM written, unnest(:other_patients::text[]) AS other
+
 -- name: spend
 SELECT obieg_spend(:digests::bytea[], :ends::timestamptz[], :request_id::text)
 

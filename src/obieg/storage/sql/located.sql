@@ -5,3 +5,18 @@
 SELECT p.keys, p.affinity_domain_ids, convert_to(p.facts::text, 'UTF8')
 FROM obieg_persons(:authorities::text[], :ids::text[], :uuids::uuid[], :unique_ids::text[], :keys::bigint[],
                    :own_authority::text) p
+
+-- name: document_facts
+-- Documents that are meant by entryUUID or uniqueId (of a uniqueId the newest version), with all of their lineages.
+WITH meant AS MATERIALIZED (
+  SELECT d.entry_uuid FROM document_entry d
+  WHERE d.patient_key = ANY(:keys::bigint[])
+    AND (d.entry_uuid = ANY(:uuids::uuid[]) OR d.unique_id = ANY(:unique_ids::text[]) AND NOT d.superseded)
+), lineage AS MATERIALIZED (
+  SELECT DISTINCT ARRAY(SELECT u FROM unnest(obieg_lineage(:keys::bigint[], ARRAY[m.entry_uuid])) AS u ORDER BY 1) AS members
+  FROM meant m
+)
+SELECT d.entry_uuid::text, l.members[1]::text, d.class_code, d.type_code, d.practice_setting_code, d.labels, d.authors,
+       d.encounters, d.creation_time, d.unique_id, d.entry_uuid IN (SELECT m.entry_uuid FROM meant m)
+FROM lineage l JOIN document_entry d ON d.patient_key = ANY(:keys::bigint[]) AND d.entry_uuid = ANY(l.members)
+ORDER BY d.creation_time, d.entry_uuid

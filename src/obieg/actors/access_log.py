@@ -1,0 +1,54 @@
+"""Tells patients, and who may act for them, who saw what of theirs. Whoever reads the log is in it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from obieg.actors.access_control import AccessControl
+from obieg.actors.provider_directory import ProviderDirectory
+from obieg.domain.access import Act, Permit
+from obieg.domain.access_log import Access, AccessLogPage, AccessLogStore, LogQuestion
+from obieg.domain.audit import AuditLog, AuditObject, AuditQuestion, StoredAudit
+from obieg.domain.obligations import NOTICE
+from obieg.domain.permits import Named
+from obieg.domain.problems import Problem
+from obieg.mapping.access_log import entry, hidden
+from obieg.protocol import Context
+
+
+class AccessLog:
+    """Reads the audit records of one person, of all ids that name them."""
+
+    def __init__(
+        self, log: AuditLog, store: AccessLogStore, directory: ProviderDirectory, *, access: AccessControl
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._directory = directory
+        self._access = access
+
+    async def read(self, asked: LogQuestion, context: Context) -> AccessLogPage:
+        """One page, newest first. Raises Problem."""
+        if self._access.depends(Act.LOG, context.requester):
+            seen = await self._access.see(Named(patients=(asked.patient,)), context, Act.LOG)
+            if not any(isinstance(decision, Permit) for _, decision in seen.decisions):
+                seen.refused(context, asked.patient.authority)
+                raise Problem.of("AddressNotFound", "no patient has this id, or none whose log this caller may read")
+        names = await self._log.names((str(asked.patient),))
+        question = AuditQuestion(patients=names, before=asked.before)
+        rows = await self._log.find(question, asked.count + 1)
+        withheld = await self._store.withheld(asked.patient)
+        page = rows[: asked.count]
+        found = await asyncio.to_thread(_entries, page, withheld)
+        places = await self._directory.organisation_names({a.organisation for a in found if a.organisation})
+        told = [msgspec.structs.replace(a, organisation_name=places.get(a.organisation, "")) for a in found]
+        context.objects = (AuditObject("patient", str(asked.patient)), AuditObject("audit_log", "urn:obieg:access-log"))
+        await self._store.record(context.audit())
+        context.audited = True
+        return AccessLogPage(asked.patient, told, page[-1].audit_id if len(rows) > asked.count else None)
+
+
+def _entries(rows: list[StoredAudit], withheld: frozenset[str]) -> list[Access]:
+    return [hidden(entry(row), withheld) for row in rows if row.transaction != NOTICE]

@@ -1,0 +1,83 @@
+"""Decides for who keeps documents elsewhere, and asks another node to decide for this one (XACML 3.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from obieg.actors.access_control import AccessControl
+from obieg.domain.access import DocumentFacts
+from obieg.domain.decisions import STATED, Decided, DecisionQuery, Resource
+from obieg.domain.permits import Named
+from obieg.domain.problems import Problem
+from obieg.mapping import xacml
+from obieg.protocol import AuditSink, Context, SoapQuestion, SoapRequest, Transaction
+
+
+class Asker(Protocol):
+    """Sends a question to another node."""
+
+    async def ask(self, transaction: Transaction, question: SoapQuestion, address: str) -> SoapRequest:
+        """The answer. Raises Problem for a fault, RetryLater where there is none."""
+
+
+class DecisionPoint:
+    """Answers whether somebody may have documents, as if they had asked for them here; patients are told alike."""
+
+    def __init__(self, access: AccessControl, audit: AuditSink, *, new_uuid: Callable[[], str]) -> None:
+        self._access = access
+        self._audit = audit
+        self._new_uuid = new_uuid
+
+    async def decide(self, query: DecisionQuery, context: Context) -> Decided:
+        """A decision for each resource.
+
+        A system asks for the person whom it names; a person asks for themself: what else the question says of who
+        asks must be what they have proved. Raises Problem ``NotPermitted``.
+        """
+        caller = context.requester
+        wrong = [f for f in STATED if query.subject.get(f, "") not in ("", getattr(caller, f))]
+        if caller.person and wrong:
+            raise Problem.of("NotPermitted", f"a person asks for themself; {', '.join(wrong)}: another is named")
+        who = caller if caller.person else msgspec.structs.replace(caller, **query.subject)
+        asking = replace(context, requester=who)
+        documents = [resource.document for resource in query.resources if resource.document]
+        patients = [resource.patient for resource in query.resources if resource.patient is not None]
+        seen = await self._access.see(Named(patients, unique_ids=documents), asking)
+        shown = await self._access.shown(seen, documents)
+        permitted = tuple(
+            resource.document in shown if resource.document else seen.would_show(_supposed(resource))
+            for resource in query.resources
+        )
+        seen.told(asking, shown=any(permitted))
+        await self._audit.record(asking.audit())
+        context.audited = context.decided = True
+        context.veiled = asking.veiled
+        return Decided(permitted, self._new_uuid(), context.received_at)
+
+
+def _supposed(resource: Resource) -> tuple[DocumentFacts, ...]:
+    """Documents at both ends of the time that is asked about, of which nothing else is known."""
+    ends = {resource.created_from, resource.created_to}
+    return tuple(DocumentFacts(f"supposed-{at}", type_code=resource.type_code, creation_time=at) for at in sorted(ends))
+
+
+class RegionDecides:
+    """The port by which a facility asks its region."""
+
+    def __init__(self, asker: Asker, transaction: Transaction, address: str, *, new_uuid: Callable[[], str]) -> None:
+        """``address``: of the region's decisions."""
+        self._asker = asker
+        self._transaction = transaction
+        self._address = address
+        self._new_uuid = new_uuid
+
+    async def permitted(self, documents: tuple[str, ...], subject: dict[str, str]) -> frozenset[str]:
+        """See the port."""
+        question = xacml.write_query(documents, subject, query_id=self._new_uuid(), at=datetime.now(UTC))
+        answer = await self._asker.ask(self._transaction, SoapQuestion(question), self._address)
+        return xacml.read_answer(answer, documents)

@@ -1,0 +1,101 @@
+"""A patient's access log: who saw or changed what, when, where and why (EHDS art. 9; docs/access.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from obieg.domain.audit import AuditEvent
+from obieg.domain.documents import Value
+from obieg.domain.identifiers import PatientId
+
+PROVIDING = ("ITI-41", "ITI-42", "ITI-65", "ITI-105")  # what a repository records of each submission
+COUNT_MAX = 500  # entries of one page
+COUNT = 50
+
+
+class Access(Value, frozen=True):
+    """One entry of the log."""
+
+    id: str  # of the audit record
+    at: datetime
+    transaction: str
+    what: str  # its name
+    action: str  # C, R, U, D, E
+    outcome: str  # 0: done; else it was refused or failed
+    recorded_by: str  # the node
+    person: str = ""  # root#extension; "": a system, or withheld
+    name: str = ""
+    role: str = ""
+    organisation: str = ""  # root#extension
+    organisation_name: str = ""
+    acting_for: str = ""
+    system: str = ""
+    purpose: str = ""
+    bases: tuple[str, ...] = ()  # of codes/access.toml
+    until: str = ""  # the end of the bases
+    documents: int = 0
+    withheld: bool = False  # an officer decided that the name is not shown now
+
+    @property
+    def emergency(self) -> bool:
+        """Whether it rests on break-glass."""
+        return "emergency" in self.bases or self.transaction.startswith("OBIEG-1")
+
+
+class LogQuestion(Value, frozen=True):
+    """A page of a patient's log, newest first."""
+
+    patient: PatientId
+    count: int = COUNT
+    before: int | None = None  # number of a record
+
+
+class AccessLogPage(NamedTuple):
+    """One page; ``before`` is where the next begins, None at the end."""
+
+    patient: PatientId
+    entries: Sequence[Access]
+    before: int | None = None
+
+
+class Expected(Value, frozen=True):
+    """Whether the log of a patient can be whole, as far as one repository's node goes."""
+
+    repository: str  # repositoryUniqueId
+    node: str  # as the settings call it; "": they name none
+    own: bool  # of this node itself
+    submissions: int  # that came from it
+    records: int  # of their making that its node sent here
+
+    @property
+    def complete(self) -> bool:
+        """Whether as much has come as must be there."""
+        return self.own or self.records >= self.submissions
+
+
+def expected(
+    submissions: Mapping[str, int], records: Mapping[str, int], names: Mapping[str, Collection[str]], own: str
+) -> list[Expected]:
+    """What must have come, by repository. ``names``: what senders of each repository's node are called, the node first.
+
+    ``records``: by sender.
+    """
+    found = []
+    for repository in sorted(submissions):
+        called = list(names.get(repository, ()))
+        came = sum(records.get(sender, 0) for sender in dict.fromkeys(called))
+        node = called[0] if called else ""
+        found.append(Expected(repository, node, repository == own, submissions[repository], came))
+    return found
+
+
+class AccessLogStore(Protocol):
+    """What a log is made of besides audit records."""
+
+    async def withheld(self, patient: PatientId) -> frozenset[str]:
+        """Whose names are not shown in the log of this patient now."""
+
+    async def record(self, event: AuditEvent) -> None:
+        """Stores a record of the reading."""

@@ -1,0 +1,103 @@
+"""``obieg access reviews …``: emergency access that the data-protection officer has to look at."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from obieg.domain.audit import AuditObject
+from obieg.domain.identifiers import PatientId
+from obieg.domain.obligations import REASONS, Review
+from obieg.ops.accounts import os_user
+from obieg.ops.asking import ask, connected, loaded
+from obieg.ops.audit_events import activity, record
+from obieg.ops.failure import Failure
+from obieg.ops.options import ROWS_MAX, AsJson, By, NodeFile, OptionalSettingsFile
+from obieg.ops.showing import local, print_json
+from obieg.storage.statements import load
+
+_SQL = load("emergency.sql")
+
+
+def add(access: typer.Typer) -> None:
+    """Adds the commands."""
+    reviews = typer.Typer(help="Emergency access to be looked at afterwards.", no_args_is_help=True)
+    reviews.command("list")(list_)
+    reviews.command()(decide)
+    access.add_typer(reviews, name="reviews")
+
+
+def list_(
+    node: NodeFile = None,
+    settings: OptionalSettingsFile = None,
+    count: Annotated[int, typer.Option("-n", help="How many sessions.", min=1, max=ROWS_MAX)] = 20,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that were decided.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say who opened emergency access to whom, why, and what they did with it; the oldest first. Times of Warsaw."""
+    with connected(loaded(node, settings), "access") as connection:
+        rows = ask(connection, _SQL.list_reviews, everything=everything, ids=[], count=count)
+        [(waiting, total)] = ask(connection, _SQL.count_reviews)
+    reviews = [Review(*row) for row in rows]
+    if as_json:
+        print_json(reviews)
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if not reviews:
+        console.print("No emergency access." if not total else f"All of {total} sessions are decided.")
+    for review in reviews:
+        for line in _lines(review):
+            console.print(Text(line))
+    if (more := (total if everything else waiting) - len(reviews)) > 0:
+        console.print(f"\n{more} more; -n {min(len(reviews) + more, ROWS_MAX)} lists them.")
+
+
+def _lines(review: Review) -> list[str]:
+    reason = REASONS[review.reason]["en"] if review.reason in REASONS else "opened elsewhere"
+    ended = f", ended {local(review.ended_at)}" if review.ended_at else f", until {local(review.until)}"
+    renewed = f", renewed {review.renewals} times" if review.renewals else ""
+    last = f", the last {local(review.last_read_at)}" if review.last_read_at else ""
+    who = f"{review.professional_name or review.professional} ({review.professional}, {review.organisation})"
+    lines = [
+        f"\n{review.review_id}  {who} to patient {review.patient}",
+        f"    {local(review.opened_at)}{ended}{renewed}; {review.reads} requests{last}",
+        *(f"    {line}" for line in (f"{reason}: {review.explanation}".splitlines())),
+    ]
+    if review.decided_at:
+        verdict = "justified" if review.justified else "NOT justified"
+        lines.append(f"    {verdict}, decided by {review.decided_by} {local(review.decided_at)}: {review.note}")
+    return lines
+
+
+def decide(
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As obieg access reviews list prints it.")],
+    note: Annotated[str, typer.Option("--note", help="Why; it stays with the session.")],
+    node: NodeFile = None,
+    settings: OptionalSettingsFile = None,
+    by: By = "",
+    *,
+    justified: Annotated[bool, typer.Option("--justified/--not-justified", help="What was found.")],
+) -> None:
+    """Close a line of the worklist. What was decided is not decided again."""
+    if not note.strip():
+        raise typer.BadParameter("say why", param_hint="--note")
+    described = loaded(node, settings)
+    with connected(described, "access") as connection:
+        who = by or os_user()
+        rows = ask(connection, _SQL.decide_review, review_id=number, justified=justified, note=note.strip(), by=who)
+        if not rows:
+            raise Failure(
+                f"There is no open review {number}.",
+                "It was decided before, or there is no such line.",
+                "See obieg access reviews list --all.",
+            )
+        patient = PatientId(rows[0][0], described.identity.assigning_authority)
+        said = f"review {number} of emergency access by {who}: {'justified' if justified else 'not justified'}"
+        record(
+            connection.info.dsn, described, activity("review", described, said, [AuditObject("patient", str(patient))])
+        )
+    typer.echo(f"{number}: {'justified' if justified else 'not justified'}")

@@ -1,0 +1,180 @@
+"""The patient's access log on a node that enforces access: who, where, when, what and why; for whom it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import peer
+import pytest
+from test_access_enforced import DOCTOR, PATIENT, Caller, World
+from test_emergency import RESCUER, WHY, opened, rows
+from typer.testing import CliRunner
+
+from obieg.ops.cli import app
+
+pytestmark = pytest.mark.node
+ENTITY = DOCTOR["organisation"]
+NAMED = {**DOCTOR, "person_name": "Nowak Jan"}
+
+
+@pytest.fixture(scope="module")
+def region(make_node: peer.MakeNode) -> peer.Node:
+    return make_node("log", module="access_node", access={"enforced": True})
+
+
+@pytest.fixture
+def world(region: peer.Node) -> World:
+    return World(region)
+
+
+@pytest.fixture
+def callers(region: peer.Node) -> Iterator[Any]:
+    made: list[Caller] = []
+
+    def make(who: dict[str, str]) -> Caller:
+        made.append(Caller(region, who))
+        return made[-1]
+
+    yield make
+    for caller in made:
+        caller.node.close()
+
+
+def read(caller: Caller, world: World) -> None:
+    answer = caller.get(f"DocumentReference?patient=Patient/{world.logical}&status=current")
+    assert answer.status_code == 200
+
+
+def log(caller: Caller, world: World, query: str = "") -> list[dict[str, Any]]:
+    answer = caller.get(f"Patient/{world.logical}/$access-log{query}")
+    assert answer.status_code == 200, answer.text
+    return [entry["resource"] for entry in answer.json().get("entry", [])]
+
+
+def own(world: World) -> dict[str, str]:
+    return {**PATIENT, "person": f"{world.authority}#{world.logical}"}
+
+
+def told(event: dict[str, Any]) -> tuple[str, list[str], list[str]]:
+    why = [c["coding"][0]["code"] for c in event.get("purposeOfEvent", [])]
+    return event["subtype"][0]["code"], [a["who"]["display"] for a in event["agent"] if "display" in a["who"]], why
+
+
+def test_the_patient_sees_who_read_what_and_why(world: World, callers: Any) -> None:
+    read(callers(NAMED), world)
+    assert opened(callers(RESCUER), world).status_code == 201
+    read(callers(RESCUER), world)
+    stranger = callers({**RESCUER, "purpose_of_use": "TREAT", "person": DOCTOR["person"] + "5", "person_name": "Obcy"})
+    assert stranger.get(f"Patient/{world.logical}/$everything").status_code in (200, 404)
+    patient = callers(own(world))
+    events = log(patient, world)
+    assert WHY not in json.dumps(events)
+    seen = [told(event) for event in events]
+    assert ("ITI-67", ["Nowak Jan", ENTITY], ["author", "poz", "TREAT"]) in seen
+    assert ("OBIEG-1", [RESCUER["person_name"], RESCUER["organisation"]], ["BTG"]) in seen
+    assert ("ITI-67", [RESCUER["person_name"], RESCUER["organisation"]], ["author", "emergency", "BTG"]) in seen
+    assert any(who[0] == "Obcy" for _, who, _ in seen)
+    moments = [event["recorded"] for event in events]
+    assert moments == sorted(moments, reverse=True)
+    assert {e["entity"][0]["what"]["reference"] for e in events} == {f"Patient/{world.logical}"}
+    again = log(patient, world)
+    assert told(again[0])[0] == "OBIEG-2"  # whoever reads it is in it
+
+
+def test_pages_lose_and_repeat_nothing(world: World, callers: Any) -> None:
+    for _ in range(5):
+        read(callers(NAMED), world)
+    patient = callers(own(world))
+    whole = [e["id"] for e in log(patient, world, "?_count=500")]
+    listed: list[str] = []
+    address = f"Patient/{world.logical}/$access-log?_count=3"
+    while address:
+        bundle = patient.get(address).json()
+        listed += [e["resource"]["id"] for e in bundle["entry"]]
+        following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+        address = following[0].removeprefix(f"{world.base}/") if following else ""
+    # Each page is a reading that is itself recorded, before those that are asked for later.
+    assert [i for i in listed if i in whole] == whole
+    assert len(listed) == len({*listed})
+
+
+def test_the_log_is_for_the_patient_and_who_may_act_for_them(world: World, callers: Any) -> None:
+    guardian = {**PATIENT, "person": "1.2#77"}
+    for who, status in ((DOCTOR, 403), (RESCUER, 403), ({}, 403), (guardian, 404)):
+        assert callers(who).get(f"Patient/{world.logical}/$access-log").status_code == status
+    world.state("representative", {"person": "1.2#77", "kind": "authorised", "period": {}})
+    assert log(callers(guardian), world)
+
+
+def test_records_of_all_who_are_linked_are_one_log(region: peer.Node, world: World, callers: Any) -> None:
+    other = World(region)
+    read(callers(NAMED), other)
+    with world.node_connection() as connection:
+        keys = [
+            connection.execute(
+                "SELECT patient_key FROM patient_locator WHERE authority = %s AND value = %s", (w.authority, w.logical)
+            ).fetchone()[0]
+            for w in (world, other)
+        ]
+        connection.execute(
+            "INSERT INTO patient_link (patient_key, merged_into, survivor_key) VALUES (%s, %s, %s)",
+            (keys[1], keys[0], keys[0]),
+        )
+    assert any(told(e)[1][0] == "Nowak Jan" for e in log(callers(own(world)), world))
+
+
+def run(region: peer.Node, *arguments: str) -> str:
+    ready = region.endpoints["settings"]
+    done = CliRunner().invoke(app, ["access", *arguments, "--settings", ready], env={"COLUMNS": "300"})
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
+
+
+def test_officers_read_decide_and_withhold(region: peer.Node, world: World, callers: Any) -> None:
+    assert opened(callers(RESCUER), world).status_code == 201
+    read(callers(RESCUER), world)
+    [(number,)] = rows(world, "SELECT max(review_id) FROM access_review WHERE professional = %s", RESCUER["person"])
+    listed = run(region, "reviews", "list", "-n", "100")
+    assert WHY in listed
+    assert "1 requests" in listed
+    run(region, "reviews", "decide", str(number), "--not-justified", "--note", "nie było zagrożenia", "--by", "iod")
+    reviews = json.loads(run(region, "reviews", "list", "--all", "--json"))
+    [decided] = [r for r in reviews if r["review_id"] == number]
+    assert (decided["justified"], decided["decided_by"], decided["patient"]) == (False, "iod", world.logical)
+    again = CliRunner().invoke(
+        app,
+        [
+            "access",
+            "reviews",
+            "decide",
+            str(number),
+            "--justified",
+            "--note",
+            "x",
+            "--settings",
+            region.endpoints["settings"],
+        ],
+    )
+    assert again.exit_code != 0
+
+    printed = run(region, "log", "--patient", world.logical)
+    assert f"{RESCUER['person_name']} ({RESCUER['person']})" in printed
+    assert "threat to life" in printed
+    assert f"{region.repository}  this node: 4 submissions" in printed
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
+    run(
+        region, "withhold", RESCUER["person"], "--patient", world.logical, "--until", tomorrow,
+        "--reason", "groźby pod adresem ratowniczki", "--by", "iod",
+    )  # fmt: skip
+    patient = callers(own(world))
+    events = json.dumps(log(patient, world))
+    assert RESCUER["person_name"] not in events
+    assert RESCUER["person"].partition("#")[2] not in events
+    assert "name withheld" in events
+    assert RESCUER["person_name"] not in run(region, "log", "--patient", world.logical)
+    with world.node_connection() as connection:  # when it ends, the name is shown again
+        connection.execute("UPDATE access_withheld SET until = now()")
+    assert RESCUER["person_name"] in json.dumps(log(patient, world))

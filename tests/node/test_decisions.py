@@ -1,0 +1,203 @@
+"""Who keeps documents asks the region whether somebody may have them: XACML 3.0, and a facility that obeys the answer."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import peer
+import pytest
+from lxml import etree
+from test_access_enforced import DOCTOR, SECRET, STRANGER, V, World
+
+from obieg.ops import settings as node_settings
+from running import running
+
+pytestmark = pytest.mark.node
+
+CORE, SAMLP = "urn:oasis:names:tc:xacml:3.0:core:schema:wd-17", "urn:oasis:names:tc:SAML:2.0:protocol"
+WD13, WD14 = (f"urn:oasis:names:tc:xacml:3.0:profile:saml2.0:v2:schema:protocol:wd-{n}" for n in (13, 14))
+ACTION = "XACMLAuthzDecisionQueryRequest"
+CATEGORY = "urn:oasis:names:tc:xacml:3.0:attribute-category"
+DOCUMENT, TYPE = "urn:csioz:p1:autoryzacja:idDokumentu", "urn:csioz:p1:autoryzacja:typDokumentu"
+FROM, TO = "urn:csioz:p1:autoryzacja:dataWystawieniaOd", "urn:csioz:p1:autoryzacja:dataWystawieniaDo"
+RESOURCE = "urn:oasis:names:tc:xacml:2.0:resource:resource-id"
+SUBJECT = {
+    "person": "urn:oasis:names:tc:SAML:attribute:subject-id",
+    "role": "urn:oasis:names:tc:xspa:1.0:subject:functional-role",
+    "organisation": "urn:oasis:names:tc:xspa:1.0:subject:organization-id",
+    "purpose_of_use": "urn:oasis:names:tc:xacml:2.0:action:purpose",
+}
+ROLES = {"medical-doctor": "medical doctor"}  # as P1 writes it
+
+
+@pytest.fixture(scope="module")
+def region(make_node: peer.MakeNode) -> peer.Node:
+    return make_node("deciding", module="access_node", access={"enforced": True})
+
+
+@pytest.fixture(scope="module")
+def world(region: peer.Node) -> World:
+    return World(region)
+
+
+@pytest.fixture(scope="module")
+def facility(region: peer.Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[peer.Node]:
+    folder = tmp_path_factory.mktemp("asking")
+    (folder / "data").mkdir()
+    identity = {
+        name: node_settings.new_oid() for name in ("home_community_id", "repository_unique_id", "assigning_authority")
+    }
+    text = node_settings.write_commented(
+        "facility", lab=True, name="asking", data_dir=".", workers=1,
+        http={"host": "127.0.0.1", "port": 0}, identity=identity,
+        affinity_domain={"codes": peer.KIT_CODES} if peer.KIT_CODES.exists() else {},
+        registry={
+            "register_url": region.endpoints["register"], "query_url": region.endpoints["registry"],
+            "decisions_url": region.endpoints["decisions"],
+        },
+    )  # fmt: skip
+    (folder / "data" / "settings.toml").write_text(text)
+    with running(folder, "serve", "--settings", folder / "data" / "settings.toml", module="access_node") as endpoints:
+        found = peer.Node({**endpoints, "assigning_authority": region.endpoints["assigning_authority"]}, region.codes)
+        yield found
+        found.close()
+
+
+def attributes(category: str, *said: tuple[str, str]) -> str:
+    inner = "".join(
+        f'<Attribute AttributeId="{name}" IncludeInResult="true">'
+        f'<AttributeValue DataType="http://www.w3.org/2001/XMLSchema#string">{value}</AttributeValue></Attribute>'
+        for name, value in said
+    )
+    return f'<Attributes Category="{category}">{inner}</Attributes>'
+
+
+def question(who: dict[str, str] | None, *resources: tuple[tuple[str, str], ...], protocol: str = WD14) -> str:
+    said = [(SUBJECT[f], ROLES.get(v, v)) for f, v in (who or {}).items() if f in SUBJECT and f != "purpose_of_use"]
+    parts = [attributes("urn:oasis:names:tc:xacml:1.0:subject-category:access-subject", *said)] if said else []
+    if who and who.get("purpose_of_use"):
+        parts.append(attributes(f"{CATEGORY}:action", (SUBJECT["purpose_of_use"], who["purpose_of_use"])))
+    parts += [attributes(f"{CATEGORY}:resource", *resource) for resource in resources]
+    return (
+        f'<q:XACMLAuthzDecisionQuery xmlns:q="{protocol}" ID="_question" Version="2.0" IssueInstant="2026-01-01T00:00:00Z">'
+        f'<Request xmlns="{CORE}" ReturnPolicyIdList="false" CombinedDecision="false">{"".join(parts)}</Request>'
+        "</q:XACMLAuthzDecisionQuery>"
+    )
+
+
+def ask(region: peer.Node, body: str, caller: dict[str, str] | None = None) -> Any:
+    """What stands in the Body of the answer."""
+    headers = {"Content-Type": f'application/soap+xml; charset=UTF-8; action="{ACTION}"'}
+    if caller:
+        headers["Cookie"] = f"who={urlsafe_b64encode(json.dumps(caller).encode()).decode()}"
+    content = peer.envelope(ACTION, body).encode()
+    answer = httpx.post(region.endpoints["decisions"], content=content, headers=headers, timeout=60)
+    return etree.fromstring(answer.content).find(f"{{{peer.SOAP}}}Body")[0]
+
+
+def decisions(answer: Any) -> list[str]:
+    assert answer.tag == f"{{{SAMLP}}}Response"
+    assert answer.find(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusCode").get("Value").endswith(":Success"), etree.tostring(
+        answer
+    )
+    assert answer.get("InResponseTo") == "_question"
+    return [found.text for found in answer.iter(f"{{{CORE}}}Decision")]
+
+
+def document(entry: Any) -> tuple[tuple[str, str], ...]:
+    return ((DOCUMENT, entry.unique_id),)
+
+
+@pytest.mark.parametrize("protocol", [WD13, WD14])
+def test_a_system_asks_for_a_person(region: peer.Node, world: World, protocol: str) -> None:
+    asked = (document(world.shown), document(world.hidden), ((DOCUMENT, peer.oid()),), document(world.other))
+    answer = ask(region, question(DOCTOR, *asked, protocol=protocol))
+    assert decisions(answer) == ["Permit", "Deny", "Deny", "Permit"]
+    # Each result names its resource; what is hidden and what nobody knows are answered alike.
+    assert [v.text for v in answer.iter(f"{{{CORE}}}AttributeValue")] == [value for ((_, value),) in asked]
+    assert decisions(ask(region, question(STRANGER, *asked))) == ["Deny"] * 4
+    assert decisions(ask(region, question(None, *asked))) == ["Deny"] * 4  # no person
+    assert decisions(ask(region, question({**DOCTOR, "purpose_of_use": "HPAYMT"}, *asked))) == ["Deny"] * 4
+    assert SECRET not in etree.tostring(answer).decode()
+
+
+def test_the_patient_sees_who_asked_and_on_which_basis(region: peer.Node, world: World) -> None:
+    ask(region, question(DOCTOR, document(world.shown)))
+    outcome, message = region.rows(
+        "SELECT outcome, message FROM audit_event WHERE transaction = 'XACML' ORDER BY audit_id DESC LIMIT 1"
+    )[0]
+    assert outcome == 0
+    assert DOCTOR["person"] in message
+    assert "access: author,poz" in message, message
+    assert world.shown.unique_id in message
+
+
+def test_a_person_asks_for_themself_alone(region: peer.Node, world: World) -> None:
+    assert decisions(ask(region, question(None, document(world.shown), document(world.hidden)), DOCTOR)) == [
+        "Permit",
+        "Deny",
+    ]
+    refused = ask(region, question(DOCTOR, document(world.shown)), STRANGER)
+    assert refused.find(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusCode").get("Value").endswith(":Requester")
+    assert "NotPermitted" in refused.findtext(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusMessage")
+    assert decisions(ask(region, question(STRANGER, document(world.shown)), STRANGER)) == ["Deny"]
+
+
+def test_documents_of_a_type_and_time(region: peer.Node, world: World) -> None:
+    of_type = (
+        (RESOURCE, world.patient.replace("&", "&amp;")),
+        (TYPE, "34133-9"),
+        (FROM, "2024-01-01"),
+        (TO, "2024-12-31T23:59:59Z"),
+    )
+    assert decisions(ask(region, question(DOCTOR, of_type))) == ["Permit"]
+    assert decisions(ask(region, question(STRANGER, of_type))) == ["Deny"]
+    nobody = ((RESOURCE, "2.16.840.1.113883.3.4424.1.1.616#00000000000"), (TYPE, "34133-9"))
+    assert decisions(ask(region, question(DOCTOR, nobody))) == ["Deny"]
+
+
+@pytest.mark.parametrize(
+    ("resources", "code"),
+    [
+        ((), "RequiredFieldMissing"),
+        ((((RESOURCE, "nobody"),),), "DataTypeError"),
+        ((((RESOURCE, "1.2#3"), (FROM, "yesterday")),), "DataTypeError"),
+        ((((RESOURCE, "1.2#3"),), ((RESOURCE, "1.2#4"),)), "RuleBroken"),
+        (tuple(((DOCUMENT, f"1.2.{n}"),) for n in range(1001)), "LimitExceeded"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(region: peer.Node, resources: Any, code: str) -> None:
+    answer = ask(region, question(DOCTOR, *resources))
+    assert code in answer.findtext(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusMessage")
+    assert list(answer.iter(f"{{{CORE}}}Decision")) == []
+
+
+def test_a_facility_gives_out_what_the_region_permits(region: peer.Node, world: World, facility: peer.Node) -> None:
+    open_, closed = (
+        facility.entry(world.patient, content=content, confidentiality=[label])
+        for content, label in ((b"otwarte", region.codes("confidentialityCode")), (b"zastrzezone", V))
+    )
+    facility.provided(facility.submission(world.patient, open_))
+    facility.provided(facility.submission(world.patient, closed))
+    both = (open_.unique_id, closed.unique_id)
+
+    def retrieved(who: dict[str, str]) -> tuple[dict[str, bytes], list[str]]:
+        said = urlsafe_b64encode(json.dumps(who).encode()).decode()
+        caller = peer.Node(facility.endpoints, facility.codes)
+        caller.http = httpx.Client(timeout=60, headers={"Cookie": f"who={said}"})
+        try:
+            answer = caller.retrieve(*both)
+            return answer.documents, [code for code, *_ in answer.errors]
+        finally:
+            caller.close()
+
+    assert retrieved(DOCTOR) == (
+        {open_.unique_id: b"otwarte"},
+        ["XDSDocumentUniqueIdError"],
+    )  # R is the most that poz opens
+    assert retrieved(STRANGER) == ({}, ["XDSDocumentUniqueIdError"] * 2)
+    assert retrieved({"system": "his"}) == ({}, ["XDSDocumentUniqueIdError"] * 2)

@@ -1,0 +1,298 @@
+"""Retention at a node: what may go and what not, erasing through the node's own removals, proof, and a person's archive."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import peer
+import psycopg
+import pytest
+from peer import MakeNode, Node, association
+
+pytestmark = [pytest.mark.node]
+
+
+class Office:
+    """Whoever keeps the documents of a node."""
+
+    def __init__(self, node: Node, folder: Path) -> None:
+        self.node = node
+        self.folder = folder
+
+    def run(self, *arguments: object, code: int = 0) -> str:
+        command = [sys.executable, "-m", "obieg", *map(str, arguments), "--settings", self.node.endpoints["settings"]]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=120, env=os.environ | {"COLUMNS": "160"}
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def json(self, *arguments: object) -> Any:
+        return json.loads(self.run(*arguments, "--json"))
+
+    def preview(self, name: str) -> tuple[Path, dict[str, dict[str, Any]]]:
+        """The list that erase takes, and its lines by uniqueId."""
+        file = self.folder / name
+        self.run("retention", "preview", "--out", file)
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        return file, {line["unique_id"]: line for line in lines[1:]}
+
+    def left(self, patient: str) -> list[int]:
+        """How many rows there are about a patient, by table."""
+        key = "(SELECT patient_key FROM patient WHERE affinity_domain_id = %s)"
+        tables = ("document_entry", "submission_set", "folder", "association")
+        found = [
+            self.node.rows(f"SELECT count(*) FROM {t} WHERE patient_key = {key}", patient.partition("^")[0])[0][0]
+            for t in tables
+        ]
+        stored = "SELECT count(*) FROM stored_document WHERE patient_id = %s"
+        return [*found, self.node.rows(stored, patient)[0][0]]
+
+
+@pytest.fixture(scope="module")
+def plain(make_node: MakeNode) -> Node:
+    """Outside the laboratory."""
+    oids = [peer.oid() for _ in range(3)]
+    identity = dict(zip(("home_community_id", "repository_unique_id", "assigning_authority"), oids, strict=True))
+    bound = {"name": "szpital", "address": "127.0.0.1", "repository_unique_id": oids[1]}
+    return make_node("retention", lab=False, identity=identity, nodes=[bound], access={"enforced": False})
+
+
+@pytest.fixture
+def office(plain: Node, tmp_path: Path) -> Office:
+    return Office(plain, tmp_path)
+
+
+def old(node: Node, patient: str, **more: Any) -> peer.Entry:
+    return node.entry(patient, creation_time="20000102030405", **more)
+
+
+def test_what_may_go_is_shown_handed_over_and_erased(office: Office) -> None:
+    node = office.node
+    patient, young = node.patient(), node.patient()
+    first, second, later = (old(node, patient, content=f"treść {n}".encode()) for n in range(3))
+    folder = node.folder(patient)
+    member = association("HasMember", folder.id, first.id)
+    node.provided(node.submission(patient, first, second, folders=[folder], associations=[member]))
+    node.provided(node.submission(patient, later, associations=[association("APND", later.id, first.id)]))
+    fresh = node.entry(young)
+    node.provided(node.submission(young, fresh))
+    ids = {e.unique_id for e in (first, second, later)}
+
+    handed = office.folder / "oddane"
+    office.run("retention", "preview", "--hand-over", handed)
+    with zipfile.ZipFile(handed / f"{patient.partition('^')[0]}.zip") as archive:
+        listed = [json.loads(line) for line in archive.read("documents/contents.ndjson").splitlines()]
+        assert {one["unique_id"]: archive.read(one["file"]) for one in listed} == {
+            e.unique_id: e.content for e in (first, second, later)
+        }
+    assert not (handed / f"{young.partition('^')[0]}.zip").exists()
+
+    file, may_go = office.preview("a.ndjson")
+    assert ids <= set(may_go)
+    assert fresh.unique_id not in may_go
+    assert {(may_go[i]["class_"], may_go[i]["until"]) for i in ids} == {("general", "2020-12-31")}
+    assert "last entry in 2000" in may_go[first.unique_id]["why"]
+    assert office.left(patient)[0] == 3  # nothing is changed by a preview
+
+    since = node.last_audit()
+    office.run("retention", "erase", file)
+    assert office.left(patient) == [0, 0, 0, 0, 0]
+    assert office.left(young) == [1, 1, 0, 1, 1]
+    assert {("ITI-86", 0), ("ITI-62", 0)} <= {(t, o) for _, t, o, _ in node.audits(since)}
+    done = {row["unique_id"]: row for row in office.json("retention", "erased")}
+    assert ids <= set(done)
+    # The history says that they were, and nothing of what they said.
+    kept = node.rows(
+        "SELECT act, before, after FROM registry_change WHERE unique_id IN (%s, %s)", first.unique_id, second.unique_id
+    )
+    assert kept == [("removed", None, None)] * 2
+    told = json.loads(office.run("documents", "history", first.unique_id, "--json"))
+    assert {event["act"] for event in told} == {"removed", "document removed"}
+    assert all(event["before"] is None and event["after"] is None for event in told)
+    again = {r["unique_id"]: r for r in office.json("retention", "erase", file)}
+    assert not again[first.unique_id]["done"]
+    assert again[first.unique_id]["why"] == "it is not registered any more"
+
+
+def test_a_hold_keeps_what_a_preview_has_listed(office: Office) -> None:
+    node = office.node
+    patient = node.patient()
+    entry, other = old(node, patient), old(node, patient)
+    node.provided(node.submission(patient, entry, other))
+    file, may_go = office.preview("a.ndjson")
+    assert {entry.unique_id, other.unique_id} <= set(may_go)
+    office.run("retention", "mark", "hold", "--document", entry.unique_id, "--reason", "sprawa IC 12/26")
+    [mark] = [m for m in office.json("retention", "marks", "--patient", patient) if m["document"] == entry.unique_id]
+    assert (mark["mark"], mark["reason"], mark["ended_at"]) == ("hold", "sprawa IC 12/26", None)
+    assert entry.unique_id not in office.preview("b.ndjson")[1]
+    found = {r["unique_id"]: r for r in office.json("retention", "erase", file)}
+    assert found[other.unique_id]["done"]
+    assert not found[entry.unique_id]["done"]
+    assert "held: sprawa IC 12/26" in found[entry.unique_id]["why"]
+    assert office.left(patient) == [1, 1, 0, 1, 1]
+    assert node.retrieve(entry.unique_id).documents == {entry.unique_id: entry.content}
+    office.run("retention", "unmark", mark["number"])
+    office.run("retention", "unmark", mark["number"], code=1)
+    assert all(r["done"] for r in office.json("retention", "erase", file) if r["unique_id"] == entry.unique_id)
+    assert office.left(patient) == [0, 0, 0, 0, 0]
+
+
+def test_marks_say_what_they_may_be_said_of(office: Office) -> None:
+    for wrong in (
+        ("injury", "--document", "1.2"),
+        ("blood", "--patient", "1"),
+        ("served", "--document", "1.2"),
+        ("hold", "--document", "1.2", "--day", "2020-01-01"),
+        ("nothing", "--document", "1.2"),
+        ("hold",),
+    ):
+        office.run("retention", "mark", *wrong, "--reason", "x", code=2)
+    office.run("retention", "mark", "hold", "--document", "1.2", "--reason", "x", code=1)
+    assert office.json("retention", "marks") is not None
+
+
+def test_a_death_by_injury_keeps_for_thirty_years(office: Office) -> None:
+    node = office.node
+    patient = node.patient()
+    entry = old(node, patient)
+    node.provided(node.submission(patient, entry))
+    office.run("retention", "mark", "injury", "--patient", patient, "--reason", "protokół")
+    assert entry.unique_id not in office.preview("a.ndjson")[1]
+    answer = node.soap("remove_documents", _destroying(node, entry.unique_id))
+    assert answer.status == "Failure"
+    assert "day of the death unknown" in answer.errors[0][2]
+
+
+def test_a_document_administrator_may_remove_what_may_go(office: Office) -> None:
+    """By ITI-86 and ITI-62, with no command of ours."""
+    node = office.node
+    patient = node.patient()
+    entry, fresh = old(node, patient), old(node, node.patient())
+    submission = node.provided(node.submission(patient, entry))
+    assert node.soap("remove_documents", _destroying(node, entry.unique_id)).status == "Success"
+    uuids = [u for (u,) in node.rows(
+        "SELECT 'urn:uuid:' || l.entry_uuid FROM object_locator l JOIN patient p USING (patient_key)"
+        " WHERE p.affinity_domain_id = %s", patient.partition("^")[0])]  # fmt: skip
+    assert submission.id in uuids
+    body = "".join(f'<rim:ObjectRef id="{u}"/>' for u in uuids)
+    request = (
+        f'<lcm:RemoveObjectsRequest xmlns:lcm="urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0" xmlns:rim="{peer.RIM}">'
+        f"<rim:ObjectRefList>{body}</rim:ObjectRefList></lcm:RemoveObjectsRequest>"
+    )
+    assert node.soap("remove", request).status == "Success"
+    assert office.left(patient) == [0, 0, 0, 0, 0]
+    assert fresh
+
+
+def _destroying(node: Node, unique_id: str) -> str:
+    return (
+        f'<rmd:RemoveDocumentsRequest xmlns:rmd="urn:ihe:iti:rmd:2017" xmlns:x="{peer.XDSB}"><x:DocumentRequest>'
+        f"<x:RepositoryUniqueId>{node.repository}</x:RepositoryUniqueId>"
+        f"<x:DocumentUniqueId>{unique_id}</x:DocumentUniqueId></x:DocumentRequest></rmd:RemoveDocumentsRequest>"
+    )
+
+
+def test_erasure_is_proven_when_no_backup_holds_the_key(office: Office) -> None:
+    node = office.node
+    patient = node.patient()
+    entry = old(node, patient)
+    node.provided(node.submission(patient, entry))
+    key = office.folder / "backup.key"
+    for name in ("one", "two"):
+        office.run("backup", office.folder / name, "--key", key)
+    stamps = [b["stamp"] for b in office.json("retention", "backups") if not b["ended_at"]]
+    assert len(stamps) == 2
+    office.run("retention", "erase", office.preview("a.ndjson")[0])
+    # What a backup that began too shortly after the erasure holds is not known; time passes.
+    with psycopg.connect(node.dsn) as connection:
+        connection.execute("UPDATE removed_document SET removed_at = removed_at - interval '1 hour'")
+        connection.execute("UPDATE backup_made SET begun_at = begun_at - interval '2 hours'")
+
+    def proof() -> tuple[bool, list[str]]:
+        [row] = [r for r in office.json("retention", "erased") if r["unique_id"] == entry.unique_id]
+        return row["provable"], row["held_by"]
+
+    assert proof() == (False, stamps)
+    office.run("backup", office.folder / "one", "--key", key)  # overwrites
+    assert proof() == (False, stamps[1:])
+    office.run("retention", "backups", "--gone", stamps[1])
+    assert proof() == (True, [])
+    office.run("retention", "backups", "--gone", stamps[1], code=1)
+
+
+def test_the_archive_of_a_person_has_everything_and_is_recorded(office: Office) -> None:
+    node = office.node
+    patient, stranger = node.patient(), node.patient()
+    entry = node.entry(patient, content=b"moja tresc", title="Wypis <b>")
+    node.provided(node.submission(patient, entry))
+    node.provided(node.submission(stranger, node.entry(stranger, content=b"cudza tresc")))
+    assert node.retrieve(entry.unique_id).documents
+    office.run("retention", "mark", "hold", "--patient", patient, "--reason", "sprawa")
+    out = office.folder / "osoba.zip"
+    office.run("patients", "everything", patient, "--out", out)
+    with zipfile.ZipFile(out) as archive:
+        assert archive.testzip() is None
+        read = lambda name: [json.loads(line) for line in archive.read(name).splitlines()]  # noqa: E731
+        assert [p["affinity_domain_id"] for p in read("json/patients.ndjson")] == [patient.partition("^")[0]]
+        assert [d["unique_id"] for d in read("json/documents.ndjson")] == [entry.unique_id]
+        [content] = read("documents/contents.ndjson")
+        assert archive.read(content["file"]) == b"moja tresc"
+        assert [r["reason"] for r in read("json/retention.ndjson")] == ["sprawa"]
+        assert {"ITI-41", "ITI-43"} <= {a["transaction"] for a in read("json/accesses.ndjson")}
+        assert [r["resourceType"] for r in read("fhir/Patient.ndjson")] == ["Patient"]
+        [reference] = read("fhir/DocumentReference.ndjson")
+        assert reference["masterIdentifier"]["value"] == f"urn:oid:{entry.unique_id}"
+        assert {r["resourceType"] for r in read("fhir/AuditEvent.ndjson")} == {"AuditEvent"}
+        page = archive.read("osoba.html").decode()
+        assert "Wypis &lt;b&gt;" in page
+        assert page.endswith("</body></html>\n")
+        whole = b"".join(archive.read(n) for n in archive.namelist())
+        assert stranger.partition("^")[0].encode() not in whole
+    assert out.stat().st_mode & 0o777 == 0o600
+    log = office.json("patients", "accesses", patient)
+    assert log[-1]["transaction"] == "operator"
+    office.run("patients", "everything", patient, "--out", out, code=1)
+
+
+@pytest.mark.slow
+def test_a_person_with_a_thousand_documents(office: Office) -> None:
+    node = office.node
+    patient = node.patient()
+    sent = {}
+    for _ in range(20):
+        entries = [node.entry(patient, content=os.urandom(20_000)) for _ in range(50)]
+        node.provided(node.submission(patient, *entries))
+        sent |= {e.unique_id: e.content for e in entries}
+    out = office.folder / "osoba.zip"
+    begun = time.monotonic()
+    office.run("patients", "everything", patient, "--out", out)
+    assert time.monotonic() - begun < 30  # 10 s by themselves; the machine has other work during tests
+    with zipfile.ZipFile(out) as archive:
+        listed = [json.loads(line) for line in archive.read("documents/contents.ndjson").splitlines()]
+        assert {one["unique_id"]: archive.read(one["file"]) for one in listed} == sent
+        for name in ("json/documents.ndjson", "fhir/DocumentReference.ndjson"):
+            assert len(archive.read(name).splitlines()) == len(sent)
+
+
+def test_a_preview_of_one_facility_and_class(office: Office) -> None:
+    node = office.node
+    patient = node.patient()
+    node.provided(node.submission(patient, old(node, patient), node.entry(patient)))
+    [row] = [r for r in office.json("retention", "preview", "--facility", "unknown", "--class", "general")
+             if r["state"] == "kept"]  # fmt: skip
+    # A document of no entity may be an entry in anybody's documentation: the old one is kept as well.
+    assert row["documents"] >= 2
+    assert office.json("retention", "preview", "--facility", "1.2.3#4") == []
+    office.run("retention", "preview", "--class", "none", code=2)
+    taken = office.folder / "taken"
+    taken.write_text("{}\n")
+    office.run("retention", "preview", "--out", taken, code=1)
+    assert "is no preview" in office.run("retention", "erase", taken, code=1)
