@@ -44,7 +44,7 @@ _SETTLE_S = 0.2  # the last requests of wrk are still being answered
 RECORDING = frozenset(
     statement.name
     for name in ("audit.sql", "repository.sql")
-    for statement in load(name)
+    for statement in load(name).sent
     if "INSERT INTO audit_event" in statement.sql
 )
 

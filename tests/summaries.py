@@ -126,7 +126,7 @@ def xhtml(section: Mapping[str, Any]) -> Any:
             "table", "thead", "tbody", "tfoot", "tr", "th", "td", "caption",
         }  # fmt: skip
         for name, value in element.attrib.items():
-            assert etree.QName(name).localname in ("lang", "colspan", "rowspan", "href")
+            assert etree.QName(name).localname in ("lang", "colspan", "rowspan", "scope", "href")
             assert name != "href" or re.match("https?://", value)
     return root
 

@@ -133,7 +133,7 @@ PATTERN_CALLS = {"compile", "match", "fullmatch", "search", "sub", "subn", "spli
 PUT_TOGETHER = {
     "domain/directory.py", "domain/scopes.py", "mapping/dsubm_publish.py", "mapping/mhd_provide.py",
     "wire/fhir_elements.py", "wire/fhirpath.py", "wire/hl7v2.py", "wire/structure.py",
-    "domain/affinity_domain.py",
+    "domain/affinity_domain.py", "mapping/cda_view.py", "web/pdf_worker.py", "wire/xml.py",
 }  # fmt: skip
 PUMPS = (
     "1",
@@ -233,6 +233,7 @@ FORMATTING = {
     "domain/messages.py": {"texts[language]"},
     "edges/authorization.py": {"escape(text)"},
     "mapping/balp.py": {"_DONE[done]['profile']"},
+    "mapping/cda_html.py": {"page.words['image']", "page.words['note']", "self.words[key]"},
     "mapping/ips_narrative.py": {"_REASONS[u.reason]"},
     "mapping/xdm.py": {"_PAGE", "_README"},
     "ops/person_archive.py": {"_HEAD", "_README"},

@@ -7,7 +7,7 @@ reached an actor.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -61,6 +61,7 @@ class SoapRequest:
     request_id: str = ""
     received_at: datetime = datetime.min  # noqa: DTZ901 - of a message that no edge has received
     authorities: Authorities = field(default_factory=Authorities)  # what the node calls assigning authorities
+    access: str = ""  # of an answer: on which bases it shows what it shows (docs/access.md, Answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,34 @@ class FhirBinding:
     raw: bool = False  # answers may be bytes of another media type (http://hl7.org/fhir/R4/binary.html)
 
 
-Binding = SoapBinding | MllpBinding | FhirBinding
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WadoRequest:
+    """A DICOMweb retrieval that an edge has received and taken apart (DICOM PS3.18, 10.4)."""
+
+    document: str  # uniqueId of the manifest whose images are asked for
+    path: tuple[str, ...]  # segments behind it: studies, …
+    parameters: tuple[tuple[str, str], ...] = ()  # of the address, in order
+    accept: str = ""  # the header
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WadoReply:
+    """A DICOMweb answer: bytes, or pieces of what is only fetched while it is sent."""
+
+    content_type: str
+    body: bytes = b""
+    pieces: AsyncGenerator[bytes] | None = None  # in place of the body; raises RetryLater where it breaks off
+    file_name: str = ""  # under which a browser saves it; "": it is shown
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class WadoBinding:
+    """How a transaction looks over WADO-RS: below ``/wado/{uniqueId of a manifest}``."""
+
+
+Binding = SoapBinding | MllpBinding | FhirBinding | WadoBinding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +237,9 @@ class Transaction:
     responder: str  # the IHE actor that answers, for people
     binding: Binding
     event: str  # row of codes/audit.toml
-    decode: Callable[[Any], Any]  # SoapRequest, MllpRequest or FhirRequest -> request; raises Problem
+    decode: Callable[[Any], Any]  # SoapRequest, MllpRequest, FhirRequest or WadoRequest -> request; raises Problem
     serve: Callable[[Any, Any, Context], Awaitable[Any]]
-    encode: Callable[[Any, Any], Any]  # result and the message asked -> SoapReply, hl7v2.Answer, FhirReply
+    encode: Callable[[Any, Any], Any]  # result and the message asked -> SoapReply, hl7v2.Answer, FhirReply, WadoReply
     refuse: Callable[[tuple[Finding, ...], Any], Any]  # findings in place of a result: the protocol's own error answer
     audit: Callable[[Any], tuple[AuditObject, ...]]  # request -> what it was about
     permission: str  # scope:resource:action
@@ -342,6 +370,33 @@ class HookClient(Protocol):
 
     async def post(self, address: str, headers: Sequence[tuple[str, str]], body: bytes) -> int:
         """The HTTP status of the answer. Raises Problem for an address that nothing is sent to, RetryLater for none."""
+
+
+class ArchivedPart(Protocol):
+    """Bytes that an archive of images is about to send."""
+
+    @property
+    def content_type(self) -> str:
+        """As the archive names it."""
+
+    def chunks(self) -> AsyncGenerator[bytes]:
+        """The bytes, once. Raises RetryLater where they break off. Closing it ends the transfer."""
+
+
+class ImageArchive(Protocol):
+    """The archive of images behind this node (DICOMweb); nobody else reaches it."""
+
+    async def metadata(self, path: Sequence[str]) -> bytes:
+        """DICOM JSON of what stands at a path below its root, whole.
+
+        Raises Problem ``AddressNotFound`` for what it does not have, RetryLater where it does not answer.
+        """
+
+    async def open(self, path: Sequence[str], accept: str, parameters: Sequence[tuple[str, str]] = ()) -> ArchivedPart:
+        """One object, frame or picture; whoever opens it reads it or closes its chunks.
+
+        Raises as :meth:`metadata`, and Problem ``NotAcceptable`` where it cannot give it so.
+        """
 
 
 class OnDemandSource(Protocol):

@@ -22,11 +22,13 @@ def main() -> None:
     parser.add_argument("--entity-id", default="atrapa.login.example", help="who it is")
     parser.add_argument("--client", action="append", default=[], help="address of the metadata of a node that may ask")
     parser.add_argument("--metadata", type=Path, help="file to write its own metadata to")
+    parser.add_argument("--people", type=Path, help="whom it offers, as people.toml beside this module has them")
     parser.add_argument("--certificate", help="for TLS (PEM)")
     parser.add_argument("--key", help="private key of the certificate (PEM)")
     given = parser.parse_args()
     scheme = "https" if given.certificate else "http"
     provider = Provider(given.entity_id, given.url or f"{scheme}://{given.host}:{given.port}")
+    provider.people_file = given.people
     if given.metadata:
         given.metadata.write_bytes(provider.metadata())
     uvicorn.run(

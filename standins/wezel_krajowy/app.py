@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from standins.wezel_krajowy.provider import LEVELS, PEOPLE, Asked, Behaviour, Client, Provider, RequestRefused
+from standins.wezel_krajowy.provider import LEVELS, Asked, Behaviour, Client, Provider, RequestRefused
 
 _STYLE = """
 body { font: 1.1rem/1.6 system-ui, sans-serif; margin: 0 auto; max-width: 45rem; padding: 1rem }
@@ -47,7 +47,9 @@ def application(provider: Provider, service_providers: list[str]) -> Starlette:
             known.add(address)
 
     async def first(_: Request) -> Response:
-        rows = "".join(f"<li>{escape(p['given_name'])} {escape(p['family_name'])}, {p['pesel']}" for p in PEOPLE)
+        rows = "".join(
+            f"<li>{escape(p['given_name'])} {escape(p['family_name'])}, {p['pesel']}{_note(p)}" for p in provider.people
+        )
         return _page(f"<p>Osoby testowe, nikt z nich nie istnieje:</p><ul>{rows}</ul>")
 
     async def sign_on(request: Request) -> Response:
@@ -65,8 +67,8 @@ def application(provider: Provider, service_providers: list[str]) -> Starlette:
         )
         buttons = "".join(
             f'<button name="person" value="{number}">{escape(p["given_name"])} {escape(p["family_name"])}, '
-            f"PESEL {p['pesel']}</button>"
-            for number, p in enumerate(PEOPLE)
+            f"PESEL {p['pesel']}{_note(p)}</button>"
+            for number, p in enumerate(provider.people)
         )
         return _page(
             f'<form method="post" action="/login/choose"><input type="hidden" name="ticket" value="{ticket}">'
@@ -85,7 +87,7 @@ def application(provider: Provider, service_providers: list[str]) -> Starlette:
         if form.get("level"):
             changes["level"] = form["level"]
         provider.behaviour = dataclasses.replace(before, **changes)
-        artifact = provider.issue(asked, PEOPLE[int(person or 0)])
+        artifact = provider.issue(asked, provider.people[int(person or 0)])
         by_form, provider.behaviour = before.by_form, before
         fields = {"SAMLart": artifact, "RelayState": asked.relay_state}
         if not by_form:
@@ -130,6 +132,11 @@ def application(provider: Provider, service_providers: list[str]) -> Starlette:
             Route("/health", lambda _: PlainTextResponse("ok\n")),
         ]
     )
+
+
+def _note(person: dict[str, str]) -> str:
+    """What is said of a person besides."""
+    return f"<br><small>{escape(person['note'])}</small>" if person.get("note") else ""
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -11,9 +11,9 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import xmlsec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, padding
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -167,6 +167,7 @@ class Provider:
 
     entity_id: str
     base: str
+    people_file: Path | None = None  # whom it offers, instead of people.toml beside this module
     signing: KeyPair = field(default_factory=lambda: KeyPair.make("stand-in of the national node"))
     stranger: KeyPair = field(default_factory=lambda: KeyPair.make("stranger"))
     behaviour: Behaviour = field(default_factory=Behaviour)
@@ -174,6 +175,14 @@ class Provider:
     sessions: dict[str, str] = field(default_factory=dict)  # NameID by SessionIndex
     given: list[tuple[str, str]] = field(default_factory=list)  # ids of Responses and assertions
     clients: dict[str, Client] = field(default_factory=dict)
+
+    @property
+    def people(self) -> list[dict[str, str]]:
+        """Whom it offers now."""
+        if self.people_file is None or not self.people_file.exists():
+            return PEOPLE
+        found: list[dict[str, str]] = tomllib.loads(self.people_file.read_text("utf-8"))["person"]
+        return found
 
     @property
     def sign_on_url(self) -> str:
@@ -240,7 +249,7 @@ class Provider:
         """The artifact for somebody who has chosen a person (SAML 2.0 Bindings, section 3.6.4)."""
         source = hashlib.sha1(self.entity_id.encode()).digest()
         artifact = b64encode(struct.pack(">HH", 4, 0) + source + os.urandom(20)).decode()
-        self.artifacts[artifact] = _Kept(asked, person or PEOPLE[0], self.behaviour)
+        self.artifacts[artifact] = _Kept(asked, person or self.people[0], self.behaviour)
         return artifact
 
     def resolve(self, soap: bytes) -> bytes:
@@ -450,6 +459,8 @@ def _by_signxml(root: Any, pair: KeyPair, shown: KeyPair) -> Any:
 
 def _by_xmlsec(root: Any, pair: KeyPair, shown: KeyPair) -> Any:
     """With a PrefixList, as seen; signxml cannot write one."""
+    import xmlsec  # noqa: PLC0415 - for tests alone
+
     signature = xmlsec.template.create(root, xmlsec.Transform.EXCL_C14N, xmlsec.Transform.ECDSA_SHA256, ns="ds")
     root.replace(root[1], signature)
     xmlsec.tree.add_ids(root, ["ID"])

@@ -12,7 +12,7 @@ CREATE TABLE asked (
 CREATE TABLE requester (
     who INTEGER PRIMARY KEY, person TEXT NOT NULL, acting_for TEXT NOT NULL, role TEXT NOT NULL,
     organisation TEXT NOT NULL, unit TEXT NOT NULL, purpose TEXT NOT NULL, limited_to TEXT NOT NULL,
-    has_scopes INTEGER NOT NULL
+    has_scopes INTEGER NOT NULL, proof TEXT NOT NULL
 );
 
 -- The patient.
@@ -54,7 +54,8 @@ INSERT INTO role_group VALUES
     ('medical-doctor', 'medical'), ('dentist', 'medical'), ('feldsher', 'medical'), ('nurse', 'medical'),
     ('midwife', 'medical'), ('paramedic', 'medical'), ('pharmacist', 'medical'), ('physiotherapist', 'medical'),
     ('laboratory-diagnostician', 'medical'), ('school-hygienist', 'medical'), ('medical-professional', 'medical'),
-    ('medical-assistant', 'assistant'), ('administrative-employee', 'clerk'), ('patient', 'patient');
+    ('medical-assistant', 'assistant'), ('administrative-employee', 'clerk'), ('patient', 'patient'),
+    ('operator', 'operator'), ('privacy-officer', 'officer');
 
 CREATE TABLE purpose_group (purpose TEXT PRIMARY KEY, intent TEXT NOT NULL);
 INSERT INTO purpose_group VALUES
@@ -97,8 +98,11 @@ INSERT INTO allowed VALUES
     ('consent', 'medical'), ('consent', 'clerk'),
     ('emergency', 'medical'),
     ('operate', 'system'),
+    ('inspect', 'system'), ('inspect', 'operator'), ('inspect', 'officer'),
+    ('maintain', 'operator'),
+    ('review', 'officer'),
     ('open', 'system'), ('open', 'medical'), ('open', 'assistant'), ('open', 'clerk'), ('open', 'patient'),
-    ('open', 'nobody');
+    ('open', 'operator'), ('open', 'officer'), ('open', 'nobody');
 
 -- By which of their own bases people may do what.
 CREATE TABLE own_basis (act TEXT NOT NULL, basis TEXT NOT NULL);
@@ -115,6 +119,8 @@ INSERT INTO permission_act VALUES
     ('consent_registry:code:ask', 'consent'),
     ('emergency_access:session:open', 'emergency'),
     ('access_log:patient:read', 'log'),
+    ('patient_portal:access:report', 'log'),
+    ('patient_portal:notice:read', 'log'),
     ('document_registry:object:find_of_several', 'read'),
     ('document_repository:document:retrieve', 'read'),
     ('patient_summary:patient:read', 'read'),
@@ -124,6 +130,7 @@ INSERT INTO permission_act VALUES
     -- look up who a patient is
     ('patient_index:patient:search', 'identify'),
     ('patient_index:patient:match', 'identify'),
+    ('patient_portal:people:read', 'identify'),
     ('patient_index:demographics:query', 'identify'),
     ('patient_index:demographics:discover', 'identify'),
     ('patient_index:identifier:cross_reference', 'identify'),
@@ -140,10 +147,11 @@ INSERT INTO permission_act VALUES
     ('document_removal:document:remove', 'change'),
     -- record, change or end a consent of the patient
     ('consent_registry:consent:access', 'consent'),
-    -- exports of everything, audit, sealing
+    -- exports of everything, records of audit that others send
     ('exporter:everything:export', 'operate'),
     ('audit_repository:audit_event:create', 'operate'),
-    ('audit_repository:audit_event:search', 'operate'),
+    -- search the audit
+    ('audit_repository:audit_event:search', 'inspect'),
     -- what tells nothing of patients: directory, topics, validation, issuing of tokens
     ('provider_directory:resource:search', 'open'),
     ('provider_directory:history:read', 'open'),

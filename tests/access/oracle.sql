@@ -4,7 +4,11 @@
 
 CREATE TABLE asker AS
 WITH grouped AS (
-    SELECT r.*, CASE WHEN r.person = '' THEN 'system' ELSE coalesce(g.people, 'nobody') END AS people
+    SELECT r.*, CASE
+        WHEN r.person = '' THEN 'system'
+        WHEN g.people IN ('operator', 'officer') AND r.proof <> 'session' THEN 'nobody'
+        ELSE coalesce(g.people, 'nobody')
+    END AS people
     FROM requester AS r
     LEFT JOIN role_group AS g ON g.role = r.role
 )
@@ -190,7 +194,7 @@ FROM (
         WHEN a.limited_to <> '' AND a.limited_to NOT IN (
             SELECT n.identifier FROM identifier AS n WHERE n.world = i.world
         ) THEN 3
-        WHEN a.people IN ('clerk', 'nobody') THEN 4
+        WHEN a.people IN ('clerk', 'operator', 'officer', 'nobody') THEN 4
         WHEN a.people = 'assistant' AND a.acting_for = '' THEN 5
         WHEN (a.people = 'patient') <> (a.intent = 'own') THEN 6
     END AS number
@@ -369,7 +373,7 @@ CREATE INDEX shown_ask ON shown (ask);
 CREATE TABLE plainly AS
 SELECT ask, CASE
     WHEN act = 'identify' AND purpose IN (SELECT purpose FROM research) THEN 'purpose'
-    WHEN act = 'operate' AND people <> 'system' AND has_scopes THEN NULL
+    WHEN act IN ('operate', 'inspect') AND people <> 'system' AND has_scopes THEN NULL
     WHEN NOT EXISTS (SELECT 1 FROM allowed AS a WHERE a.act = i.act AND a.people = i.people) THEN 'role'
     WHEN act IN ('consent', 'emergency') AND limited_to <> '' AND limited_to NOT IN (
         SELECT n.identifier FROM identifier AS n WHERE n.world = i.world

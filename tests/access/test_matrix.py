@@ -102,8 +102,18 @@ def all_transactions() -> Iterator[Case]:
     ]
     odd = [
         requester(role, "", **more)
-        for role in ("medical-doctor", "administrative-employee", "medical-assistant", "patient", "researcher", "")
+        for role in (
+            "medical-doctor",
+            "administrative-employee",
+            "medical-assistant",
+            "patient",
+            "operator",
+            "privacy-officer",
+            "researcher",
+            "",
+        )
         for more in (
+            {"proof": "saml"},
             {"patient": SOMEBODY},
             {"patient": "2.999.1#another"},
             {"scopes": ()},

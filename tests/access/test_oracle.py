@@ -319,14 +319,17 @@ def test_notices_go_to_patients_who_asked_unless_they_read_themselves() -> None:
 @pytest.mark.parametrize(
     ("act", "expected"),
     {
-        "identify": ("", "", "", "", "role", "none"),
-        "feed": ("", "", "", "", "role", "role"),
-        "change": ("", "", "role", "role", "role", "role"),
-        "consent": ("role", "", "role", "", "role", "none"),
-        "log": ("role", "role", "role", "role", "role", "none"),
-        "emergency": ("role", "purpose", "role", "role", "role", "role"),
-        "operate": ("", "role", "role", "role", "role", "role"),
-        "open": ("", "", "", "", "", ""),
+        "identify": ("", "", "", "", "role", "none", "role", "role", "role"),
+        "feed": ("", "", "", "", "role", "role", "role", "role", "role"),
+        "change": ("", "", "role", "role", "role", "role", "role", "role", "role"),
+        "consent": ("role", "", "role", "", "role", "none", "role", "role", "role"),
+        "log": ("role", "role", "role", "role", "role", "none", "role", "role", "role"),
+        "emergency": ("role", "purpose", "role", "role", "role", "role", "role", "role", "role"),
+        "operate": ("", "role", "role", "role", "role", "role", "role", "role", "role"),
+        "inspect": ("", "role", "role", "role", "role", "role", "", "", "role"),
+        "maintain": ("role", "role", "role", "role", "role", "role", "", "role", "role"),
+        "review": ("role", "role", "role", "role", "role", "role", "role", "", "role"),
+        "open": ("", "", "", "", "", "", "", "", ""),
     }.items(),
 )
 def test_what_needs_no_basis(act: str, expected: tuple[str, ...]) -> None:
@@ -337,6 +340,9 @@ def test_what_needs_no_basis(act: str, expected: tuple[str, ...]) -> None:
         doctor(role="administrative-employee"),
         doctor(role="researcher"),
         relative(PIOTR),
+        Requester(system="s", person=EWA, role="operator", proof="session"),
+        Requester(system="s", person=EWA, role="privacy-officer", proof="session"),
+        Requester(system="s", person=EWA, role="operator", proof="saml"),
     )
     assert tuple(ask(who, anna(), act).reason or "" for who in people) == expected
 
@@ -365,7 +371,8 @@ def test_change_is_for_what_the_own_organisation_wrote() -> None:
     assert ask(doctor(), anna(), "change").shown == {"mine", "ours"}
     assert ask(doctor(at=""), anna(), "change").reason == "none"
     scoped = Requester(system="s", person=EWA, role="operator", scopes=("system/*.read",))
-    assert ask(scoped, anna(), "operate").reason is None
+    assert [ask(scoped, anna(), act).reason for act in ("operate", "inspect")] == [None, None]
+    assert [ask(scoped, anna(), act).reason for act in ("maintain", "review")] == ["role", "role"]
 
 
 def test_every_transaction_is_some_act() -> None:

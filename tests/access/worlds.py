@@ -33,7 +33,10 @@ MEDICAL = (
     "medical-doctor", "dentist", "feldsher", "nurse", "midwife", "paramedic", "pharmacist", "physiotherapist",
     "laboratory-diagnostician", "school-hygienist", "medical-professional",
 )  # fmt: skip
-ROLES = (*MEDICAL, "medical-assistant", "assistant of nobody", "administrative-employee", "patient", "researcher", "")
+ROLES = (
+    *MEDICAL, "medical-assistant", "assistant of nobody", "administrative-employee", "patient", "operator",
+    "privacy-officer", "researcher", "",
+)  # fmt: skip
 PURPOSES = (
     "", "TREAT", "CAREMGT", "COC", "ETREAT", "BTG", "PATRQT", "FAMRQT", "PWATRNY", "HRESCH", "CLINTRCH", "HPAYMT", "unknown",
 )  # fmt: skip
@@ -44,6 +47,7 @@ def requester(role: str, purpose: str, **more) -> Requester:
     code = "medical-assistant" if role == "assistant of nobody" else role
     person = {"medical-assistant": ASSISTANT, "patient": PERSON, "": ""}.get(code, PROFESSIONAL)
     acting_for = PROFESSIONAL if role == "medical-assistant" else ""
+    logged_in = {"proof": "session"} if role in ("operator", "privacy-officer") else {}
     place = {} if role == "patient" else {"organisation": HERE, "child_organisation": UNIT}
     return Requester(
         **{
@@ -52,6 +56,7 @@ def requester(role: str, purpose: str, **more) -> Requester:
             "role": code,
             "acting_for": acting_for,
             "purpose_of_use": purpose,
+            **logged_in,
             **place,
             **more,
         }

@@ -383,9 +383,11 @@ METADATA = table(
     "register",
     {
         "a slot of a million values": (_in_entry(slots("urn:x:many", 1_000_000)), "413|400 Sender"),
-        "a slot of 200,000 values": (_in_entry(slots("urn:x:many", 200_000)), "200 Failure"),
+        "a slot of 200,000 values": (_in_entry(slots("urn:x:many", 200_000)), "400 Sender"),
+        "a slot of 100,000 values": (_in_entry(slots("urn:x:many", 100_000)), "200 Failure XDSRegistryMetadataError"),
         "20,000 authors": (_in_entry(slots("authorPerson", 20_000)), "200 Failure"),
-        "100,000 slots": (_in_entry(slots("urn:x:a", 1) * 60_000), "200 Failure"),
+        "60,000 slots": (_in_entry(slots("urn:x:a", 1) * 60_000), "400 Sender"),
+        "30,000 slots": (_in_entry(slots("urn:x:a", 1) * 30_000), "200 Failure XDSRegistryMetadataError"),
         "a slot twice": (_in_entry(slots("languageCode", 1, "pl-PL")), BAD),
         "two languages": (_slot("languageCode", "pl-PL", "en-US"), BAD),
         "a slot without a name": (_in_entry(slots("", 1)), BAD),
@@ -518,7 +520,7 @@ SYNTAX = table(
         "a parameter with two names": (sub("$XDSDocumentEntryStatus", "$XDSDocumentEntryPatientId"), "200 Failure XDS"),
         "two patients at once": (resub(r"<rim:Value>'([^']*)'</rim:Value>", "<rim:Value>'1^^^&amp;1.2&amp;ISO'</rim:Value><rim:Value>'2^^^&amp;1.2&amp;ISO'</rim:Value>"), "200 Failure XDS"),
         "a patient in quotes of another kind": (resub(r"<rim:Value>'([^']*)'</rim:Value>", '<rim:Value>"1^^^&amp;1.2&amp;ISO"</rim:Value>'), "200 Failure XDS"),
-        "10,000 parameters": (sub("</rim:AdhocQuery>", "<rim:Slot name=\"$XDSDocumentEntryAuthorPerson\"><rim:ValueList><rim:Value>('a')</rim:Value></rim:ValueList></rim:Slot>" * 10_000 + "</rim:AdhocQuery>"), "200 (Failure|Success) .*found=0"),
+        "10,000 parameters": (sub("</rim:AdhocQuery>", "<rim:Slot name=\"$XDSDocumentEntryAuthorPerson\"><rim:ValueList><rim:Value>('a')</rim:Value></rim:ValueList></rim:Slot>" * 10_000 + "</rim:AdhocQuery>"), "200 Failure XDSStoredQueryParamNumber found=0"),
     },
 )  # fmt: skip
 
@@ -534,7 +536,8 @@ RETRIEVALS = [
     *table(
         "retrieve",
         {
-            "100,000 documents": (resub(r"(<x:DocumentRequest>.*</x:DocumentRequest>)", "<x:DocumentRequest><x:RepositoryUniqueId>1.2</x:RepositoryUniqueId><x:DocumentUniqueId>1.2</x:DocumentUniqueId></x:DocumentRequest>" * 60_000), "200 Failure|413|400"),
+            "60,000 documents": (resub(r"(<x:DocumentRequest>.*</x:DocumentRequest>)", "<x:DocumentRequest><x:RepositoryUniqueId>1.2</x:RepositoryUniqueId><x:DocumentUniqueId>1.2</x:DocumentUniqueId></x:DocumentRequest>" * 60_000), "400 Sender"),
+            "30,000 documents": (resub(r"(<x:DocumentRequest>.*</x:DocumentRequest>)", "<x:DocumentRequest><x:RepositoryUniqueId>1.2</x:RepositoryUniqueId><x:DocumentUniqueId>1.2</x:DocumentUniqueId></x:DocumentRequest>" * 30_000), "200 Failure .*found=0"),
             "a document of nobody": (resub(r"(?<=<x:DocumentUniqueId>)[^<]*", ""), "200 Failure"),
             "a request of nothing": (resub(r"<x:DocumentRequest>.*</x:DocumentRequest>", ""), "200 Failure"),
         },

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -63,16 +64,21 @@ class Region:
         self.origin = f"http://localhost:{urlsplit(node.endpoints['base_url']).port}"
         self.people: list[Person] = people(persons, seed)
         self.documents: list[DemoDocument] = list(demo_documents(self.people, documents, seed))
-        asyncio.run(self._hand_in())
+        self.hand_in(self.documents)
 
-    async def _hand_in(self) -> None:
+    def hand_in(self, documents: list[DemoDocument]) -> None:
+        """In a thread: a browser may run in this one, in a loop of its own."""
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, self._hand_in(documents)).result()
+
+    async def _hand_in(self, documents: list[DemoDocument]) -> None:
         spool = Path(tempfile.mkdtemp(prefix="obieg-portal-"))
         exchange = Exchange(
             self.node.endpoints, spool_folder=spool, source_address="127.0.0.1", connections_max=4, facility="Szpital"
         )
         try:
             items = []
-            for document in self.documents:
+            for document in documents:
                 described = describe_cda(
                     document.data,
                     patient_id="",

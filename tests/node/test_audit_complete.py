@@ -16,7 +16,7 @@ import test_lifecycle as lifecycle
 from lxml import etree
 
 import hl7v3_messages as v3
-from obieg.protocol import FhirBinding, MllpBinding, Transaction
+from obieg.protocol import FhirBinding, MllpBinding, Transaction, WadoBinding
 from obieg.transactions import TRANSACTIONS
 
 pytestmark = pytest.mark.node
@@ -39,7 +39,7 @@ MESSAGES = [
 
 @pytest.fixture(scope="module")
 def region(make_node: peer.MakeNode) -> peer.Node:
-    return make_node("audited")
+    return make_node("audited", images={"archive_url": "http://127.0.0.1:9/dicom-web", "patient_authority": "1.2.3"})
 
 
 def send_golden(node: peer.Node, transaction: Transaction, path: Path) -> None:
@@ -53,6 +53,11 @@ def send_golden(node: peer.Node, transaction: Transaction, path: Path) -> None:
         headers = dict(line.split(": ", 1) for line in lines)
         address = node.endpoints["fhir"] + target.removeprefix("/fhir")
         node.http.request(method, address, content=body.rstrip(b"\n"), headers=headers)
+    elif isinstance(binding, WadoBinding):
+        first, *lines = data.decode().splitlines()
+        method, target, _ = first.split(" ")
+        headers = dict(line.split(": ", 1) for line in lines)
+        node.http.request(method, node.endpoints["base_url"] + target, headers=headers)
     elif isinstance(binding, MllpBinding):
         over_mllp(node, data)
     else:

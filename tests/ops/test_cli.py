@@ -11,7 +11,9 @@ import pytest
 
 from obieg.ops import cli
 from obieg.ops import settings as node_settings
-from obieg.ops.cli import COMMANDS, commands_of
+from obieg.ops.cli import COMMANDS
+from obieg.ops.commands_patients import FURTHER
+from obieg.ops.lazy_commands import commands_of
 from obieg.transactions import TRANSACTIONS
 
 
@@ -36,11 +38,17 @@ def test_every_module_adds_the_commands_that_the_table_names(module):
     assert tuple(sorted(commands_of(module))) == tuple(sorted(COMMANDS[module]))
 
 
+@pytest.mark.parametrize("module", FURTHER)
+def test_every_further_module_adds_the_commands_that_its_table_names(module):
+    assert tuple(commands_of(module)) == FURTHER[module]
+    assert f" {FURTHER[module][0]} " in obieg("patients", "--help").stdout
+
+
 def test_every_module_of_commands_is_in_the_table():
     modules = {
         path.stem for path in Path(cli.__file__).parent.glob("*.py") if "\ndef register(" in path.read_text("utf-8")
     }
-    assert modules == set(COMMANDS)
+    assert modules == {*COMMANDS, *FURTHER}
 
 
 @pytest.mark.parametrize(

@@ -494,6 +494,50 @@ def test_a_lost_race_is_decided_again_in_smaller_parts(database_dsn, tmp_path, s
 
 
 @pytest.mark.node
+@pytest.mark.parametrize("stranger", ["somebody near", "somebody else", "the batch before", ""])
+def test_who_came_near_meanwhile_is_looked_for_where_others_have_written(database_dsn, tmp_path, monkeypatch, stranger):
+    """``in_blocks`` is made wrong, so that whether it was looked at shows."""
+    bench, store, found = Bench(database_dsn), BulkStore.store, []
+
+    def late(self, made):
+        if len(found) == 1:
+            block = min(made.writes.blocks)
+            with psycopg.connect(database_dsn, autocommit=True) as c:
+                if stranger == "somebody near":
+                    c.execute("INSERT INTO patient_block VALUES (%s, 1, 1)", [block])
+                elif stranger == "somebody else":
+                    c.execute("INSERT INTO patient_link VALUES (1, 2, 2)")
+            if stranger != "somebody near":
+                made.writes.in_blocks ^= 1
+        elif not found and stranger == "the batch before":
+            made.writes.in_blocks ^= 1
+        try:
+            store(self, made)
+        except LostRace:
+            found.append(True)
+            raise
+        found.append(False)
+
+    monkeypatch.setattr(BulkStore, "store", late)
+    feeds = [
+        PatientFeed(
+            event=FeedEvent.UPDATE,
+            identifiers=(PatientId(f"L{n}", HOSPITALS[0]),),
+            demographics=Demographics(
+                names=(PersonName(f"Nowak{chr(97 + n)}", ("Ewa",)),), birth_date=f"1980010{n + 1}"
+            ),
+            stated=("names", "birth_date"),
+            source="S|H",
+        )
+        for n in range(6)
+    ]
+    bench.take(feeds, tmp_path, of_part=2)
+    assert found[:2] == [False, stranger.startswith("somebody")]
+    with psycopg.connect(database_dsn) as c:
+        assert c.execute("SELECT count(*) FROM patient").fetchone() == (6,)
+
+
+@pytest.mark.node
 def test_what_must_be_escaped_is_stored_as_it_was_said(database_dsn, tmp_path):
     awkward = (
         'O"Hara',

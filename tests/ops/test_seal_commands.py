@@ -97,6 +97,17 @@ def test_verify_says_what_is_wrong_and_ends_with_status_1(region):
     ]
 
 
+def test_operators_see_when_the_whole_was_verified(region):
+    region.seal()
+    region.verify("--from", "1")  # a part is not the whole
+    region.verify()
+    region.sql("UPDATE audit_event SET outcome = 4 WHERE request_id = 'r1'")
+    region.verify(status=1)
+    with psycopg.connect(region.dsn) as connection:
+        rows = connection.execute("SELECT records, deviations FROM audit_verification ORDER BY verified_at").fetchall()
+    assert rows == [(5, 0), (5, 1)]
+
+
 def test_verify_a_part(region):
     region.seal(5)
     region.seal(4)

@@ -95,7 +95,7 @@ class World:
         if seen.permitted == ():  # nothing is permitted: the statements look no further
             return {d.entry_uuid for d in self.documents}
         rows = self.connection.execute(
-            f"SELECT {function}(%s::bigint[], %s::jsonb)::text", (list(seen.filtered), seen.rules)
+            f"SELECT {function}(%s::bigint[], %s::json)::text", (list(seen.filtered), seen.rules)
         )
         return {row[0] for row in rows}
 
@@ -220,7 +220,7 @@ def test_what_exists_only_because_of_hidden_documents_is_hidden_with_them(connec
     assert all(own in hidden for own, source, target in left if {source, target} & hidden)
     assert all(own not in hidden for own, source, target in left if not {source, target} & hidden)
     times = connection.execute(
-        "SELECT entry_uuid::text, time FROM obieg_folder_times('{1}', %s::jsonb)",
+        "SELECT entry_uuid::text, time FROM obieg_folder_times('{1}', %s::json)",
         (sight([((1,), _all_but(secret))]).rules,),
     ).fetchall()
     assert dict(times)[shared] == "20210101000000"
@@ -261,7 +261,7 @@ def test_a_document_is_readable_by_its_unique_id_where_its_newest_entries_are_sh
 
     def readable(seen: Sight) -> bool:
         rows = connection.execute(
-            "SELECT obieg_readable('{1.2,1.3}', %s::bigint[], %s::bigint[], %s::jsonb)",
+            "SELECT obieg_readable('{1.2,1.3}', %s::bigint[], %s::bigint[], %s::json)",
             (list(seen.permitted or ()), list(seen.filtered), seen.rules),
         ).fetchall()
         assert rows in ([], [("1.2",)])

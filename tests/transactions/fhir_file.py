@@ -1,4 +1,4 @@
-"""What the FHIR edge says of a request that stands in a file, before anything is looked up."""
+"""What the FHIR edge, or that of DICOMweb, says of a request that stands in a file, before anything is looked up."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import httpx
 from obieg.domain.requester import Requester
 from obieg.edges.asgi import Host
 from obieg.edges.fhir import FhirEdge, FhirLimits
+from obieg.edges.wado import WadoEdge
 from obieg.mapping import fhir_outcome
-from obieg.protocol import Credentials, FhirReply, Transaction
+from obieg.protocol import Credentials, FhirReply, Transaction, WadoBinding, WadoReply
 
 
 class _Anybody:
@@ -37,10 +38,16 @@ def codes_of_request(transaction: Transaction, data: bytes) -> set[str]:
     method, target, _ = first.split(" ")
     idle = replace(transaction, serve=_nothing, encode=lambda _result, _request: FhirReply())
     actors = SimpleNamespace(**{transaction.actor: object()})
-    edge = FhirEdge(
-        Host(transactions=[idle], actors=actors, authenticator=_Anybody(), audit=_Sink()), limits=FhirLimits(),
-        refuse=fhir_outcome.refuse, metadata=lambda *_: {}, openapi=lambda *_: {}, affinity_domain="1.2.616.1",
-    )  # fmt: skip
+    host = Host(transactions=[idle], actors=actors, authenticator=_Anybody(), audit=_Sink())
+    edge: Any
+    if isinstance(transaction.binding, WadoBinding):
+        host = replace(host, transactions=[replace(idle, encode=lambda _result, _request: WadoReply(content_type=""))])
+        edge = WadoEdge(host, affinity_domain="1.2.616.1")
+    else:
+        edge = FhirEdge(
+            host, limits=FhirLimits(),
+            refuse=fhir_outcome.refuse, metadata=lambda *_: {}, openapi=lambda *_: {}, affinity_domain="1.2.616.1",
+        )  # fmt: skip
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app=edge)
@@ -51,4 +58,6 @@ def codes_of_request(transaction: Transaction, data: bytes) -> set[str]:
     response = asyncio.run(ask())
     if not response.content:
         return set()
+    if isinstance(transaction.binding, WadoBinding):
+        return {error["code"] for error in response.json()["errors"]}
     return {issue["details"]["coding"][0]["code"] for issue in response.json()["issue"]}

@@ -182,10 +182,27 @@ def test_sources_of_one_rule_are_asked_together() -> None:
         return source(Rule(permit, Condition(class_codes=(code,)), max_))
 
     assert rules(of_class("a"), of_class("b"), of_class("a"), of_class("c", permit=False), of_class("d", max_="R")) == [
-        (1, 0, True, 2, {"class_codes": ["a", "b"]}),
-        (2, 0, True, 1, {"class_codes": ["d"]}),
-        (3, 0, False, 2, {"class_codes": ["c"]}),
+        (1, 0, True, 2, {"any": True, "class_codes": ["a", "b"]}),
+        (2, 0, True, 1, {"any": True, "class_codes": ["d"]}),
+        (3, 0, False, 2, {"any": True, "class_codes": ["c"]}),
     ]
+
+
+def test_attributes_that_are_looked_at_alone_are_looked_at_together() -> None:
+    def denying(**asked: Any) -> Source:
+        return source(Rule(permit=False, condition=Condition(**asked)))
+
+    both = denying(class_codes=("a",), labels=("ETH",))
+    assert rules(
+        denying(class_codes=("a",)), denying(labels=("ETH",)), denying(created_from="2021"), denying(created_from="2020"),
+        denying(created_to="1990"), denying(created_to="1991"), both, source(Rule(permit=True)),
+    ) == [
+        (1, 0, True, 2, {}),
+        (2, 0, False, 2, {"class_codes": ["a"], "labels": ["ETH"]}),
+        (3, 0, False, 2, {
+            "any": True, "class_codes": ["a"], "labels": ["ETH"], "created_from": "2020", "created_to": "1991",
+        }),
+    ]  # fmt: skip
 
 
 def test_what_is_permitted_whatever_it_is_need_not_be_permitted_again() -> None:
@@ -193,7 +210,7 @@ def test_what_is_permitted_whatever_it_is_need_not_be_permitted_again() -> None:
     assert rules(source(Rule(permit=True, max="R")), narrow) == [(1, 0, True, 1, {})]
     assert rules(source(Rule(permit=True, max="N")), narrow) == [
         (1, 0, True, 0, {}),
-        (2, 0, True, 1, {"labels": ["ETH"]}),
+        (2, 0, True, 1, {"any": True, "labels": ["ETH"]}),
     ]
     assert rules(source(Rule(permit=True)), narrow) == []
     exception = source(Rule(permit=True), Rule(permit=False, condition=Condition(labels=("ETH",))))
@@ -203,7 +220,7 @@ def test_what_is_permitted_whatever_it_is_need_not_be_permitted_again() -> None:
 def test_documents_are_named_without_their_prefix_and_what_names_none_fits_nothing() -> None:
     uuid = "7d2b0b3e-0f9e-4a0c-8f3e-2f0f9b6f5a11"
     given: Filter = (source(Rule(permit=True, condition=Condition(documents=(f"urn:uuid:{uuid}", "'; DROP")))),)
-    assert rules(*given) == [(1, 0, True, 2, {"documents": [uuid]})]
+    assert rules(*given) == [(1, 0, True, 2, {"any": True, "documents": [uuid]})]
     assert sight([((1,), ())]) == Sight(())
 
 

@@ -57,7 +57,7 @@ def test_why(detail: str, bases: tuple[str, ...], until: str) -> None:
     assert (found.person, found.name, found.role, found.organisation, found.acting_for, found.purpose) == (
         "1.2#7", "Nowak Jan", "medical-doctor", "1.3#9", "1.2#8", "TREAT",
     )  # fmt: skip
-    assert (found.what, found.recorded_by, found.documents) == ("Retrieve", "wezel", 2)
+    assert (found.what, found.recorded_by, found.documents) == ("Retrieve", "wezel", ("1.5", "1.6"))
 
 
 def test_a_system_is_named_as_one() -> None:

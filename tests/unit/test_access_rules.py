@@ -185,7 +185,8 @@ def test_acts_of_some_transactions() -> None:
         Act.FEED
     }
     assert {acts[i] for i in ("ITI-57", "ITI-62", "ITI-86", "ITI-92")} == {Act.CHANGE}
-    assert {acts[i] for i in ("BULK-1", "ITI-20", "ITI-81")} == {Act.OPERATE}
+    assert {acts[i] for i in ("BULK-1", "ITI-20")} == {Act.OPERATE}
+    assert acts["ITI-81"] == Act.INSPECT
     assert {acts[i] for i in ("ITI-90", "ITI-91", "ITI-114", "FHIR-10", "WST")} == {Act.OPEN}
 
 
@@ -219,6 +220,9 @@ WHO = {
     "assistant": assistant(acting_for=""),
     "clerk": doctor(role="administrative-employee"),
     "patient": citizen("pesel#9"),
+    "operator": doctor(role="operator", proof="session"),
+    "officer": doctor(role="privacy-officer", proof="session"),
+    "operator of another node": doctor(role="operator", proof="saml"),
     "nobody": doctor(role="astronaut"),
     "no role": doctor(role=""),
 }
@@ -232,6 +236,9 @@ WHO = {
         (Act.CHANGE, {"system", "medical"}),
         (Act.CONSENT, {"medical", "clerk"}),
         (Act.OPERATE, {"system"}),
+        (Act.INSPECT, {"system", "operator", "officer"}),
+        (Act.MAINTAIN, {"operator"}),
+        (Act.REVIEW, {"officer"}),
         (Act.OPEN, set(WHO)),
     ],
 )
@@ -270,6 +277,9 @@ def test_scopes_of_a_token_let_a_person_operate_and_nothing_else() -> None:
     for name, requester in WHO.items():
         scoped = msgspec.structs.replace(requester, scopes=())
         assert decide(scoped, facts(), Act.OPERATE, NOW) == Permit(())
+        assert decide(scoped, facts(), Act.INSPECT, NOW) == Permit(())
+        for act, group in ((Act.MAINTAIN, "operator"), (Act.REVIEW, "officer")):
+            assert isinstance(decide(scoped, facts(), act, NOW), Permit) == (name == group)
         if name == "no role":
             assert decide(scoped, facts(), Act.FEED, NOW) == Deny("role")
 

@@ -116,7 +116,7 @@ def test_a_text_without_entries_is_an_entry_of_the_sections_that_are_always_ther
         '<section nullFlavor="NI"><code code="48765-2" codeSystem="2.16.840.1.113883.6.1"/><text>Brak danych</text></section>'
     )
     assert silent.statements == ()
-    assert [p.xhtml for p in silent.passages] == ["Brak danych"]
+    assert [p.xhtml for p in silent.passages] == ["<p>Brak danych</p>"]
 
 
 def test_what_is_said_of_a_relative_is_not_said_of_the_patient() -> None:
@@ -215,15 +215,15 @@ def test_undated_events_of_different_days_are_different_events() -> None:
 
 
 HOSTILE = [
-    ('<script>alert(1)</script>przed<content onclick="x()" styleCode="Bold">po</content>', "przed<span>po</span>"),
-    ('<linkHtml href="javascript:alert(1)">tu</linkHtml>', "tu"),
-    ('<linkHtml href="https://example.org/?a=1&amp;b=&quot;">tu</linkHtml>', '<a href="https://example.org/?a=1&amp;b=&quot;">tu</a>'),
-    ('<x:img xmlns:x="http://www.w3.org/1999/xhtml" src="http://a" onerror="x"/>a', "a"),
-    ('<x:script xmlns:x="http://www.w3.org/1999/xhtml">alert(1)</x:script>a', "a"),
+    ('<script>alert(1)</script>przed<content onclick="x()" styleCode="Bold">po</content>', "<p>przed<b>po</b></p>"),
+    ('<linkHtml href="javascript:alert(1)">tu</linkHtml>', "<p>tu</p>"),
+    ('<linkHtml href="https://example.org/?a=1&amp;b=&quot;">tu</linkHtml>', '<p><a href="https://example.org/?a=1&amp;b=&quot;">tu</a></p>'),
+    ('<x:img xmlns:x="http://www.w3.org/1999/xhtml" src="http://a" onerror="x"/>a', "<p>a</p>"),
+    ('<x:script xmlns:x="http://www.w3.org/1999/xhtml">alert(1)</x:script>a', "<p>a</p>"),
     ('<table><tr><td colspan="2" onload="x">a &lt;b&gt;</td><td colspan="x">c</td></tr></table>',
-     '<table><tr><td colspan="2">a &lt;b&gt;</td><td>c</td></tr></table>'),
+     "<table><tbody><tr><td>a &lt;b&gt;</td><td>c</td></tr></tbody></table>"),
     ('<list listType="ordered"><caption>Leki</caption><item>a</item>\n<item>b</item></list>', "<p><b>Leki</b></p><ol><li>a</li><li>b</li></ol>"),
-    ("<paragraph><caption>Co</caption> tak<br/>dalej<style>p{}</style></paragraph>", "<p><b>Co</b> tak<br/>dalej</p>"),
+    ("<paragraph><caption>Co</caption> tak<br/>dalej<style>p{}</style></paragraph>", "<p><b>Co</b><br/> tak<br/>dalej</p>"),
 ]  # fmt: skip
 
 

@@ -246,3 +246,9 @@ def test_excluding_is_not_known_by_other_parameters() -> None:
     assert refused("FindDocumentsExclude", {**FIND, "XDSDocumentEntryReferenceIdList": "'x'"}) == [
         ("XDSUnknownStoredQuery", "AdhocQuery/@id")
     ]
+
+
+def test_of_many_wrong_values_the_first_are_told() -> None:
+    statuses = "(" + ",".join(["'a'"] * 5_000) + ")"
+    found = refused("FindDocuments", {**FIND, "XDSDocumentEntryStatus": statuses})
+    assert found == [("XDSRegistryError", "AdhocQuery: $XDSDocumentEntryStatus")] * 20

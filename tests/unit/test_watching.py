@@ -37,4 +37,4 @@ def test_the_highest_score_comes_first() -> None:
 
 
 def test_all_signals_are_told_in_both_languages() -> None:
-    assert all(row["pl"] and row["en"] for row in SIGNALS.values())
+    assert all(row["pl"] and row["en"] and row["uk"] for row in SIGNALS.values())

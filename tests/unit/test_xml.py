@@ -96,3 +96,34 @@ def test_limits(fits: str, refused: str) -> None:
     parse_message(fits.encode(), LIMITS)
     with pytest.raises(XmlRefused, match=r"\d"):
         parse_message(refused.encode(), LIMITS)
+
+
+LONG = 40_000  # bytes; no honest tag is as long
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "<a " + " ".join(f'a{i:07}="1"' for i in range(LONG // 10)) + "/>",
+        "<a " + "\n".join(f"a{i:07} = '1'" for i in range(LONG // 10)) + ">",
+        '<a b="' + "x" * LONG + '" ' + " ".join(f'a{i}="1"' for i in range(101)) + "/>",
+        "<a><b>" + "x" * LONG + "</b><c " + " ".join(f'a{i:07}="1"' for i in range(LONG // 10)),  # not even closed
+    ],
+)
+def test_many_attributes_are_refused_before_the_xml_is_parsed(tag: str) -> None:
+    with pytest.raises(XmlRefused, match="more than 100 attributes on one element"):
+        parse_message(tag.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<a>" + "x='1' " * LONG + "</a>",
+        "<a><![CDATA[<b " + "x='1' " * LONG + "]]></a>",
+        "<a><!-- <b " + "x='1' " * LONG + "--></a>",
+        '<a b="' + "x='1' " * LONG + '"/>',
+        "<a " + " ".join(f'a{i}="{"x" * 400}"' for i in range(100)) + "/>",
+    ],
+)
+def test_what_only_looks_like_many_attributes_is_read(text: str) -> None:
+    assert parse_message(text.encode()).tag == "a"

@@ -108,7 +108,7 @@ class AccessControl:
 
     def __init__(self, store: FactsStore | None = None, settings: Settings | None = None) -> None:
         self._store = store
-        self._settings = settings or Settings()
+        self._settings = self.settings = settings or Settings()
 
     @property
     def enforced(self) -> bool:
@@ -127,6 +127,12 @@ class AccessControl:
             said = "the caller may not do this here"
             raise Problem([Finding("NotPermitted", said, reason=f"{act}: {decision.reason}")])
         context.decided = True
+
+    def may(self, requester: Requester, act: Act) -> bool:
+        """Whether somebody may do what is about no patient; where nobody is asked, they may."""
+        if self._store is None:
+            return True
+        return isinstance(decide(requester, Facts(()), act, datetime.now(_WARSAW), self._settings), Permit)
 
     def depends(self, act: Act, requester: Requester) -> bool:
         """Whether what the caller may do depends on the patient: :meth:`see` must then be asked of each."""

@@ -106,6 +106,11 @@ class PatientIndex:
             return None
         return PatientId(standing.affinity_domain_id, self._authority)
 
+    async def is_one_patient(self, one: PatientId, other: PatientId) -> bool:
+        """Whether both name the same patient; an identifier that was merged away names the survivor."""
+        found = await self._store.standing((one, other))
+        return one in found and other in found and found[one].patient_key == found[other].patient_key
+
     async def cross_reference(self, query: CrossReferenceQuery, context: Context) -> tuple[PatientId, ...]:
         """All identifiers of the patient in the domains asked for: the sources' first, the affinity-domain id last.
 

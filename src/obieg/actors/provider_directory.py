@@ -77,13 +77,21 @@ class ProviderDirectory:
 
         For whoever records by itself what it does with the answer.
         """
+        found = await self.organisations(organisations)
+        return {organisation: str(resource.get("name", "")) for organisation, resource in found.items()}
+
+    async def organisations(self, organisations: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The Organizations themselves; {} for one that does not stand here.
+
+        For whoever records by itself what it does with the answer, or shows it to everybody.
+        """
         bound = await self._store.bound()
-        found: dict[str, str] = {}
+        found: dict[str, dict[str, Any]] = {}
         for organisation in organisations:
             root, _, extension = organisation.partition("#")
             ids = await self._store.ids(identified("Organization", f"urn:oid:{root}", extension), bound, 1)
             resources = await self._under([f"Organization/{id_}" for id_ in ids], bound)
-            found[organisation] = "".join(str(r.get("name", "")) for r in resources.values())
+            found[organisation] = next(iter(resources.values()), {})
         return found
 
     async def resources(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ here is what it rests on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
 from msgspec.structs import replace
@@ -29,6 +29,9 @@ class Act(StrEnum):
     EMERGENCY = "emergency"
     LOG = "log"
     OPERATE = "operate"
+    INSPECT = "inspect"
+    MAINTAIN = "maintain"
+    REVIEW = "review"
     OPEN = "open"
 
 
@@ -209,6 +212,8 @@ _PURPOSES = {code: group for group, codes in _TABLE["purposes"].items() for code
 _ACT_OF = {permission: Act(act) for act, row in _ACTS.items() for permission in row["permissions"]}
 _LEVELS = {"N": 0, "R": 1, "V": 2}  # confidentiality, from the lowest
 _NORMAL = frozenset("N")
+_SESSIONS_ONLY = frozenset(_TABLE["sessions_only"]["groups"])
+_NO_READERS = frozenset(("clerk", "operator", "officer", ""))  # no basis is theirs
 
 
 def act_of(permission: str) -> Act:
@@ -224,6 +229,7 @@ class Asked(Value, frozen=True):
 
     facts: Facts
     at: datetime
+    moment: datetime  # the same in UTC, as facts name theirs: times of one zone are compared by themselves
     settings: Settings
     group: str  # of roles; "": none
     role: str
@@ -250,11 +256,14 @@ class Asked(Value, frozen=True):
 def ask(requester: Requester, facts: Facts, at: datetime, settings: Settings) -> Asked:
     """The question that this requester asks."""
     group = _ROLES.get(requester.role, "") if requester.person else "system"
+    if group in _SESSIONS_ONLY and requester.proof != "session":
+        group = ""
     purpose = requester.purpose_of_use or _TABLE["purpose_of"].get(group)
     names = frozenset((requester.person, requester.acting_for)) - {""}
     return Asked(
         facts,
         at,
+        at.astimezone(UTC),
         settings,
         group,
         requester.role,
@@ -310,7 +319,7 @@ def _refusal(question: Asked) -> Deny | None:
     if question.purposes == "other" and not any(
         provision.permit and _fits_requester(provision, question)
         for consent in question.facts.consents
-        if consent.period.holds(question.at)
+        if consent.period.holds(question.moment)
         for provision in consent.provisions
     ):
         return Deny("purpose")
@@ -318,7 +327,7 @@ def _refusal(question: Asked) -> Deny | None:
         return Deny("system")
     if question.limited:
         return Deny("limited")
-    if question.group in ("clerk", ""):
+    if question.group in _NO_READERS:
         return Deny("role")
     if not question.professional:
         return Deny("assistant")
@@ -328,7 +337,8 @@ def _refusal(question: Asked) -> Deny | None:
 
 
 def _read(question: Asked) -> Permit | Deny:
-    held = [source for name in _RESTS_ON if isinstance(source := basis(name, question), Source)]
+    names = _OF_SEAT.get((question.seat, question.purposes), ())
+    held = [source for name in names if isinstance(source := basis(name, question), Source)]
     if question.seat == "patient":
         hidden = _held_back(question)
         everything = not hidden
@@ -387,7 +397,7 @@ def basis(name: str, question: Asked) -> Source | str:
     if barred:
         return barred
     found = _RESTS_ON[name](question)
-    held = [(period.end, condition) for period, condition in found if period.holds(question.at)]
+    held = [(period.end, condition) for period, condition in found if period.holds(question.moment)]
     if not held:
         return "not-now" if found else "none"
     conditions = dict.fromkeys(condition for _, condition in held)
@@ -497,6 +507,14 @@ _RESTS_ON: dict[str, Callable[[Asked], _Found]] = {
     "authorised": _authorised,
     "close": _close,
 }
+# Which of them a seat has for a group of purposes: no others can hold.
+_OF_SEAT = {
+    (seat, purposes): tuple(
+        name for name in _RESTS_ON if BASES[name]["group"] == seat and purposes in BASES[name]["purposes"]
+    )
+    for seat in {row["group"] for row in BASES.values()}
+    for purposes in {purpose for row in BASES.values() for purpose in row["purposes"]}
+}
 
 
 # Consents and holds --------------------------------------------------------------------------------------------------
@@ -512,7 +530,7 @@ def consents(question: Asked) -> tuple[Source, ...]:
     return tuple(
         Source("consent", (*rules, *exempt), until, consent.id)
         for consent in question.facts.consents
-        if consent.period.holds(question.at)
+        if consent.period.holds(question.moment)
         for rules, until in _consent(consent, question, opens=opens)
     )
 
@@ -533,16 +551,18 @@ def _consent(consent: Consent, question: Asked, *, opens: bool) -> list[tuple[li
         rules.append(Rule(holds or None, provision.condition, _highest(provision.condition, named=named)))
         if holds:
             ends.append(earliest(provision.period.end, consent.period.end))
-    until, said = latest(ends) if ends else consent.period.end, {rule.permit for rule in rules}
-    if {True, None} <= said:
+    if not rules:
+        return []
+    until = latest(ends) if ends else consent.period.end
+    if len(rules) > 1 and {True, None} <= {rule.permit for rule in rules}:
         # What takes back denials takes back no permission: so they are told apart.
         opening = [replace(rule, permit=rule.permit or None) for rule in rules if rule.permit is not None]
         return [(opening, until), (rules, until)]
-    return [(rules, until)] if rules else []
+    return [(rules, until)]
 
 
 def _fits_requester(provision: Provision, question: Asked) -> bool:
-    if not provision.period.holds(question.at):
+    if not provision.period.holds(question.moment):
         return False
     if provision.actors is not None and question.actors.isdisjoint(provision.actors):
         return False
@@ -578,7 +598,7 @@ def _held_back(question: Asked) -> tuple[Source, ...]:
             HOLD, (Rule(permit=False, condition=Condition(documents=(hold.document,))),), hold.period.end, hold.reason
         )
         for hold in question.facts.holds
-        if hold.period.holds(question.at)
+        if hold.period.holds(question.moment)
     )
 
 

@@ -116,7 +116,7 @@ def _trace_consents(question: Asked) -> BasisTrace:
     opening = [source.until for source in consents(question) if source.permits]
     if opening:
         return BasisTrace("consent", until=latest(opening))
-    ended = given and not any(consent.period.holds(question.at) for consent in given)
+    ended = given and not any(consent.period.holds(question.moment) for consent in given)
     return BasisTrace("consent", "not-now" if ended else "none")
 
 

@@ -35,7 +35,7 @@ class Access(Value, frozen=True):
     purpose: str = ""
     bases: tuple[str, ...] = ()  # of codes/access.toml
     until: str = ""  # the end of the bases
-    documents: int = 0
+    documents: tuple[str, ...] = ()  # uniqueIds, as far as the record names them
     withheld: bool = False  # an officer decided that the name is not shown now
 
     @property
@@ -85,10 +85,16 @@ def expected(
     found = []
     for repository in sorted(submissions):
         called = list(names.get(repository, ()))
-        came = sum(records.get(sender, 0) for sender in dict.fromkeys(called))
+        came = sum(number for sender, number in records.items() if not _ways(sender).isdisjoint(called))
         node = called[0] if called else ""
         found.append(Expected(repository, node, repository == own, submissions[repository], came))
     return found
+
+
+def _ways(sender: str) -> set[str]:
+    """How settings may call a sender: as it stands, or by the name of its certificate, which stands first over TLS."""
+    name = sender.rpartition(" (")[0]
+    return {sender, *((name, f"CN={name}") if name else ())}
 
 
 class AccessLogStore(Protocol):

@@ -44,7 +44,7 @@ def homes(addresses: Iterable[Address]) -> tuple[Home, ...]:
     )
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def _home(street: str, city: str, postal_code: str, simc: str, ulic: str) -> Home:
     words = _LETTER_OF_HOUSE.sub(r"\1\2", names.fold(street)).split()
     numbers = tuple([w for w in words if not w.isalpha()])
@@ -110,7 +110,7 @@ def numbers(telecoms: Iterable[Telecom]) -> frozenset[str]:
     )
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def _number(text: str) -> str:
     text = text.strip().lower().removeprefix("mailto:")
     if "@" in text:

@@ -331,8 +331,12 @@ class Feeding:
 
     def _has_another(self, records: Sequence[KnownRecord], identifier: PatientId) -> bool:
         """Whether records state another number of an authority in which a person has one."""
-        return self._authorities.is_single(identifier.authority) and any(
-            i.authority == identifier.authority and i != identifier for r in records for i in r.record.identifiers
+        return (
+            bool(records)
+            and self._authorities.is_single(identifier.authority)
+            and any(
+                i.authority == identifier.authority and i != identifier for r in records for i in r.record.identifiers
+            )
         )
 
     def _numbers_then(

@@ -39,6 +39,7 @@ class Known(NamedTuple):
     blocks: Mapping[int, dict[int, int]]  # of each block asked for: patient keys by record key
     apart: Sequence[tuple[int, int]]
     retired: frozenset[PatientId] = frozenset()  # of what the records state; read where others are told of changes
+    seen: str = ""  # whose writes it has, in the store's words
 
 
 def together(first: Known, then: Known) -> Known:
@@ -88,6 +89,7 @@ class Writes:
         self.blocks: set[int] = set()
         self.in_blocks = 0  # which records stand under them, as one number
         self.versions: dict[int, int] = {}  # of patients that were changed, linked or compared
+        self.seen = ""  # whose writes the oldest of what was read has
 
 
 class Memory:
@@ -100,6 +102,7 @@ class Memory:
         only those who are met are looked up.
         """
         self.writes = Writes()
+        self.writes.seen = known.seen
         self._before = tuple(reversed(before))  # the newest first
         self._locators = known.locators
         self._survivors = dict(known.survivors)
@@ -274,7 +277,8 @@ class Memory:
             self.writes.released[identifier] = found[0]
 
     def _save(self, saved: SavedRecord, survivor: int) -> None:
-        records = self._records.setdefault(survivor, [])
+        if (records := self._records.get(survivor)) is None:
+            records = self._records[survivor] = []
         place = None
         if records:
             place = next((n for n, r in enumerate(records) if r.record_key == saved.record_key), None)
@@ -307,12 +311,15 @@ class Memory:
                 self._enter(block, saved.record_key, saved.patient_key)
 
     def _enter(self, block: int, record_key: int, patient_key: int | None) -> None:
-        changed = self.entries.setdefault(block, {})
-        changed[record_key] = patient_key
+        changed = self.entries.get(block)
+        if changed is None:
+            self.entries[block] = {record_key: patient_key}
+        else:
+            changed[record_key] = patient_key
         entries = self._blocks.get(block)
         if entries is None:
             return  # nobody asked for it; whoever does gets it from the store and from here
-        if len(changed) == 1:
+        if changed is None:
             entries = self._blocks[block] = dict(entries)
         if patient_key is None:
             entries.pop(record_key, None)

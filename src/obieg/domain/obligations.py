@@ -131,6 +131,8 @@ class Review(Value, frozen=True):
     decided_by: str | None = None
     justified: bool | None = None
     note: str | None = None
+    kind: str = "emergency"  # or reported: an entry of the access log that the patient disputes
+    reported_by: str | None = None
 
 
 class EmergencyStore(Protocol):

@@ -36,7 +36,7 @@ class Pesel(Value, frozen=True):
     sex: str = ""  # M, F
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def read(text: str) -> Pesel:
     """Reads a number; never fails, for what sources send in its place is manifold."""
     number = text

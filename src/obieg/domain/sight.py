@@ -1,12 +1,12 @@
 """What one request may see, in the form in which the database is asked for it (docs/access.md, The filter).
 
 A :class:`Sight` goes with every question that shows documents: what may not be seen is not fetched. The functions
-``obieg_hidden_documents`` and ``obieg_hidden`` of the migration ``access_filter`` read its rules.
+``obieg_hidden_documents`` and ``obieg_hidden`` of the migration ``access_cost`` read its rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from obieg.domain.access import Condition, Filter, Rule
 _RANKS = {"N": 0, "R": 1, "V": 2}
 _HIGHEST = _RANKS["V"]
 _ANYTHING = Condition()
+_ATTRIBUTES = Condition.__struct_fields__
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,10 +42,10 @@ def sight(permitted: Iterable[tuple[Sequence[int], Filter | None]]) -> Sight:
     """Of patients, each with all keys under which their objects stand, and what of these may be seen (None: all)."""
     keys: list[int] = []
     filtered: list[int] = []
-    rules: list[dict[str, Any]] = []
+    rows: list[_Row] = []
     number = 0
     for own, filter_ in permitted:
-        if filter_ is not None and not _permits(filter_):
+        if filter_ is not None and True not in [source.permits for source in filter_]:
             continue
         keys += own
         sources = () if filter_ is None else _needed(filter_)
@@ -52,63 +53,85 @@ def sight(permitted: Iterable[tuple[Sequence[int], Filter | None]]) -> Sight:
             filtered += own
         for of_source in sources:
             number += 1
-            rules += [_row(own, number, place, rule) for place, rule in enumerate(of_source)]
-    return Sight(tuple(keys), tuple(filtered), _encode(rules).decode() if filtered else None)
+            for place, row in enumerate(of_source):
+                row |= {"patients": own, "source": number, "place": place}
+                rows.append(row)
+    return Sight(tuple(keys), tuple(filtered), _encode(rows).decode() if filtered else None)
 
 
-def _permits(filter_: Filter) -> bool:
-    return any(rule.permit for source in filter_ for rule in source.rules)
+_Row = dict[str, Any]  # a rule, as obieg_hidden_documents reads it
 
 
-def _needed(filter_: Filter) -> Sequence[tuple[Rule, ...]]:
+def _needed(filter_: Filter) -> Sequence[Sequence[_Row]]:
     """The rules of each source, as few as say the same; none where everything is shown.
 
-    Sources of one rule add up: several that look at the same attribute are one that looks for any of their values, and
-    what somebody permits whatever it is need not be permitted again.
+    Sources of one rule add up: those that look at one attribute are one that looks at all of these attributes, and what
+    somebody permits whatever it is need not be permitted again.
     """
-    distinct = dict.fromkeys(source.rules for source in filter_ if source.rules)
-    several = [rules for rules in distinct if len(rules) > 1]
-    single = [rules[0] for rules in distinct if len(rules) == 1]
-    denying = [rule for rule in single if rule.permit is False]
-    permitting = [rule for rule in single if rule.permit]
-    open_ = max((r for r in permitting if r.condition == _ANYTHING), key=_rank, default=None)
-    if open_ is not None:
-        permitting = [open_, *(r for r in permitting if _rank(r) > _rank(open_))]
-        if _rank(open_) == _HIGHEST:
-            several = [rules for rules in several if any(rule.permit is False for rule in rules)]
-            if not denying and not several:
-                return ()
-    return [*several, *((rule,) for rule in (*_together(permitting), *_together(denying)))]
-
-
-def _rank(rule: Rule) -> int:
-    return _RANKS[rule.max]
-
-
-def _together(rules: Iterable[Rule]) -> Iterable[Rule]:
-    """Rules that look at one and the same attribute as one."""
-    values: dict[tuple[str, bool | None, str], dict[str, None]] = {}
-    for rule in rules:
-        given = {name: v for name, v in msgspec.structs.asdict(rule.condition).items() if v is not None}
-        [name, value] = given.popitem() if len(given) == 1 else ("", None)
-        if isinstance(value, tuple):
-            values.setdefault((name, rule.permit, rule.max), {}).update(dict.fromkeys(value))
-        else:
-            yield rule
-    for (name, permit, max_), some in values.items():
-        yield Rule(permit, msgspec.structs.replace(_ANYTHING, **{name: tuple(some)}), max_)
-
-
-def _row(keys: Sequence[int], source: int, place: int, rule: Rule) -> dict[str, Any]:
-    said = {name: value for name, value in _conditions(rule.condition).items() if value is not None}
-    return {"patients": keys, "source": source, "place": place, "permit": rule.permit, "rank": _rank(rule), **said}
-
-
-def _conditions(condition: Condition) -> Mapping[str, Any]:
-    found = msgspec.structs.asdict(condition)
-    if condition.documents is not None:
-        found["documents"] = [uuid for d in condition.documents if (uuid := _uuid(d))]
+    permitting: list[Rule] = []
+    denying: list[Rule] = []
+    several: list[tuple[Rule, ...]] = []
+    open_ = -1  # the highest rank that is permitted whatever the document is
+    for source in filter_:
+        if len(source.rules) > 1:
+            several.append(source.rules)
+            continue
+        for rule in source.rules:
+            if rule.permit is False:
+                denying.append(rule)
+            elif rule.permit:
+                permitting.append(rule)
+                if rule.condition == _ANYTHING:
+                    open_ = max(open_, _RANKS[rule.max])
+    if open_ == _HIGHEST:
+        several = [rules for rules in several if any(rule.permit is False for rule in rules)]
+        if not denying and not several:
+            return ()
+    found: list[Sequence[_Row]] = [[_row(rule) for rule in rules] for rules in dict.fromkeys(several)]
+    if open_ >= 0:
+        found.append([{"permit": True, "rank": open_}])
+    found += [[row] for row in _together([r for r in permitting if _RANKS[r.max] > open_])]
+    found += [[row] for row in _together(denying)]
     return found
+
+
+def _together(rules: Iterable[Rule]) -> Iterable[_Row]:
+    """Rules that all permit, or all deny; those of one rank that look at one attribute are one."""
+    by_rank: dict[int, dict[str, Any]] = {}
+    for rule in rules:
+        given = _given(rule.condition)
+        if len(given) != 1:
+            yield _row(rule)
+            continue
+        rank = _HIGHEST if rule.permit is False else _RANKS[rule.max]
+        together = by_rank.get(rank)
+        if together is None:
+            by_rank[rank] = together = {"permit": rule.permit, "rank": rank, "any": True}
+        for name, value in given.items():
+            known = together.get(name)
+            if known is None:
+                together[name] = value
+            elif name in _EITHER:
+                together[name] = _EITHER[name](known, value)
+            else:
+                together[name] = [*known, *[v for v in value if v not in known]]
+    yield from by_rank.values()
+
+
+# What of two moments the later, or earlier, documents fit whatever fits one of them.
+_EITHER = {"created_from": min, "created_to": max}
+
+
+def _row(rule: Rule) -> _Row:
+    return {"permit": rule.permit, "rank": _RANKS[rule.max], **_given(rule.condition)}
+
+
+def _given(condition: Condition) -> dict[str, Any]:
+    """What it asks for."""
+    given = {name: value for name in _ATTRIBUTES if (value := getattr(condition, name)) is not None}
+    if "documents" in given:
+        given["documents"] = [uuid for d in given["documents"] if (uuid := _uuid(d))]
+    return given
 
 
 def _uuid(said: str) -> str:

@@ -80,12 +80,13 @@ class WebLimits:
     message_bytes_max: int = 32 * 1024 * 1024  # of the body; of the XML part where documents are attached
     depth_max: int = 64
     attributes_max: int = 100
+    tags_max: int = 300_000  # of the XML, end tags too: some 1,500 document entries
     request_time_s: float = 300  # to receive the whole request
 
     @property
     def xml(self) -> XmlLimits:
         """Those of the XML parser."""
-        return XmlLimits(self.message_bytes_max, self.depth_max, self.attributes_max)
+        return XmlLimits(self.message_bytes_max, self.depth_max, self.attributes_max, self.tags_max)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -53,28 +53,36 @@ class SoapAsker:
         self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport)
         self._spool = spool_folder
 
-    async def ask(self, transaction: Transaction | Notification, question: SoapQuestion, address: str) -> SoapRequest:
-        """The answer. Raises Problem for a SOAP fault, RetryLater where it is unknown what the other side did."""
+    async def ask(
+        self, transaction: Transaction | Notification, question: SoapQuestion, address: str, assertion: bytes = b""
+    ) -> SoapRequest:
+        """The answer. Raises Problem for a SOAP fault, RetryLater where it is unknown what the other side did.
+
+        ``assertion`` tells who asks (ITI-40).
+        """
         assert isinstance(transaction.binding, SoapOperation)  # noqa: S101 - only such transactions are sent
         binding = transaction.binding
-        message_id = f"urn:uuid:{uuid.uuid4()}"
-        root = soap.write_envelope(binding.action, question.body, message_id=message_id, to=address)
         try:
             try:
-                return await self._exchange(binding, root, message_id, question, address)
+                return await self._exchange(binding, question, address, assertion)
             except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
                 if isinstance(error, httpx.ConnectError):
                     raise
-                # A connection that was kept may have ended unnoticed. The identical message is harmless to repeat.
-                return await self._exchange(binding, root, message_id, question, address)
+                # A connection that was kept may have ended unnoticed. To repeat the message is harmless, with another
+                # MessageID: where somebody vouches for who asks, one is taken once.
+                return await self._exchange(binding, question, address, assertion)
         except (httpx.HTTPError, OSError) as error:
             raise RetryLater(f"{address} does not answer ({type(error).__name__}: {error})") from error
         except (XmlRefused, SoapFault, mime.MimeRefused) as error:
             raise RetryLater(f"{address} does not answer with SOAP: {error}") from error
 
     async def _exchange(
-        self, binding: SoapOperation, root: bytes, message_id: str, question: SoapQuestion, address: str
+        self, binding: SoapOperation, question: SoapQuestion, address: str, assertion: bytes
     ) -> SoapRequest:
+        message_id = f"urn:uuid:{uuid.uuid4()}"
+        root = soap.write_envelope(
+            binding.action, question.body, message_id=message_id, to=address, assertion=assertion
+        )
         content: bytes | AsyncIterator[bytes] = root
         headers = {"Content-Type": f'{soap.SOAP_TYPE}; charset=UTF-8; action="{binding.action}"'}
         if question.mtom:
@@ -96,7 +104,8 @@ class SoapAsker:
         if envelope.body.tag == f"{{{soap.SOAP}}}Fault":
             reason = envelope.body.findtext(f"{{{soap.SOAP}}}Reason/{{{soap.SOAP}}}Text") or ""
             raise Problem.of("XDSRepositoryError", f"SOAP fault (HTTP {answer.status_code}): {reason}", address)
-        return SoapRequest(envelope.body, parts, mtom=media == "multipart/related")
+        access = answer.headers.get("x-obieg-access", "")
+        return SoapRequest(envelope.body, parts, mtom=media == "multipart/related", access=access)
 
     async def _receive(self, answer: httpx.Response, parameters: dict[str, str]) -> tuple[bytes, dict[str, Content]]:
         """The root part, and the others by Content-ID, taken to a file where they are large."""

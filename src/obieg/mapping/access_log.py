@@ -27,6 +27,7 @@ _DOCUMENT = frozenset(("3",))  # ParticipantObjectTypeCodeRole: report
 _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
 _TERMS = "http://terminology.hl7.org/CodeSystem/"
 _PURPOSE, _BASIS, _ROLE = f"{_TERMS}v3-ActReason", "urn:obieg:access-basis", "urn:obieg:role"
+_DOCUMENTS_NAMED = 20  # of one entry
 _WITHHELD = "name withheld by a decision of the data-protection officer"
 
 
@@ -60,7 +61,7 @@ def entry(row: StoredAudit) -> Access:
         purpose=proof.get("purpose of use", "") or next(iter(purposes), ""),
         bases=tuple(access[1].split(",")) if access else (),
         until=(access[2] or "") if access else "",
-        documents=sum(o.role in _DOCUMENT for o in message.objects),
+        documents=tuple(o.identifier for o in message.objects if o.role in _DOCUMENT),
     )
 
 
@@ -133,7 +134,8 @@ def _event(found: Access, page: AccessLogPage) -> dict[str, Any]:
         "entity": [{"what": reference(page.patient)}],
     }
     if found.documents:
-        event["entity"][0]["description"] = f"documents: {found.documents}"
+        event["entity"][0]["description"] = f"documents: {len(found.documents)}"
+        event["entity"] += [{"what": {"identifier": {"value": d}}} for d in found.documents[:_DOCUMENTS_NAMED]]
     return event
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from obieg.codes.load import toml
@@ -123,7 +123,8 @@ def _slot_values(slot: Any) -> tuple[str, ...]:
         values = slot[0]
         if len(values) == 1 and values.tag == _VALUE_LIST:
             return ((values[0].text or "").strip(),)
-    return tuple([(value.text or "").strip() for values in slot if values.tag == _VALUE_LIST for value in values])
+    values = chain.from_iterable(values for values in slot if values.tag == _VALUE_LIST)
+    return tuple([(value.text or "").strip() for value in islice(values, VALUES_MAX + 1)])
 
 
 def _add_slot(slot: Any, slots: dict[str, tuple[str, ...]], where: str, findings: list[Finding]) -> None:

@@ -66,11 +66,13 @@ def read_remove_objects(request: Any) -> tuple[str, ...]:
     scope = request.get("deletionScope", _EBRIM["deletion_scope"]["all"])
     if scope != _EBRIM["deletion_scope"]["all"]:
         findings.append(Finding("XDSRegistryMetadataError", f"deletionScope {scope!r}: only DeleteAll is done"))
-    ids = [e.get("id", "") for e in request.iterfind(f"{{{RIM}}}ObjectRefList/{{{RIM}}}ObjectRef")]
+    named = request.findall(f"{{{RIM}}}ObjectRefList")
+    if sum(map(len, named)) > REMOVED_MAX:  # before any is read
+        findings.append(Finding("LimitExceeded", f"more than {REMOVED_MAX} objects are named at once", "ObjectRefList"))
+        raise Problem(findings)
+    ids = [e.get("id", "") for each in named for e in each.iterfind(f"{{{RIM}}}ObjectRef")]
     if not ids:
         findings.append(Finding("XDSRegistryMetadataError", "nothing is named to be removed", "ObjectRefList"))
-    if len(ids) > REMOVED_MAX:
-        findings.append(Finding("LimitExceeded", f"more than {REMOVED_MAX} objects are named at once", "ObjectRefList"))
     findings += [
         Finding("UnresolvedReferenceException", f"{i[:80]!r} is no UUID as urn:uuid:", "ObjectRef")
         for i in ids

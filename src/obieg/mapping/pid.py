@@ -19,7 +19,7 @@ from obieg.domain.authorities import Authorities
 from obieg.domain.identifiers import PatientId, is_oid
 from obieg.domain.persons import Address, Demographics, PersonName, Telecom
 from obieg.domain.problems import Finding
-from obieg.wire.hl7v2 import Composite, Delimiters, Message, Repetition, Segment, field
+from obieg.wire.hl7v2 import Composite, Delimiters, Message, Repetition, Segment, field, repetitions_of
 
 NULL = '""'
 VALUE_LENGTH_MAX = 200  # characters of an identifier or a demographic value
@@ -80,7 +80,8 @@ class Reading:
             self.find("RequiredFieldMissing", "the identifier has no value (CX-1)", f"{location}-1")
         elif not value.isprintable():  # two readers would see two identifiers, or one that ends elsewhere
             self.find("DataTypeError", "the identifier (CX-1) has a control character", f"{location}-1")
-        self._length(value, f"{location}-1")
+        if len(value) > VALUE_LENGTH_MAX:
+            self._length(value, f"{location}-1")
         authority = _authority(cx.component(4), cx.delimiters, cx.codec, self.authorities)
         if not authority:
             namespace, oid, kind = cx.parts(4, 3)
@@ -124,20 +125,23 @@ class Reading:
     def demographics(self, pid: Segment) -> dict[str, Any]:
         """What the segment states, by name of the field of Demographics."""
         values: dict[str, Any] = {}
-        last = len(pid.fields)
+        fields, delimiters, codec = pid.fields, self.message.delimiters, self.message.codec
+        last = len(fields)
         for number, name, read in _FIELDS:
             if number > last:
                 break
-            raw = pid.fields[number - 1]
+            raw = fields[number - 1]
             if not raw:
                 continue
             if raw == NULL:
                 values[name] = _EMPTY[name]
-            elif (value := read(self, self.message.repetitions(pid, number), number)) is not _UNSAID:
+            elif (value := read(self, repetitions_of(raw, delimiters, codec), number)) is not _UNSAID:
                 values[name] = value
-        telecoms = self._telecoms(pid, 13, _PRIVATE) + self._telecoms(pid, 14, _WORK)
-        if telecoms or NULL in (pid.field(13), pid.field(14)):
-            values["telecoms"] = tuple(telecoms)
+        private, work = pid.field(13), pid.field(14)
+        if private or work:
+            telecoms = [*self._telecoms(pid, 13, _PRIVATE), *self._telecoms(pid, 14, _WORK)]
+            if telecoms or NULL in (private, work):
+                values["telecoms"] = tuple(telecoms)
         return values
 
     def _names(self, repetitions: Sequence[Repetition], number: int) -> Any:
@@ -159,7 +163,8 @@ class Reading:
                         self._length(value, f"PID-{number}")
                 if name.family or name.given:
                     names.append(name)
-        names.sort(key=lambda name: name.use != "L")  # the legal one first, the others as sent
+        if len(names) > 1:
+            names.sort(key=lambda name: name.use != "L")  # the legal one first, the others as sent
         return tuple(names) if said else _UNSAID
 
     def _mother_name(self, repetitions: Sequence[Repetition], number: int) -> Any:
@@ -205,7 +210,8 @@ class Reading:
                 area_code=area_code,
                 local_number=local_number,
             )
-            self._length(telecom.number, f"PID-{number}")
+            if len(telecom.number) > VALUE_LENGTH_MAX:
+                self._length(telecom.number, f"PID-{number}")
             if telecom.number:
                 telecoms.append(telecom)
         return telecoms
@@ -296,6 +302,7 @@ _FIELDS: tuple[tuple[int, str, Callable[[Reading, Sequence[Repetition], int], An
 _EMPTY = {name: getattr(Demographics(), name) for name in Demographics.__struct_fields__}
 
 
+@lru_cache(maxsize=1 << 16)  # days of birth
 def read_time(text: str) -> str | None:
     """The digits of a TS to the second, in the time zone it was written in; None where it is no time."""
     match = _TIME.match(text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from lxml import etree
@@ -30,7 +31,9 @@ _FILL = "00000101000000"
 # A value is 'quoted', a number, or a list of them in parentheses (ITI TF-2:3.18.4.1.2.3.5).
 _TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|(-?\d+))\s*(,|\Z)", re.ASCII)
 _GROUP_SEPARATOR = "\x1f"
+PARAMETERS_MAX = 1_000  # slots of one query, several of one name counted each
 VALUES_MAX = 10_000  # of one parameter
+WRONG_MAX = 20  # values of one parameter that are told to be wrong
 PATIENTS_MAX = 1_000  # of one query for several
 
 Groups = list[list[str]]  # OR within a group, AND between groups
@@ -59,6 +62,8 @@ def read_stored_query(request: Any, transaction: str = "ITI-18") -> StoredQuery:
         raise Problem.of(
             "XDSRegistryError", f"returnType {return_type!r}: use LeafClass or ObjectRef", "ResponseOption"
         )
+    if len(query) > PARAMETERS_MAX:
+        raise Problem.of("XDSStoredQueryParamNumber", f"more than {PARAMETERS_MAX} parameters", "AdhocQuery")
     name = _name_of(query, transaction)
     findings: list[Finding] = []
     given = _read_slots(query, name, findings)
@@ -115,21 +120,23 @@ def _read_slots(query: Any, name: str, findings: list[Finding]) -> dict[str, Gro
         found_before = len(findings)
         for value in slot.iter(_VALUE):
             values += _read_value((value.text or "").strip(), where, findings)
+            if len(values) > VALUES_MAX:
+                break
+        if len(values) > VALUES_MAX:
+            said = f"${parameter} has more than {VALUES_MAX} values"
+            findings.append(Finding("XDSStoredQueryParamNumber", said, where))
+            continue
         if not values:
             if len(findings) == found_before:
                 findings.append(Finding("XDSStoredQueryMissingParam", f"${parameter} has no value", where))
             continue
-        values = [v for v in values if _acceptable(row["kind"], v, parameter, where, findings)]
+        values = _accepted(row["kind"], values, parameter, where, findings)
         groups = given.setdefault(parameter, [])
         groups.append(values)
         if len(groups) > 1 and not row.get("and_or"):
             findings.append(Finding("XDSStoredQueryParamNumber", f"${parameter} may be given only once", where))
         if len(values) > 1 and not row.get("many"):
             findings.append(Finding("XDSStoredQueryParamNumber", f"${parameter} takes one value", where))
-        if len(values) > VALUES_MAX:
-            findings.append(
-                Finding("XDSStoredQueryParamNumber", f"${parameter} has more than {VALUES_MAX} values", where)
-            )
     return given
 
 
@@ -137,7 +144,7 @@ def _read_value(text: str, where: str, findings: list[Finding]) -> list[str]:
     inner = text[1:-1] if text.startswith("(") and text.endswith(")") else text
     values: list[str] = []
     at = 0
-    while at < len(inner):
+    while at < len(inner) and len(values) <= VALUES_MAX:
         match = _TOKEN.match(inner, at)
         if match is None:
             findings.append(
@@ -170,12 +177,17 @@ _KINDS: dict[str, tuple[Callable[[str], bool], str]] = {
 }
 
 
-def _acceptable(kind: str, value: str, parameter: str, where: str, findings: list[Finding]) -> bool:
+def _accepted(kind: str, values: list[str], parameter: str, where: str, findings: list[Finding]) -> list[str]:
+    """Those of the values that the parameter may have."""
     rule = _KINDS.get(kind)
-    if rule is None or rule[0](value):
-        return True
-    findings.append(Finding("XDSRegistryError", f"${parameter} {value[:80]!r} is not {rule[1]}", where))
-    return False
+    if rule is None:
+        return values
+    accepts, wanted = rule
+    wrong = list(islice((v for v in values if not accepts(v)), WRONG_MAX))
+    if not wrong:
+        return values
+    findings += [Finding("XDSRegistryError", f"${parameter} {v[:80]!r} is not {wanted}", where) for v in wrong]
+    return [v for v in values if accepts(v)]
 
 
 def _check_required(name: str, given: Mapping[str, Groups], findings: list[Finding]) -> None:

@@ -17,7 +17,7 @@ from obieg.domain.problems import Finding, Problem
 from obieg.mapping.xua import read_facts
 from obieg.protocol import SoapReply, SoapRequest
 from obieg.wire.saml import Attribute, read_value
-from obieg.wire.saml_writer import Stated
+from obieg.wire.saml_writer import Stated, write_attribute
 from obieg.wire.soap import SoapFault
 from obieg.wire.structure import Node, Rules, SecurityRefused
 from obieg.wire.xml import attribute, text
@@ -354,6 +354,25 @@ _FORMS: dict[str, Any] = {
     "text": Stated, "urn": _urn, "id": _id, "cx": _cx, "role": _role, "purpose": _purpose,
     "polish role": _polish_role, "polish purpose": _polish_purpose,
 }  # fmt: skip
+
+
+def write_request(claims: Claims) -> bytes:
+    """A request for an assertion of any bearer, for the community of who is asked (WS-Trust 1.3, sections 3.1, 4.1)."""
+    stated = "".join(map(write_attribute, attributes_of(claims, polish=False)))
+    return (
+        f'<wst:RequestSecurityToken xmlns:wst="{WST}"><wst:TokenType>{_TOKEN["type"]}</wst:TokenType>'
+        f'<wst:RequestType>{ISSUE}</wst:RequestType><wst:Claims xmlns:saml="{_NS["saml"]}">{stated}</wst:Claims>'
+        "</wst:RequestSecurityToken>"
+    ).encode()
+
+
+def read_issued(body: Any) -> bytes:
+    """The assertion of an answer, in exclusive canonical form. Raises Problem where there is none."""
+    found = next(body.iter(_tag("saml:Assertion")), None)
+    if found is None:
+        raise Problem.of("MessageNotReadable", "the answer holds no assertion")
+    written: bytes = etree.tostring(found, method="c14n", exclusive=True, with_tail=False)
+    return written
 
 
 def known_role(role: str) -> bool:

@@ -1,27 +1,26 @@
 """The command line. Each group of commands is a module of its own, named in one line of the table here.
 
-A module is imported when one of its commands is run, or help is asked for: most of what the others need takes longer to
-import than many a command runs. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 another node runs there; 4 database and
-program do not fit; 5 what was asked about may not be done.
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 another node runs there; 4 database and program do not fit; 5 what was
+asked about may not be done.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from importlib import import_module, metadata
-from typing import Any, NoReturn
+from importlib import metadata
+from typing import NoReturn
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
 from obieg.ops.failure import Failure
+from obieg.ops.lazy_commands import lazily
 
 # The module below obieg.ops whose register(app) adds the commands, and their names, in the order of the help.
 COMMANDS = {
     "commands_node": ("init", "serve", "lab"),
     "demo": ("demo",),
+    "demo_emergency": ("demo-emergency",),
     "commands_documents": ("submit", "find", "get"),
     "commands_xdm": ("xdm",),
     "commands_database": ("db",),
@@ -39,28 +38,8 @@ COMMANDS = {
     "backup": ("backup", "restore"),
     "documents": ("verify", "documents"),
 }
-_MODULES = {name: module for module, names in COMMANDS.items() for name in names}
-
-
-class _Commands(TyperGroup):  # of the click that typer brings, whose types it does not name
-    def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *_MODULES]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in _MODULES:
-            return super().get_command(ctx, cmd_name)
-        return commands_of(_MODULES[cmd_name])[cmd_name]
-
-
-def commands_of(module: str) -> Mapping[str, Any]:
-    """The commands that a module adds."""
-    own = typer.Typer()
-    import_module(f"obieg.ops.{module}").register(own)
-    return typer.main.get_group(own).commands
-
-
 app = typer.Typer(
-    cls=_Commands,
+    cls=lazily(COMMANDS),
     name="obieg",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

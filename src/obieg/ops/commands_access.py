@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 from msgspec import structs
 
 from obieg.actors.access_control import Explained
-from obieg.actors.patient_curation import OPERATOR
 from obieg.codes.load import toml
 from obieg.domain.access import Act, Permit
 from obieg.domain.access_explained import LANGUAGES, may, obtainable, render
-from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.identifiers import PatientId
+from obieg.domain.operating import Operator
 from obieg.domain.requester import Requester
-from obieg.domain.watching import SIGNALS, WINDOW, Unusual, unusual
+from obieg.domain.watching import SIGNALS
 from obieg.ops import commands_access_log, commands_access_reviews
 from obieg.ops.accounts import os_user
 from obieg.ops.failure import Failure
 from obieg.ops.index_access import Access, asked
+from obieg.ops.operating import operated, operating
 from obieg.ops.options import AsJson, By, NodeFile, OptionalSettingsFile
 from obieg.ops.showing import local, print_json
-from obieg.ops.watching import LOOK_UPS
 from obieg.ops.wiring import access_control
-from obieg.storage.watch_store import WatchStore
 
 MAY_NOT = 5  # exit code
 _TABLE = toml("access.toml")
@@ -104,9 +100,9 @@ def explain(
             acting_for=_person(access, acting_for, "--acting-for") if acting_for else "",
         )
         whose = access.identifier(patient)
-        control = access_control(access.settings, access.database, enforced=True)
-        found = await control.explain(requester, whose, named, datetime.now(UTC), act)
-        await access.audit.record(_event(found, requester, access, by or os_user(), named))
+        control = access_control(access.settings, access.database, enforced=False)
+        actors = operating(access.settings, access.database, access.audit, control)
+        found = await actors.oversight.explain(requester, whose, named, Operator(by or os_user()), act)
         return found, access.settings.access_enforced
 
     found, enforced = asked(node, settings, ask)
@@ -146,28 +142,7 @@ def watch(
     if language not in LANGUAGES:
         raise typer.BadParameter(f"is one of {', '.join(LANGUAGES)}", param_hint="--language")
 
-    async def ask(access: Access) -> list[Unusual]:
-        until = datetime.now(UTC)
-        store, found = WatchStore(access.database), []
-        for number in range(math.ceil(timedelta(hours=hours) / WINDOW)):
-            end = until - number * WINDOW
-            found += unusual(await store.counted(end - WINDOW, end, LOOK_UPS))
-        name = by or os_user()
-        await access.audit.record(
-            AuditEvent(
-                transaction=OPERATOR,
-                event="audit_log_used",
-                outcome=Outcome.SUCCESS,
-                detail="unusual look-ups listed",
-                source_user=name,
-                destination_user=access.settings.name,
-                requester=name,
-                objects=(AuditObject("audit_log", "urn:obieg:audit"),),
-            )
-        )
-        return sorted(found, key=lambda each: -each.score)
-
-    found = asked(node, settings, ask)
+    found = operated(node, settings, lambda actors, who: actors.oversight.unusual(hours, who), by)
     if as_json:
         print_json([{"score": each.score, "signals": each.signals, **structs.asdict(each.counted)} for each in found])
         return
@@ -198,24 +173,6 @@ def _named(access: Access, text: str, option: str) -> str:
 
 def _joined(identifier: PatientId) -> str:
     return f"{identifier.authority}#{identifier.value}"
-
-
-def _event(found: Explained, requester: Requester, access: Access, by: str, documents: Sequence[str]) -> AuditEvent:
-    """The look-up: about whom and for whom, not what came of it."""
-    ids = sorted(str(PatientId(id_, access.authority)) for id_ in found.person.ids)
-    return AuditEvent(
-        transaction=OPERATOR,
-        event="query",
-        outcome=Outcome.SUCCESS,
-        detail=f"access explained: {requester.person} as {requester.role} {requester.purpose_of_use}".rstrip(),
-        source_user=by,
-        destination_user=access.settings.name,
-        requester=by,
-        objects=(
-            *(AuditObject("patient", id_) for id_ in ids),
-            *(AuditObject("document", each) for each in documents),
-        ),
-    )
 
 
 def _data(found: Explained, lines: Sequence[str], *, allowed: bool, enforced: bool) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from obieg.ops.asking import ask, connected, loaded
 from obieg.ops.audit_events import activity, record
 from obieg.ops.failure import Failure
 from obieg.ops.options import ROWS_MAX, AsJson, By, NodeFile, OptionalSettingsFile
+from obieg.ops.ready import PESEL_DIGITS, PESEL_ROOT
 from obieg.ops.settings import Settings
 from obieg.ops.showing import local, print_json
 from obieg.storage.audit_repository_store import looked_up, named
@@ -29,7 +30,10 @@ from obieg.storage.statements import load
 _SQL = load("emergency.sql")
 _BASES = toml("access.toml")["bases"]
 _Patient = Annotated[
-    str, typer.Option("--patient", help="Patient id of the affinity domain, or number^^^&OID&ISO of another authority.")
+    str,
+    typer.Option(
+        "--patient", help="PESEL, patient id of the affinity domain, or number^^^&OID&ISO of another authority."
+    ),
 ]
 
 
@@ -60,7 +64,7 @@ def log(
         def run(statement: Any, values: dict[str, Any]) -> list[tuple[Any, ...]]:
             return ask(connection, statement, **{k: [*v] if isinstance(v, tuple) else v for k, v in values.items()})
 
-        names = (str(whose), *(row[0] for row in run(*named((str(whose),), whose.authority))))
+        names = (str(whose), *(row[0] for row in run(*named((str(whose),), described.identity.assigning_authority))))
         rows = run(*looked_up(AuditQuestion(patients=tuple(dict.fromkeys(names))), count))
         ids = {"authority": whose.authority, "value": whose.value}
         withheld = {row[0] for row in run(_SQL.withheld_names, ids)}
@@ -160,4 +164,6 @@ def withhold(
 
 
 def _patient(settings: Settings, text: str) -> PatientId:
+    if text.isascii() and text.isdigit() and len(text) == PESEL_DIGITS:
+        return PatientId(text, PESEL_ROOT)
     return patient_id(text) or PatientId(text, settings.identity.assigning_authority)

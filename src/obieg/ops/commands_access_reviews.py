@@ -8,18 +8,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from obieg.domain.audit import AuditObject
-from obieg.domain.identifiers import PatientId
 from obieg.domain.obligations import REASONS, Review
-from obieg.ops.accounts import os_user
-from obieg.ops.asking import ask, connected, loaded
-from obieg.ops.audit_events import activity, record
-from obieg.ops.failure import Failure
+from obieg.ops.operating import operated
 from obieg.ops.options import ROWS_MAX, AsJson, By, NodeFile, OptionalSettingsFile
 from obieg.ops.showing import local, print_json
-from obieg.storage.statements import load
-
-_SQL = load("emergency.sql")
 
 
 def add(access: typer.Typer) -> None:
@@ -39,10 +31,9 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Say who opened emergency access to whom, why, and what they did with it; the oldest first. Times of Warsaw."""
-    with connected(loaded(node, settings), "access") as connection:
-        rows = ask(connection, _SQL.list_reviews, everything=everything, ids=[], count=count)
-        [(waiting, total)] = ask(connection, _SQL.count_reviews)
-    reviews = [Review(*row) for row in rows]
+    reviews, waiting, total = operated(
+        node, settings, lambda actors, _: actors.oversight.reviews(count, everything=everything)
+    )
     if as_json:
         print_json(reviews)
         return
@@ -57,6 +48,8 @@ def list_(
 
 
 def _lines(review: Review) -> list[str]:
+    if review.kind == "reported":
+        return _reported(review)
     reason = REASONS[review.reason]["en"] if review.reason in REASONS else "opened elsewhere"
     ended = f", ended {local(review.ended_at)}" if review.ended_at else f", until {local(review.until)}"
     renewed = f", renewed {review.renewals} times" if review.renewals else ""
@@ -67,10 +60,25 @@ def _lines(review: Review) -> list[str]:
         f"    {local(review.opened_at)}{ended}{renewed}; {review.reads} requests{last}",
         *(f"    {line}" for line in (f"{reason}: {review.explanation}".splitlines())),
     ]
-    if review.decided_at:
-        verdict = "justified" if review.justified else "NOT justified"
-        lines.append(f"    {verdict}, decided by {review.decided_by} {local(review.decided_at)}: {review.note}")
-    return lines
+    return [*lines, *_decision(review)]
+
+
+def _reported(review: Review) -> list[str]:
+    """An entry of the access log that the patient disputes."""
+    who = f"{review.professional_name or review.professional} ({review.professional}, {review.organisation})"
+    return [
+        f"\n{review.review_id}  {who} looked at patient {review.patient}",
+        f"    {local(review.opened_at)}, reported by {review.reported_by}",
+        *(f"    {line}" for line in review.explanation.splitlines()),
+        *_decision(review),
+    ]
+
+
+def _decision(review: Review) -> list[str]:
+    if not review.decided_at:
+        return []
+    verdict = "justified" if review.justified else "NOT justified"
+    return [f"    {verdict}, decided by {review.decided_by} {local(review.decided_at)}: {review.note}"]
 
 
 def decide(
@@ -85,19 +93,10 @@ def decide(
     """Close a line of the worklist. What was decided is not decided again."""
     if not note.strip():
         raise typer.BadParameter("say why", param_hint="--note")
-    described = loaded(node, settings)
-    with connected(described, "access") as connection:
-        who = by or os_user()
-        rows = ask(connection, _SQL.decide_review, review_id=number, justified=justified, note=note.strip(), by=who)
-        if not rows:
-            raise Failure(
-                f"There is no open review {number}.",
-                "It was decided before, or there is no such line.",
-                "See obieg access reviews list --all.",
-            )
-        patient = PatientId(rows[0][0], described.identity.assigning_authority)
-        said = f"review {number} of emergency access by {who}: {'justified' if justified else 'not justified'}"
-        record(
-            connection.info.dsn, described, activity("review", described, said, [AuditObject("patient", str(patient))])
-        )
+    operated(
+        node,
+        settings,
+        lambda actors, who: actors.oversight.decide(number, who, justified=justified, note=note),
+        by,
+    )
     typer.echo(f"{number}: {'justified' if justified else 'not justified'}")

@@ -29,7 +29,7 @@ from obieg.edges.clients import discard
 from obieg.ops import describing, ready
 from obieg.ops.exchange import APPROVED, DEPRECATED, Exchange
 from obieg.ops.failure import Failure
-from obieg.ops.options import AsJson, NeededNodeFile, command
+from obieg.ops.options import AsJson, AsPerson, NeededNodeFile, Purpose, command
 from obieg.ops.showing import WARSAW, print_json
 from obieg.ops.submitting import JOBS, Item, Outcome, Result, Submitter, said
 from obieg.protocol import Content
@@ -47,11 +47,12 @@ def register(app: typer.Typer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def asking(node: Path, connections: int = 1) -> AsyncIterator[Exchange]:
-    """An exchange with the node; what goes wrong with it is told to people."""
+async def asking(node: Path, connections: int = 1, *, login: str = "", purpose: str = "") -> AsyncIterator[Exchange]:
+    """An exchange with the node; what goes wrong with it is told to people. ``login``: see :func:`ready.asker`."""
     endpoints = ready.read(node)
+    person = ready.asker(endpoints, login, purpose)
     with tempfile.TemporaryDirectory(prefix="obieg-") as spool:
-        exchange = Exchange(endpoints, spool_folder=Path(spool), connections_max=connections)
+        exchange = Exchange(endpoints, spool_folder=Path(spool), connections_max=connections, person=person)
         try:
             yield exchange
         except RetryLater as error:
@@ -252,6 +253,8 @@ def find(
     ] = "",
     to: Annotated[str, typer.Option("--to", metavar="DATE", help="Written on that day at the latest.")] = "",
     status: Annotated[str, typer.Option(help="approved, deprecated (replaced by newer ones) or all.")] = "approved",
+    login: AsPerson = "",
+    purpose: Purpose = "",
     as_json: AsJson = False,
 ) -> None:
     """List a patient's documents, the newest first."""
@@ -268,7 +271,7 @@ def find(
         named = describing.person(patient)
     except Problem as problem:
         raise typer.BadParameter(problem.findings[0].detail, param_hint="--patient") from None
-    entries = asyncio.run(_find(named, node, parameters))
+    entries, access = asyncio.run(_find(named, node, parameters, login, purpose))
     entries.sort(key=lambda entry: (entry.creation_time or "").ljust(14, "0"), reverse=True)
     if as_json:
         print_json([_plain(entry) for entry in entries])
@@ -278,13 +281,18 @@ def find(
         console.print("No document is registered for this patient that fits what was asked.")
         return
     console.print(_table(entries))
+    if access:
+        console.print(f"\nBasis of access: {access}", soft_wrap=True)
     console.print(
         f"\n{_count(len(entries))}. To fetch one: {command()} get 'UNIQUE_ID' -o FILE --node {node}", soft_wrap=True
     )
 
 
-async def _find(patient: str, node: Path, parameters: dict[str, Sequence[str]]) -> list[DocumentEntry]:
-    async with asking(node) as exchange:
+async def _find(
+    patient: str, node: Path, parameters: dict[str, Sequence[str]], login: str, purpose: str
+) -> tuple[list[DocumentEntry], str]:
+    """What is found, and on which bases it is shown."""
+    async with asking(node, login=login, purpose=purpose) as exchange:
         found = await exchange.affinity_domain_id(patient)
         if found is None:
             raise Failure(
@@ -292,7 +300,7 @@ async def _find(patient: str, node: Path, parameters: dict[str, Sequence[str]]) 
                 "Either nothing was ever registered for them, or the identifier is another one's or misspelt.",
                 "Check the number, or ask by another identifier of the patient ('number^^^&OID&ISO').",
             )
-        return await exchange.find({"XDSDocumentEntryPatientId": [found], **parameters})
+        return await exchange.find({"XDSDocumentEntryPatientId": [found], **parameters}), exchange.access
 
 
 def _moment(text: str, option: str, *, end: bool) -> str:
@@ -409,19 +417,21 @@ def get(
     unique_id: Annotated[str, typer.Argument(metavar="UNIQUE_ID", help="uniqueId of the document, as find prints it.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is standard output.")],
     node: NeededNodeFile,
+    login: AsPerson = "",
+    purpose: Purpose = "",
     *,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
 ) -> None:
     """Fetch a document; its size and SHA-1 are compared with what the registry says."""
     if str(output) != "-" and not force and output.exists():
         raise Failure(f"{output} exists.", "It was not changed.", "Choose another name, or add --force.")
-    size = asyncio.run(_get(unique_id, output, node))
+    size = asyncio.run(_get(unique_id, output, node, login, purpose))
     if str(output) != "-":
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"{output}: {size} bytes, SHA-1 as registered")
 
 
-async def _get(unique_id: str, output: Path, node: Path) -> int:
-    async with asking(node) as exchange:
+async def _get(unique_id: str, output: Path, node: Path, login: str, purpose: str) -> int:
+    async with asking(node, login=login, purpose=purpose) as exchange:
         entries = await exchange.registered(unique_id)
         if not entries:
             raise Failure(

@@ -26,6 +26,7 @@ from obieg.mapping.ebrs import write_submit_objects
 from obieg.ops.asking import ask, connected, loaded
 from obieg.ops.documents import explained, open_store
 from obieg.ops.failure import Failure
+from obieg.ops.operating import operated
 from obieg.ops.options import ROWS_MAX, NodeFile, OptionalSettingsFile
 from obieg.ops.settings import Settings
 from obieg.ops.showing import local
@@ -67,16 +68,17 @@ def list_(
 ) -> None:
     """Say what came and nobody has taken yet, the oldest first. Times are those of Warsaw."""
     console = Console(highlight=False)
-    with connected(loaded(node, settings), "inbox") as connection:
-        rows = ask(connection, _SQL.list_inbox, everything=everything, count=count)
-        [(waiting, total)] = ask(connection, _SQL.count_inbox)
+    rows, waiting, total = operated(
+        node, settings, lambda actors, _: actors.operations.inbox(count, everything=everything)
+    )
     if not rows:
         console.print("Nothing came." if not total else f"All of {total} submissions are taken.")
         return
     table = Table("No.", "Received", "From", "Patient", "Title", "Documents", "Taken", box=None, pad_edge=False)
-    for number, received_at, sender, patient, title, documents, taken_at in rows:
-        taken = local(taken_at) if taken_at else ""
-        table.add_row(str(number), local(received_at), Text(sender), Text(patient), Text(title), str(documents), taken)
+    for row in rows:
+        taken = local(row.taken_at) if row.taken_at else ""
+        said = map(Text, (row.sender, row.patient, row.title))
+        table.add_row(str(row.inbox_id), local(row.received_at), *said, str(row.documents), taken)
     console.print(table)
     if (more := (total if everything else waiting) - len(rows)) > 0:
         console.print(f"\n{more} more; -n {min(len(rows) + more, ROWS_MAX)} lists them.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,14 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from obieg.domain.obligations import OFFICER, PATIENTS
+from obieg.domain.operating import LetterShown
+from obieg.domain.outbox import Backlog
 from obieg.domain.subscriptions import DESTINATION
-from obieg.ops.asking import ask, connected, loaded
+from obieg.ops.asking import loaded
 from obieg.ops.failure import Failure
+from obieg.ops.operating import operated
 from obieg.ops.options import ROWS_MAX, NodeFile, OptionalSettingsFile
 from obieg.ops.showing import local
-from obieg.storage.statements import Statement, load
 
-_SQL = load("outbox.sql")
 _Receiver = Annotated[str, typer.Option("--receiver", metavar="NAME", help="Only what is for this receiver.")]
 _Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers, as obieg outbox list prints them.")]
 
@@ -33,22 +34,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(outbox, name="outbox")
 
 
-class Row(NamedTuple):
-    """A row of ``list_letters``."""
-
-    outbox_id: int
-    destination: str
-    transaction: str
-    key: str
-    state: str
-    created_at: datetime
-    attempts: int
-    next_attempt_at: datetime
-    on_its_way: bool | None
-    last_error: str
-    died_at: datetime | None
-
-
 def list_(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
@@ -60,16 +45,15 @@ def list_(
     """Say what waits for whom, since when, why, and what to do. Times are those of Warsaw."""
     console = Console(highlight=False)
     known = loaded(node, settings)
-    with connected(known, "outbox") as connection:
-        backlog = [b for b in ask(connection, _SQL.backlog) if receiver in ("", b[0])]
-        rows = [Row(*r) for r in ask(connection, _SQL.list_letters, destination=receiver, dead=dead, count=count)]
+    found = operated(node, settings, lambda actors, _: actors.operations.letters(receiver, count, dead=dead))
+    backlog, rows = [b for b in found.backlog if receiver in ("", b.destination)], found.letters
     if not backlog:
         console.print("Nothing waits.")
         return
     _print_backlog(console, backlog, {s.name for s in known.subscribers} | {PATIENTS, OFFICER})
     if rows:
         _print_rows(console, rows)
-    total = sum(died if dead else waiting + died for _, waiting, died, _ in backlog)
+    total = sum(b.dead if dead else b.waiting + b.dead for b in backlog)
     if total > len(rows):
         console.print(f"\n{total - len(rows)} more; -n {min(total, ROWS_MAX)} lists them.")
 
@@ -88,7 +72,10 @@ def retry(
     again never brings old news. Changes of links (ITI-64) are told one by one: look
     whether later ones about the same patient went through before you repeat one.
     """
-    changed = _change(ids, node, settings, receiver, _SQL.retry_letters, everything=everything)
+    _expect_named(ids, everything=everything)
+    changed = _told(
+        ids, operated(node, settings, lambda actors, by: actors.operations.retry(ids or (), by, destination=receiver))
+    )
     typer.echo(f"{changed} to be sent again" if changed else "nothing to send again")
 
 
@@ -106,34 +93,27 @@ def drop(
     """Delete messages unsent: their receivers never learn what they say."""
     if everything and not receiver:
         raise typer.BadParameter("--all needs --receiver")
-    changed = _change(
+    _expect_named(ids, everything=everything or all_dead)
+    only_dead = all_dead and not everything
+    changed = _told(
         ids,
-        node,
-        settings,
-        receiver,
-        _SQL.drop_letters,
-        everything=everything or all_dead,
-        dead=all_dead and not everything,
+        operated(
+            node,
+            settings,
+            lambda actors, by: actors.operations.drop(ids or (), by, destination=receiver, dead=only_dead),
+        ),
     )
     typer.echo(f"{changed} dropped" if changed else "nothing to drop")
 
 
-def _change(
-    ids: Sequence[int] | None,
-    node: Any,
-    settings: Any,
-    receiver: str,
-    statement: Statement,
-    *,
-    everything: bool,
-    **values: Any,
-) -> int:
-    """How many rows were changed. Fails where a message that was named is not there or on its way."""
+def _expect_named(ids: Sequence[int] | None, *, everything: bool) -> None:
     if bool(ids) == everything:
         raise typer.BadParameter("name messages by their numbers, or say that you mean all of them")
-    with connected(loaded(node, settings), "outbox") as connection:
-        given = {"ids": list(ids or ()), "destination": receiver, **values}
-        changed = {row[0] for row in ask(connection, statement, **given)}
+
+
+def _told(ids: Sequence[int] | None, done: Sequence[int]) -> int:
+    """How many rows were changed. Fails where a message that was named is not there or on its way."""
+    changed = set(done)
     if missed := sorted(set(ids or ()) - changed):
         raise Failure(
             f"Not found, or being sent at this moment: {', '.join(map(str, missed))}"
@@ -147,16 +127,17 @@ def _change(
 # printing ------------------------------------------------------------------------------------------------------------
 
 
-def _print_backlog(console: Console, backlog: Sequence[tuple[Any, ...]], known: set[str]) -> None:
+def _print_backlog(console: Console, backlog: Sequence[Backlog], known: set[str]) -> None:
     table = Table("Receiver", "Waiting", "Oldest", "Dead", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, waiting, dead, oldest_s in backlog:
+    for b in backlog:
+        name = b.destination
         listed = name in known or name.startswith(DESTINATION)
         note = "" if listed else "not in the settings any more: name it there again, or drop --all --receiver"
-        table.add_row(Text(name), str(waiting), _age(oldest_s) if waiting else "", str(dead), Text(note))
+        table.add_row(Text(name), str(b.waiting), _age(b.oldest_s) if b.waiting else "", str(b.dead), Text(note))
     console.print(table)
 
 
-def _print_rows(console: Console, rows: Sequence[Row]) -> None:
+def _print_rows(console: Console, rows: Sequence[LetterShown]) -> None:
     now = datetime.now(UTC)
     for row in rows:
         head = Text()
@@ -173,7 +154,7 @@ def _print_rows(console: Console, rows: Sequence[Row]) -> None:
         console.print(Text(f"    {_advice(row)}"), soft_wrap=True)
 
 
-def _advice(row: Row) -> str:
+def _advice(row: LetterShown) -> str:
     """What to do now."""
     if row.state == "D":
         if row.last_error.startswith("NotificationRefused"):

@@ -27,8 +27,8 @@ from obieg.ops.failure import Failure
 from obieg.ops.import_files import FORMATS, Source
 from obieg.ops.importing import COUNTED, Imported, Readers, import_file
 from obieg.ops.index_access import Access, asked, opened
+from obieg.ops.lazy_commands import lazily
 from obieg.ops.options import ROWS_MAX, AsJson, By, Charset, NodeFile, OptionalSettingsFile, Rejects
-from obieg.ops.person_archive import everything
 from obieg.ops.showing import (
     WARSAW,
     examined,
@@ -42,6 +42,7 @@ from obieg.ops.showing import (
 )
 from obieg.storage.statements import load
 
+FURTHER = {"person_archive": ("everything",)}  # commands that need the whole node; no other one of these does
 _BULK = load("bulk.sql")
 _WORDS = {
     "created": "new patients",
@@ -62,14 +63,18 @@ _Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; kept wi
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    patients = typer.Typer(help="Who is who: import patients, work through the worklist.", no_args_is_help=True)
+    patients = typer.Typer(
+        cls=lazily(FURTHER),
+        help="Who is who: import patients, work through the worklist.",
+        no_args_is_help=True,
+    )
     patients.command("import")(import_)
     patients.command()(columns)
     worklist_ = typer.Typer(help="What a person must decide.", invoke_without_command=True)
     worklist_.callback()(worklist)
     worklist_.command("show")(task)
     patients.add_typer(worklist_, name="worklist")
-    for command in (decide, link, apart, unlink, mixed, explain, show, accesses, learn, rematch, everything):
+    for command in (decide, link, apart, unlink, mixed, explain, show, accesses, learn, rematch):
         patients.command()(command)
     app.add_typer(patients, name="patients")
 

@@ -181,7 +181,11 @@ def revoke(
 
 
 def _asked(node: Path | None, settings: Path | None, question: Callable[[People], Awaitable[T]]) -> T:
-    described = loaded(node, settings)
+    return over_people(loaded(node, settings), question)
+
+
+def over_people(described: Settings, question: Callable[[People], Awaitable[T]]) -> T:
+    """What the people of a node answer, over its database. Not to be called on an event loop."""
     return _over(
         described,
         lambda database, audit: question(people_of(described, database, audit, new_uuid=new_uuid, clock=utc_now)),

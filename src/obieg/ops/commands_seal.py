@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ from obieg.domain.sealing import head_of, notes
 from obieg.domain.sealing_check import Deviation, Examined, Kind, Outside
 from obieg.edges.timestamping import TimestampInvalid, check_timestamp
 from obieg.ops import settings as node_settings
-from obieg.ops.asking import settings_of
+from obieg.ops.asking import ask, settings_of
 from obieg.ops.failure import Failure
 from obieg.ops.options import NodeFile, OptionalSettingsFile
 from obieg.ops.postgres import reach
@@ -44,7 +44,9 @@ from obieg.storage.seal_store import (
 )
 from obieg.storage.seal_verifier import Summary, Wanted
 from obieg.storage.seal_verifier import verify as verify_seals
+from obieg.storage.statements import load
 
+_OPERATIONS = load("operations.sql")
 _FETCH_TIMEOUT_S = 60.0
 console = Console(stderr=True, highlight=False)
 
@@ -103,9 +105,17 @@ def verify(
                 progress=lambda count: bar.advance(task, count),
             )
         stamped = _timestamps(described, dsn, tsa_ca, found)
+        if not (first or last):
+            _remember(dsn, summary, found)
     _show(summary, stamped, found, as_json=as_json)
     if found:
         raise typer.Exit(1)
+
+
+def _remember(dsn: str, summary: Summary, found: Sequence[Deviation]) -> None:
+    """So that operators see when it was verified last; who may only read verifies as well."""
+    with suppress(psycopg.Error), psycopg.connect(dsn, autocommit=True, application_name="obieg audit") as connection:
+        ask(connection, _OPERATIONS.insert_verification, records=summary.records, deviations=len(found))
 
 
 @contextmanager

@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from obieg.ops.failure import Failure
-from obieg.protocol import Binding, FhirBinding, MllpBinding, Notification, SoapBinding, SoapOperation, Transaction
+from obieg.protocol import (
+    Binding,
+    FhirBinding,
+    MllpBinding,
+    Notification,
+    SoapBinding,
+    SoapOperation,
+    Transaction,
+    WadoBinding,
+)
 from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 from obieg.wire.fhir_elements import RESOURCE_TYPES
 
@@ -98,5 +107,7 @@ def _binding(binding: Binding | SoapOperation) -> list[str]:
                 "/fhir and every type" if every else ", ".join(f"/fhir/{resource}" for resource in binding.resources)
             )
             return [f"FHIR R4 at {types}: {', '.join(binding.interactions)}"]
+        case WadoBinding():
+            return ["WADO-RS at /wado/{uniqueId of a manifest}/studies/…"]
         case MllpBinding():
             return [f"HL7 v2 over MLLP: {binding.message_type}^{', '.join(binding.events)}"]

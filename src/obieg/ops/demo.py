@@ -1,8 +1,13 @@
 """``obieg demo``: a region and two hospitals with a synthetic population, each node run by ``obieg serve``.
 
-Every node has a settings file below the data folder and could be started by hand. The population is handed in as
-hospitals do it: feeds by ITI-8, documents by ITI-41 at each hospital, which registers them at the region by ITI-42; the
-clinics, which have no node, use the regional repository. A start that was interrupted is continued by the next one.
+Every node has a settings file below the data folder and could be started by hand; systems prove who they are by
+certificates, people by what they log in by, and access is enforced. The population is handed in as hospitals do it:
+feeds by ITI-8, documents by ITI-41 at each hospital, which registers them at the region by ITI-42; the clinics, which
+have no node, use the regional repository. A document is asked for in its author's name. What is known of the patients
+besides is loaded as a world (docs/lab.md). A start that was interrupted is continued by the next one.
+
+Beside the nodes run stand-ins of what is outside: Węzeł Krajowy, by which patients log in, and an SMS gateway; and the
+desk, from which one becomes any of the demo's people.
 """
 
 from __future__ import annotations
@@ -10,18 +15,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
-import tomllib
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -29,50 +33,44 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from obieg.codes.load import toml
+from obieg.domain.accounts import ROLES
 from obieg.domain.content import MemoryContent
+from obieg.domain.issuing import Claims
 from obieg.domain.problems import Problem, RetryLater
+from obieg.edges.patient_login import PREFIX as PATIENT_LOGIN
 from obieg.mapping.pik import describe_cda
 from obieg.mapping.pik_values import demographics_info
+from obieg.ops import demo_desk, demo_settings, world
 from obieg.ops import settings as node_settings
-from obieg.ops.commands_node import MLLP_PORT, SETTINGS_NAME
+from obieg.ops.commands_node import SETTINGS_NAME
 from obieg.ops.demo_directory import fill_directory
+from obieg.ops.demo_facts import Facts, Listed, Worker, entry_uuid, facts, protagonist, workers
+from obieg.ops.demo_people import open_accounts
+from obieg.ops.demo_settings import COMMANDS, HOST, IDENTITY_METADATA, PLACES, REGION, Ports, system_of
 from obieg.ops.exchange import Exchange
 from obieg.ops.failure import Failure
 from obieg.ops.folder_lock import FolderLock
 from obieg.ops.options import ReadyFile, command
 from obieg.ops.population import DOCUMENTS, PEOPLE, SEED, DemoDocument, Person, demo_documents, facilities, people
+from obieg.ops.postgres import reach
 from obieg.ops.submitting import Item, Outcome, Result, Submitter
 from obieg.ops.supervisor import write_atomically
 
-HOST = "127.0.0.1"
-REGION = "region"
 READY_NAME, LOADED_NAME, LOG_NAME = "ready.json", "loaded.json", "node.log"
-START_TIME_S = 60.0
+PEOPLE_NAME, PATIENTS_NAME, WORLD_NAME = "people.json", "patients.toml", "world"
+ASKER = "lekarz-poz"  # in whose name commands ask
+DIAGNOSTICIANS: str = toml("national/pl/pik.toml")["roots"]["npwz_diagnostician"]
+STANDINS = Path(__file__).resolve().parents[3]  # the folder that has them, in a clone
+START_TIME_S = 120.0
 STOP_TIME_S = 45.0
 JOBS = 4  # documents at a time, of each facility
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LOG_TAIL_LINES = 12
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A node of the demo: where it listens, and the loopback address from which it and its house call others."""
-
-    key: str
-    title: str
-    address: str
-    port: int
-    workers: int
-
-
-PLACES = (
-    Place(REGION, "Platforma regionalna", HOST, 8080, 2),
-    Place("szpital-a", "", "127.0.0.2", 8081, 1),
-    Place("szpital-b", "", "127.0.0.3", 8082, 1),
-)
 
 
 def register(app: typer.Typer) -> None:
@@ -110,7 +108,7 @@ class _Demo:
         self._ready_files = [data / READY_NAME, *([ready_file] if ready_file else [])]
         self._population = population
         self._headless = headless
-        self._example = ""  # PESEL to try with
+        self._shown: dict[str, str] = {}  # whom and what to try with: PESEL, uniqueId
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     async def run(self) -> None:
@@ -124,13 +122,15 @@ class _Demo:
                 path.unlink(missing_ok=True)
                 stack.callback(path.unlink, missing_ok=True)
             self._console.print("Starting a region and two hospitals …")
-            async with _nodes(self._data, stop, free_ports=self._headless) as (endpoints, ended):
+            async with _nodes(self._data, stop, free_ports=self._headless) as running:
+                endpoints, ended, ports = running
                 await _while(stop, ended, self._load(endpoints))
-                for path in self._ready_files:
-                    write_atomically(path, json.dumps(endpoints, indent=2) + "\n")
-                took = asyncio.get_running_loop().time() - began
-                self._announce(endpoints, took)
-                await _while(stop, ended, asyncio.Event().wait())
+                desk = await _while(stop, ended, self._desk(endpoints, ports))
+                async with demo_desk.serving(desk, ports.desk):
+                    self._tell(endpoints, desk)
+                    took = asyncio.get_running_loop().time() - began
+                    self._announce(endpoints, desk, took)
+                    await _while(stop, ended, asyncio.Event().wait())
 
     # the population ---------------------------------------------------------------------------------------------------
 
@@ -141,14 +141,16 @@ class _Demo:
         loaded = {"patients": count, "documents": wanted, "seed": seed}
         with contextlib.suppress(OSError, ValueError, KeyError):
             found = json.loads(mark.read_text("utf-8"))
-            self._example = found.pop("example")
+            self._shown = found.pop("shown")
             if found == loaded:
                 self._console.print(f"The population is there: {count} patients, {wanted} documents.")
                 return
         persons = people(count, seed)
         by_facility: dict[str, list[DemoDocument]] = {key: [] for key in facilities()}
-        for document in demo_documents(persons, wanted, seed):
+        made = list(demo_documents(persons, wanted, seed))
+        for document in made:
             by_facility[document.facility.key].append(document)
+        told = facts(persons, made, seed)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with (
             tempfile.TemporaryDirectory(prefix="obieg-demo-") as spool,
@@ -158,16 +160,21 @@ class _Demo:
         ):
             bar = progress.add_task(f"Handing in the documents of {count} patients", total=wanted)
             parts = [
-                _Part(key, documents, endpoints, Path(spool), lambda _: progress.advance(bar))
+                _Part(key, documents, endpoints, self._data, Path(spool), lambda _: progress.advance(bar))
                 for key, documents in by_facility.items()
             ]
             results = [result for part in await _all_of([p.hand_in() for p in parts]) for result in part]
             seen = {document.person.number for documents in by_facility.values() for document in documents}
             await parts[-1].announce([person for person in persons if person.number not in seen])
-        _check(results)
-        await asyncio.to_thread(fill_directory, self._data / REGION / SETTINGS_NAME, self._data / "directory.csv", seed)
-        self._example = _example(by_facility)
-        write_atomically(mark, json.dumps(loaded | {"example": self._example}) + "\n")
+            await parts[-1].announce_changes(told)
+            progress.add_task(f"Telling {len(told.resources)} facts of the patients", total=None)
+            _check(results)
+            settings = self._data / REGION / SETTINGS_NAME
+            await asyncio.to_thread(fill_directory, settings, self._data / "directory.csv", seed)
+            await asyncio.to_thread(_load_world, settings, self._data / WORLD_NAME, told, endpoints["base_url"])
+        _write_patients(self._data / PATIENTS_NAME, told.listed)
+        self._shown = _shown(made, seed)
+        write_atomically(mark, json.dumps(loaded | {"shown": self._shown}) + "\n")
         counts = Counter(result.outcome for result in results)
         done = counts[Outcome.NEW] + counts[Outcome.REPLACED]
         earlier = f", {counts[Outcome.SKIPPED]} were there" if counts[Outcome.SKIPPED] else ""
@@ -175,24 +182,70 @@ class _Demo:
 
     # what people see --------------------------------------------------------------------------------------------------
 
-    def _announce(self, endpoints: dict[str, Any], took_s: float) -> None:
+    async def _desk(self, endpoints: dict[str, Any], ports: Ports) -> demo_desk.Desk:
+        """Those who can log in; their accounts are made where they are missing."""
+        settings = node_settings.load(self._data / REGION / SETTINGS_NAME)
+        own = workers(self._population[2])
+        secrets = await asyncio.to_thread(open_accounts, settings, self._data / PEOPLE_NAME, own)
+        return demo_desk.Desk(
+            settings=settings,
+            pages=endpoints["pages"],
+            own=f"http://localhost:{ports.desk}",
+            workers=own,
+            secrets=secrets,
+            patients=self._data / PATIENTS_NAME if settings.wezel_krajowy.own_entity_id else None,
+            messages=f"http://localhost:{ports.sms}/" if settings.notices.sms_url else "",
+        )
+
+    def _tell(self, endpoints: dict[str, Any], desk: demo_desk.Desk) -> None:
+        """The ready files: with them commands ask in somebody's name, and each hospital's own."""
+        people = {worker.login: _claims(worker) for worker in desk.workers}
+        whole = endpoints | demo_settings.certificate_of(self._data, COMMANDS)
+        whole |= {
+            "accounts": str((self._data / PEOPLE_NAME).absolute()),
+            "people": people,
+            "person": ASKER,
+            "desk": desk.own,
+            "shown": self._shown,
+        }
+        for path in self._ready_files:
+            write_atomically(path, json.dumps(whole, indent=2) + "\n")
+        for key, node in endpoints["nodes"].items():
+            own = node | demo_settings.certificate_of(self._data, system_of(key)) | {"sts": endpoints["sts"]}
+            write_atomically(self._data / key / READY_NAME, json.dumps(own, indent=2) + "\n")
+
+    def _announce(self, endpoints: dict[str, Any], desk: demo_desk.Desk, took_s: float) -> None:
         if self._headless:
             self._console.print(f"Ready after {took_s:.0f} s: {self._ready_files[-1]}", markup=False)
             return
         out = Console(highlight=False, soft_wrap=True)
         table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_row(f"[bold]{desk.own}[/]", "Begin here: become a patient, a doctor, a clerk, with one click")
+        table.add_row(f"[bold]{desk.pages}[/]", "Region: its pages")
         table.add_row(f"[bold]{endpoints['base_url']}[/]", "Region: registry, regional repository")
         table.add_row(f"[bold]mllp {endpoints['mllp']}[/]", "Region: patient feed and PIX query (HL7 v2)")
         for key, node in endpoints["nodes"].items():
             table.add_row(f"[bold]{node['base_url']}[/]", facilities()[key].name)
+        if desk.messages:
+            table.add_row(f"[bold]{desk.messages}[/]", "Stand-in of an SMS gateway: what patients were sent")
         out.print()
         out.print(table)
+        people = Table("Login", "Password", "Who", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for worker in desk.workers:
+            who = f"{worker.name}, {ROLES[worker.place.role]['pl']}"
+            people.add_row(Text(worker.login), Text(desk.secrets[worker.login].password), Text(who))
+        out.print(f"\nThose who work there log in at {desk.pages}/login; the desk shows their codes:")
+        out.print(people)
+        if desk.patients is None:
+            out.print("Patients cannot log in: there is no stand-in of Węzeł Krajowy here.")
+        else:
+            out.print(f"Patients log in at {desk.pages}/login/wk, by a stand-in of Węzeł Krajowy that proves nobody.")
         node_file = _from_here(self._ready_files[0])
         out.print("\nTry, in another window:")
         for example in (
-            f"find --patient {self._example} --node {node_file}",
+            f"find --patient {self._shown.get('patient', 'PESEL')} --node {node_file}",
             f"get 'UNIQUE_ID' -o document.xml --node {node_file}",
-            f"directory search Rzeczyce --node {node_file}",
+            f"directory search Szpital --node {node_file}",
             f"audit tail --follow --node {node_file}",
             "explain",
         ):
@@ -209,14 +262,16 @@ class _Part:
         key: str,
         documents: Sequence[DemoDocument],
         endpoints: dict[str, Any],
+        data: Path,
         spool: Path,
         done: Any,
     ) -> None:
         place = next((p for p in PLACES if p.key == key), PLACES[0])
+        own = demo_settings.certificate_of(data, system_of(key))
         self._documents = documents
         self._done = done
         self._facility = facilities()[key]
-        self._endpoints = endpoints["nodes"].get(key, endpoints)
+        self._endpoints = endpoints["nodes"].get(key, endpoints) | own | {"sts": endpoints["sts"]}
         self._place = place
         self._spool = spool
 
@@ -242,35 +297,94 @@ class _Part:
             await exchange.close()
 
     def _item(self, document: DemoDocument) -> Item:
+        # The entryUUID is known beforehand, so that consents can name the document.
+        new_uuid = chain((entry_uuid(document.unique_id),), (uuid.uuid4() for _ in repeat(None))).__next__
         described = describe_cda(
             document.data,
             patient_id="",
             source_id=self._endpoints["repository_uid"],
             now=datetime.now(UTC),
-            new_uuid=uuid.uuid4,
+            new_uuid=new_uuid,
         )
         content = MemoryContent(document.data, described.entry.mime_type)
-        return Item(f"{self._facility.key} {document.unique_id}", described, content)
+        number, name = document.author
+        author = Claims(
+            person=number,
+            person_name=" ".join((*name.prefix, *name.given, *name.family)),
+            role="laboratory-diagnostician" if number.startswith(f"{DIAGNOSTICIANS}#") else "medical-doctor",
+            organisation=demo_settings.organisation(self._facility),
+            purpose_of_use="TREAT",
+        )
+        return Item(f"{self._facility.key} {document.unique_id}", described, content, author)
 
     async def announce(self, persons: Sequence[Person]) -> None:
         """Patients of whom there is no document yet."""
+        await self._feed([(person, ()) for person in persons], known=False)
+
+    async def announce_changes(self, told: Facts) -> None:
+        """Mobile numbers of those who want to be told, and who has died."""
+        reached = [(p, (f"PID-13|{p.phone.removeprefix('tel:')}^PRN^CP",)) for p in told.reached if p.phone]
+        died = [(person, (f"PID-29|{day}", "PID-30|Y")) for person, day in told.deceased]
+        await self._feed([*reached, *died], known=True)
+
+    async def _feed(self, persons: Sequence[tuple[Person, tuple[str, ...]]], *, known: bool) -> None:
         exchange = self._exchange()
         try:
-            for person in persons:
+            for person, more in persons:
                 first, *others = self._facility.identifiers(person)
-                info = [*demographics_info(first, person.demographics), *(f"PID-3|{other}" for other in others)]
-                await exchange.announce(info, known=False)
+                info = [*demographics_info(first, person.demographics), *(f"PID-3|{other}" for other in others), *more]
+                await exchange.announce(info, known=known)
         finally:
             await exchange.close()
 
 
-def _example(by_facility: dict[str, list[DemoDocument]]) -> str:
-    """PESEL of the patient whom most facilities know, of these the one with most documents."""
-    known = Counter(d.person.pesel for documents in by_facility.values() for d in documents if d.person.pesel)
-    where = Counter(
-        pesel for documents in by_facility.values() for pesel in {d.person.pesel for d in documents if d.person.pesel}
-    )
-    return max(known, key=lambda pesel: (where[pesel], known[pesel]), default="")
+def _claims(worker: Worker) -> dict[str, str]:
+    """What the commands' system says of a person (:class:`obieg.domain.issuing.Claims`)."""
+    place = worker.place
+    return {
+        "person": worker.identifier,
+        "person_name": worker.name,
+        "role": place.role,
+        "organisation": place.organisation,
+    }
+
+
+def _load_world(settings: Path, folder: Path, told: Facts, base: str) -> None:
+    """Tells the region what is known of its patients. Raises Failure. Not to be called on an event loop."""
+    by_kind: dict[str, list[str]] = {}
+    for resource in told.resources:
+        by_kind.setdefault(resource["resourceType"], []).append(json.dumps(resource, ensure_ascii=False))
+    for kind, lines in by_kind.items():
+        write_atomically(folder / f"{kind}.ndjson", "\n".join(lines) + "\n")
+    region = node_settings.load(settings)
+    with reach(region.database.dsn, region.postgres_dir) as dsn:
+        http = region.http.model_copy(update={"public_url": base})
+        database = region.database.model_copy(update={"dsn": dsn})
+        world.load(folder, region.model_copy(update={"database": database, "http": http}))
+
+
+def _write_patients(path: Path, listed: Sequence[Listed]) -> None:
+    """Those whom the stand-in of Węzeł Krajowy offers, as it reads them."""
+    rows = []
+    for person, note in listed:
+        said = {
+            "pesel": person.pesel,
+            "given_name": " ".join(person.given),
+            "family_name": person.family,
+            "birth_date": str(person.born),
+            "note": note,
+        }
+        rows.append("[[person]]\n" + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in said.items()))
+    write_atomically(path, "\n".join(rows))
+
+
+def _shown(made: Sequence[DemoDocument], seed: int) -> dict[str, str]:
+    """Whom and what to try with."""
+    found = protagonist(made, seed)
+    if found is None:
+        return {}
+    person, document = found
+    return {"patient": person.pesel, "document": document.unique_id}
 
 
 async def _all_of(acts: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -305,18 +419,24 @@ def _check(results: Sequence[Result]) -> None:
 @contextlib.asynccontextmanager
 async def _nodes(
     data: Path, stop: asyncio.Event, *, free_ports: bool
-) -> AsyncIterator[tuple[dict[str, Any], asyncio.Future[None]]]:
-    """The nodes while they run: what the ready file says of them, and a future that fails when one of them ends."""
-    _write_settings(data, free_ports=free_ports)
+) -> AsyncIterator[tuple[dict[str, Any], asyncio.Future[None], Ports]]:
+    """The nodes and stand-ins while they run.
+
+    What the ready file says of the nodes, a future that fails when one of them ends, and where the stand-ins listen.
+    """
+    standins, identity = _standins()
+    ports = demo_settings.write(data, free_ports=free_ports, standins=standins, identity=identity)
     running: dict[str, asyncio.subprocess.Process] = {}
     keeper: asyncio.Task[None] | None = None
     try:
+        if standins:
+            running |= await _start_standins(data, ports, identity=identity)
         for place in PLACES:
-            running[place.key] = await _start(data / place.key)
+            running[place.key] = await _start_node(data / place.key)
         keeper = asyncio.create_task(_keep(data, running))
         described = await _while(stop, keeper, _all_ready(data))
         endpoints = described.pop(REGION)
-        yield {**endpoints, "nodes": described}, keeper
+        yield {**endpoints, "nodes": described}, keeper, ports
     finally:
         Console(stderr=True).print("Stopping …")
         if keeper is not None:
@@ -324,13 +444,46 @@ async def _nodes(
         await _end(running)
 
 
-async def _start(folder: Path) -> asyncio.subprocess.Process:
+def _standins() -> tuple[bool, bool]:
+    """Whether there are stand-ins here, and whether that of Węzeł Krajowy has what it needs."""
+    there = (STANDINS / "standins").is_dir()
+    return there, there and importlib.util.find_spec("signxml") is not None
+
+
+async def _start_standins(data: Path, ports: Ports, *, identity: bool) -> dict[str, asyncio.subprocess.Process]:
+    for name in ("sms", "wezel-krajowy"):
+        (data / name).mkdir(exist_ok=True)
+    found = {"sms": await _start(data / "sms", "standins.sms_gateway", "--port", str(ports.sms))}
+    if not identity:
+        return found
+    metadata = data / IDENTITY_METADATA
+    metadata.unlink(missing_ok=True)
+    found["wezel-krajowy"] = process = await _start(
+        data / "wezel-krajowy",
+        "standins.wezel_krajowy",
+        *("--port", str(ports.identity), "--url", f"http://localhost:{ports.identity}"),
+        *("--client", f"http://{HOST}:{ports.pages}{PATIENT_LOGIN}/metadata"),
+        *("--metadata", str(metadata.absolute()), "--people", str((data / PATIENTS_NAME).absolute())),
+    )
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_TIME_S):
+            while not metadata.exists() and process.returncode is None:  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(0.05)
+    return found
+
+
+async def _start_node(folder: Path) -> asyncio.subprocess.Process:
     ready = folder / READY_NAME
     ready.unlink(missing_ok=True)
+    return await _start(folder, "obieg", "serve", "--settings", str(folder / SETTINGS_NAME), "--ready-file", str(ready))
+
+
+async def _start(folder: Path, module: str, *arguments: str) -> asyncio.subprocess.Process:
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH", ""), str(STANDINS))))
     with (folder / LOG_NAME).open("ab") as log:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "obieg", "serve"),
-            *("--settings", folder / SETTINGS_NAME, "--ready-file", ready),
+            *(sys.executable, "-m", module, *arguments),
+            env=os.environ | ({"PYTHONPATH": path} if module.startswith("standins.") else {}),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -406,86 +559,6 @@ async def _while(stop: asyncio.Event, ended: asyncio.Future[None], act: Coroutin
         stopping.cancel()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-# settings ------------------------------------------------------------------------------------------------------------
-
-
-def _write_settings(data: Path, *, free_ports: bool) -> None:
-    """The settings files; who the nodes are, and their ports where these are free, stay as they were."""
-    earlier = {place.key: _earlier(data / place.key / SETTINGS_NAME) for place in PLACES}
-    taken: set[int] = set()
-
-    def port(key: str, table: str, preferred: int) -> int:
-        wanted = earlier[key].get(table, {}).get("port", 0 if free_ports else preferred)
-        chosen = _free_port(wanted, taken)
-        taken.add(chosen)
-        return chosen
-
-    ports = {place.key: port(place.key, "http", place.port) for place in PLACES}
-    mllp = port(REGION, "mllp", MLLP_PORT)
-    identity = earlier[REGION].get("identity") or {
-        name: node_settings.new_oid() for name in ("home_community_id", "repository_unique_id", "assigning_authority")
-    }
-    repositories = {
-        place.key: earlier[place.key].get("identity", {}).get("repository_unique_id") or node_settings.new_oid()
-        for place in PLACES
-    } | {REGION: identity["repository_unique_id"]}
-    this_machine = {"name": "this machine", "address": HOST}
-    url = f"http://{HOST}:{ports[REGION]}"
-    for place in PLACES:
-        common: dict[str, Any] = {
-            "name": place.key,
-            "data_dir": "data",
-            "workers": place.workers,
-            "http": {"host": HOST, "port": ports[place.key]},
-            "identity": identity | {"repository_unique_id": repositories[place.key]},
-        }
-        hospitals = [p for p in PLACES if p.key != REGION]
-        if place.key == REGION:
-            bound = [
-                {"name": p.key, "address": p.address, "repository_unique_id": repositories[p.key]} for p in hospitals
-            ]
-            text = node_settings.write_commented(
-                "region",
-                **common,
-                mllp={"host": HOST, "port": mllp},
-                nodes=[this_machine, *bound],
-            )
-        else:
-            text = node_settings.write_commented(
-                "facility",
-                **common,
-                nodes=[this_machine, {"name": f"HIS {place.key}", "address": place.address}],
-                registry={
-                    "register_url": f"{url}/services/register",
-                    "query_url": f"{url}/services/registry",
-                    "mllp_address": f"{HOST}:{mllp}",
-                    "source_address": place.address,
-                },
-            )
-        write_atomically(data / place.key / SETTINGS_NAME, text, mode=0o600)
-
-
-def _earlier(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _free_port(preferred: int, taken: set[int]) -> int:
-    """The preferred port if nobody has it, else any that is free."""
-    for wanted in (preferred, *([0] * 20)):
-        if wanted in taken:
-            continue
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, wanted))
-            found: int = probe.getsockname()[1]
-            if found not in taken:
-                return found
-    raise Failure("No TCP port is free.", "The nodes need one each.", "Stop other programs and try again.")
 
 
 def _from_here(path: Path) -> Path:

@@ -5,15 +5,17 @@ ITI-8 and ITI-9 at the region's patient index, ITI-18 at its registry, ITI-41 an
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from obieg.actors.document_repository import DocumentRequest
 from obieg.domain.documents import DocumentEntry, Submission
+from obieg.domain.issuing import Claims
 from obieg.domain.patients import FeedEvent
 from obieg.domain.problems import Problem
 from obieg.edges.clients import MllpClient, SoapAsker
@@ -21,15 +23,17 @@ from obieg.mapping import adt, pix
 from obieg.mapping.ebrim import STATUS_PREFIX, IdSource
 from obieg.mapping.ebrs import read_registry_response
 from obieg.ops.failure import Failure
-from obieg.protocol import Content
+from obieg.protocol import Content, SoapQuestion, SoapRequest, Transaction
 from obieg.transactions import (
     iti18_registry_stored_query,
     iti41_provide_and_register_document_set,
     iti43_retrieve_document_set,
+    wst_issue_token,
 )
 
 SENDER = "obieg"  # MSH-3
 UNIQUE_IDS_MAX = 50  # of one question
+VOUCHED = timedelta(minutes=30)  # for which an assertion is used; the node's hold longer
 APPROVED, DEPRECATED = f"{STATUS_PREFIX}Approved", f"{STATUS_PREFIX}Deprecated"
 
 
@@ -44,12 +48,15 @@ class Exchange:
         source_address: str = "",
         connections_max: int = 4,
         facility: str = "",
+        person: Claims | None = None,
     ) -> None:
-        """``facility`` is who sends, as MSH-4 names it."""
+        """``facility`` is who sends, as MSH-4 names it; ``person`` who asks, None for the system itself."""
         self._endpoints = endpoints
-        authority = endpoints.get("tls_ca")
-        tls = None if authority is None else ssl.create_default_context(cafile=authority)
-        self._soap = SoapAsker(spool_folder=spool_folder, source_address=source_address, tls=tls)
+        self._tls = _tls(endpoints)
+        self._soap = SoapAsker(spool_folder=spool_folder, source_address=source_address, tls=self._tls)
+        self._person = person
+        self.access = ""  # on which bases the last answer showed what it showed
+        self._vouched: dict[Claims, asyncio.Task[tuple[bytes, datetime]]] = {}
         self._mllp: MllpClient | None = None
         self._source_address = source_address
         self._connections_max = connections_max
@@ -71,7 +78,10 @@ class Exchange:
     def _index(self) -> MllpClient:
         if self._mllp is None:
             self._mllp = MllpClient(
-                self.endpoint("mllp"), source_address=self._source_address, connections_max=self._connections_max
+                self.endpoint("mllp"),
+                source_address=self._source_address,
+                connections_max=self._connections_max,
+                tls=self._tls,
             )
         return self._mllp
 
@@ -97,25 +107,50 @@ class Exchange:
         """ITI-18 FindDocuments."""
         return await self._query("FindDocuments", parameters)
 
-    async def registered(self, unique_id: str) -> list[DocumentEntry]:
-        """The entries of a uniqueId (ITI-18 GetDocuments)."""
-        return await self.documents({"XDSDocumentEntryUniqueId": [unique_id]})
+    async def registered(self, unique_id: str, by: Claims | None = None) -> list[DocumentEntry]:
+        """The entries of a uniqueId (ITI-18 GetDocuments); ``by``: who asks, if not the person of this exchange."""
+        return await self._query("GetDocuments", {"XDSDocumentEntryUniqueId": [unique_id]}, by)
 
     async def documents(self, parameters: Mapping[str, Sequence[str]]) -> list[DocumentEntry]:
         """ITI-18 GetDocuments."""
         return await self._query("GetDocuments", parameters)
 
-    async def any_registered(self, unique_ids: Sequence[str]) -> bool:
+    async def any_registered(self, unique_ids: Sequence[str], by: Claims | None = None) -> bool:
         """Whether any of at most :data:`UNIQUE_IDS_MAX` is. Whole entries of several patients may not be asked for."""
         asked = iti18_registry_stored_query
         question = asked.encode_request("GetDocuments", {"XDSDocumentEntryUniqueId": unique_ids}, leaf=False)
-        answer = await self._soap.ask(asked.TRANSACTION, question, self.endpoint("registry"))
-        return asked.decode_any(answer)
+        return asked.decode_any(await self._ask(asked.TRANSACTION, question, self.endpoint("registry"), by))
 
-    async def _query(self, name: str, parameters: Mapping[str, Sequence[str]]) -> list[DocumentEntry]:
+    async def _query(
+        self, name: str, parameters: Mapping[str, Sequence[str]], by: Claims | None = None
+    ) -> list[DocumentEntry]:
         asked = iti18_registry_stored_query
         question = asked.encode_request(name, parameters)
-        return asked.decode_entries(await self._soap.ask(asked.TRANSACTION, question, self.endpoint("registry")))
+        return asked.decode_entries(await self._ask(asked.TRANSACTION, question, self.endpoint("registry"), by))
+
+    # who asks ---------------------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self, transaction: Transaction, question: SoapQuestion, address: str, by: Claims | None = None
+    ) -> SoapRequest:
+        """The answer to the person, for whom this system vouches at the region's token service."""
+        person = by or self._person
+        assertion = b"" if person is None else await self._assertion(person)
+        answer = await self._soap.ask(transaction, question, address, assertion)
+        self.access = answer.access
+        return answer
+
+    async def _assertion(self, person: Claims) -> bytes:
+        now = _now()
+        task = self._vouched.get(person)
+        if task is None or (task.done() and (task.exception() or now - task.result()[1] > VOUCHED)):
+            task = self._vouched[person] = asyncio.create_task(self._vouch(person, now))
+        return (await asyncio.shield(task))[0]
+
+    async def _vouch(self, person: Claims, now: datetime) -> tuple[bytes, datetime]:
+        asked = wst_issue_token
+        answer = await self._soap.ask(asked.TRANSACTION, asked.encode_request(person), self.endpoint("sts"))
+        return asked.decode_answer(answer), now
 
     # repositories -----------------------------------------------------------------------------------------------------
 
@@ -123,7 +158,7 @@ class Exchange:
         """Hands in documents, by the id of their entry (ITI-41). Raises Problem."""
         asked = iti41_provide_and_register_document_set
         question = asked.encode_request(submission, documents, IdSource(str(uuid.uuid4())))
-        answer = await self._soap.ask(asked.TRANSACTION, question, self.endpoint("repository"))
+        answer = await self._ask(asked.TRANSACTION, question, self.endpoint("repository"))
         status, findings = read_registry_response(answer.body)
         if status != "Success":
             errors = tuple(f for f in findings if not f.warning)
@@ -133,7 +168,7 @@ class Exchange:
         """The document of an entry, from the repository at ``address`` (ITI-43). Raises Problem."""
         asked = iti43_retrieve_document_set
         request = DocumentRequest(entry.unique_id or "", entry.repository_unique_id or "")
-        answer = await self._soap.ask(asked.TRANSACTION, asked.encode_request((request,)), address)
+        answer = await self._ask(asked.TRANSACTION, asked.encode_request((request,)), address)
         retrieved = asked.decode_answer(answer)
         for found, content in retrieved.documents:
             if found.unique_id == entry.unique_id:
@@ -159,6 +194,23 @@ class Exchange:
         await self._soap.close()
         if self._mllp is not None:
             await self._mllp.close()
+
+
+def _tls(endpoints: Mapping[str, Any]) -> ssl.SSLContext | None:
+    """Whom to trust and who we are, as the ready file says it; None where the node has no TLS."""
+    if (authority := endpoints.get("tls_ca")) is None:
+        return None
+    context = ssl.create_default_context(cafile=authority)
+    if certificate := endpoints.get("tls_certificate"):
+        try:
+            context.load_cert_chain(certificate, endpoints.get("tls_key"))
+        except (OSError, ssl.SSLError) as error:
+            raise Failure(
+                f"The certificate {certificate} cannot be used: {error}.",
+                "Without it the node would not know who asks.",
+                "Correct tls_certificate and tls_key in the ready file.",
+            ) from error
+    return context
 
 
 def _control_id() -> str:

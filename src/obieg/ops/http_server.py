@@ -74,7 +74,8 @@ class _Gathering:
     def _flush(self) -> None:
         if self._pieces:
             pieces, self._pieces = self._pieces, []
-            self._transport.writelines(pieces)
+            if not self._transport.is_closing():  # the caller may have gone since it was written
+                self._transport.writelines(pieces)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

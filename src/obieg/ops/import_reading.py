@@ -30,7 +30,7 @@ from obieg.mapping.adt import patient_feed
 from obieg.mapping.fhir_patient import STATED, read_identifier, read_patient
 from obieg.mapping.patient_csv import Layout, read_row, speaker
 from obieg.ops.import_files import REASON, Chunk, csv_rows, messages
-from obieg.storage.bulk_store import Told, audit_objects, named_elements, record_columns
+from obieg.storage.copy_rows import Told, audit_objects, named_elements, record_columns
 from obieg.wire import fhir_elements, fhir_json
 from obieg.wire.hl7v2 import MessageError, parse
 

@@ -48,11 +48,11 @@ from obieg.storage.bulk_store import (
     BulkStore,
     Progress,
     Standing,
-    Told,
     advance_import,
     audit_row,
     batch,
 )
+from obieg.storage.copy_rows import Told
 from obieg.storage.patient_store import columns
 from obieg.storage.statements import Parameter
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from obieg.actors.people import CookieSessions, People
 from obieg.actors.wezel_krajowy import PATIENT_REQUEST, WezelKrajowy
+from obieg.domain.operating import Notice
 from obieg.domain.requester import Requester
 from obieg.edges.patient_login import PREFIX as PATIENT_LOGIN
 from obieg.ops.documents import master_key_file
@@ -56,6 +57,8 @@ def origin_of(settings: Settings) -> str:
 
     Within this machine it is named localhost: a passkey is bound to a name, not to an address.
     """
+    if settings.http.local_port:
+        return f"http://localhost:{settings.http.local_port}"
     secure = settings.tls.certificate_file is not None and not settings.http.proxies
     here = f"{'https' if secure else 'http'}://{_bracketed(settings.http.host)}:{settings.http.port}"
     parts = urlsplit(settings.http.public_url or here)
@@ -64,6 +67,11 @@ def origin_of(settings: Settings) -> str:
         return ""
     port = f":{parts.port}" if parts.port is not None else ""
     return f"{parts.scheme}://localhost{port}" if _is_loopback(parts.hostname or "") else origin
+
+
+def origin_for_patients(settings: Settings) -> str:
+    """Where Węzeł Krajowy sends people back to."""
+    return origin_of(settings) if settings.http.local_port else settings.http.public_url.rstrip("/")
 
 
 class EverybodysSessions:
@@ -96,16 +104,22 @@ def sessions_of(settings: Settings, people: People, patients: WezelKrajowy | Non
     return EverybodysSessions(CookieSessions(people, session_cookie(origin_of(settings))), patients)
 
 
-def kit_of(settings: Settings, expect_sealed: Callable[[], Awaitable[None]]) -> Kit | None:
+def kit_of(
+    settings: Settings,
+    expect_sealed: Callable[[], Awaitable[None]],
+    notice: Callable[[], Awaitable[Notice | None]] | None = None,
+) -> Kit | None:
     """What the node's pages share; None where browsers have no address for them."""
     origin = origin_of(settings)
-    return Kit(origin=origin, name=settings.name, expect_sealed=expect_sealed) if origin else None
+    return Kit(origin=origin, name=settings.name, expect_sealed=expect_sealed, notice=notice) if origin else None
 
 
-def login_pages(kit: Kit | None, people: People, patients: WezelKrajowy | None) -> Sequence[BaseRoute]:
-    """The pages, or one that says why there are none."""
+def login_pages(
+    kit: Kit | None, people: People, patients: WezelKrajowy | None, homes: Mapping[str, str]
+) -> Sequence[BaseRoute]:
+    """The pages, or one that says why there are none. ``homes``: where people of a role work."""
     if kit is not None:
-        return LoginPages(kit, people, patients).routes
+        return LoginPages(kit, people, patients, homes).routes
     return (Route("/login", _closed), Route("/account", _closed))
 
 

@@ -20,6 +20,13 @@ ReadyFile = Annotated[
     Path | None,
     typer.Option("--ready-file", help="File to write the endpoints to (JSON) as soon as the node is ready."),
 ]
+AsPerson = Annotated[
+    str,
+    typer.Option("--as", metavar="LOGIN|PESEL", help="Who asks: a person whom the ready file names, or a patient."),
+]
+Purpose = Annotated[
+    str, typer.Option("--purpose", metavar="CODE", help="PurposeOfUse, such as TREAT or BTG; the usual of the role.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does it; the system's user if not given.")]
 Charset = Annotated[

@@ -17,7 +17,8 @@ from obieg.domain.patient_login import IdentityProvider, ServiceProvider
 from obieg.edges.back_channel import SamlBackChannel
 from obieg.edges.patient_login import PREFIX
 from obieg.ops.failure import Failure
-from obieg.ops.settings import Settings, WezelKrajowySettings
+from obieg.ops.logging_in import origin_for_patients
+from obieg.ops.settings import Settings, WezelKrajowySettings, is_private
 from obieg.ops.tls import calling
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database
@@ -51,7 +52,7 @@ def patient_login(
             "Patients could not log in, so the node was not started.",
             "Correct the files and addresses under [wezel_krajowy] in the settings; docs/settings.md describes them.",
         ) from error
-    base = settings.http.public_url.rstrip("/") + PREFIX
+    base = origin_for_patients(settings) + PREFIX
     channel = SamlBackChannel(
         answer_bytes_max=_TABLE["limits"]["message_bytes_max"], tls=calling(settings, given.ca_file)
     )
@@ -113,7 +114,7 @@ def _check(provider: IdentityProvider, keys: Keys, *, lab: bool) -> None:
     if provider.logout_url:
         addresses["logout_url"] = provider.logout_url
     for name, address in addresses.items():
-        if not address.startswith(("https://", "http://") if lab else "https://"):
+        if not is_private(address, lab=lab):
             raise ValueError(f"{name} is no https address")
     if not provider.certificates:
         raise ValueError("nothing says by which keys it signs")

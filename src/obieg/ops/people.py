@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import tomllib
+from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
@@ -29,6 +30,8 @@ _ROOTS: dict[str, str] = _PIK["roots"]
 _NODES: dict[str, str] = _PIK["nodes"]
 _PESEL_WEIGHTS = (1, 3, 7, 9, 1, 3, 7, 9, 1, 3)
 _NEWBORN_DAYS = 28
+OF_AGE = 18
+_PARENT_AGE = (20, 45)  # between a parent and a child
 _STAFF = 37  # doctors of one facility
 
 
@@ -120,7 +123,46 @@ def people(count: int = PEOPLE, seed: int = SEED, today: date = TODAY) -> list[P
     rng = seeded(seed, "people")
     fake = Faker("pl_PL")
     fake.seed_instance(f"{seed}:people")
-    return [_person(number, rng, fake, today) for number in range(1, count + 1)]
+    found = [_person(number, rng, fake, today) for number in range(1, count + 1)]
+    parents = families(found, seed, today)
+    return [_child_of(person, parents[person.number]) if person.number in parents else person for person in found]
+
+
+def families(persons: Sequence[Person], seed: int, today: date = TODAY) -> dict[int, Person]:
+    """The parent of each child, as far as an adult of the population can be one; a parent may have several children."""
+    rng = seeded(seed, "families")
+    adults = [p for p in persons if p.pesel and p.born and age(p, today) >= _PARENT_AGE[0]]
+    found: dict[int, Person] = {}
+    for child in persons:
+        if not (child.pesel and child.born and age(child, today) < OF_AGE):
+            continue
+        low, high = _PARENT_AGE
+        fit = [p for p in adults if p.born and low <= (child.born - p.born).days // 365 <= high]
+        several = [p for p in fit if p in found.values()]
+        if fit:
+            found[child.number] = rng.choice(several if several and rng.randrange(2) else fit)
+    return found
+
+
+def age(person: Person, today: date = TODAY) -> int:
+    """In complete years; somebody without a date of birth is of age."""
+    born = person.born
+    if born is None:
+        return OF_AGE
+    return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
+
+
+def _child_of(child: Person, parent: Person) -> Person:
+    """The child lives with the parent and has the same family name."""
+    masculine, feminine = ("ski", "ska"), ("cki", "cka")
+    family = parent.family
+    for male, female in (masculine, feminine, ("dzki", "dzka"), ("ny", "na")):
+        wanted, other = (male, female) if child.sex == "M" else (female, male)
+        if family.endswith(other):
+            family = family.removesuffix(other) + wanted
+            break
+    home = {name: getattr(parent, name) for name in ("street", "house", "postal_code", "city", "phone")}
+    return child._replace(family=family, **home)
 
 
 def pesel(born: date, sex: str, serial: int) -> str:
@@ -205,6 +247,18 @@ def _npwz(rng: random.Random) -> str:
         control = sum(weight * int(digit) for weight, digit in enumerate(rest, 1)) % 11
         if control not in {0, 10}:
             return f"{control}{rest}"
+
+
+def colleagues(facility: Facility, seed: int, role: str, count: int) -> list[tuple[cda.Name, str]]:
+    """Names and, for nurses and midwives, licence numbers of those who work at ``facility`` in another role."""
+    rng = seeded(seed, facility.key, role)
+    fake = Faker("pl_PL")
+    fake.seed_instance(f"{seed}:{facility.key}:{role}")
+    found = []
+    for _ in range(count):
+        name = cda.Name(family=(fake.last_name_female(),), given=(_given_name(fake, "F"),))
+        found.append((name, f"{_npwz(rng)}{'A' if role == 'midwife' else 'P'}"))
+    return found
 
 
 def seeded(*key: object) -> random.Random:

@@ -67,6 +67,7 @@ _STATEMENTS = {
     "emergencies": _SQL.person_emergencies,
     "consent_codes": _SQL.person_consent_codes,
     "notices": _SQL.person_notices,
+    "awaited": _SQL.person_awaited,
     "retention": _SQL.person_retention,
     "subscriptions": _SQL.person_subscriptions,
     "letters": _SQL.person_letters,
@@ -95,6 +96,11 @@ thead {{ display: table-header-group }} tr {{ break-inside: avoid }} h2 {{ break
 </style></head><body><h1>Wszystkie dane o osobie {who}</h1>
 <p>Sporządzono {at}, węzeł {node}. Podstawa: RODO art. 15.</p>
 """
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(everything)
 
 
 def everything(

@@ -65,6 +65,8 @@ class DemoDocument(NamedTuple):
     data: bytes
     unique_id: str
     replaces: tuple[str, ...] = ()
+    confidentiality: str = "N"
+    author: tuple[str, cda.Name] = ("", cda.Name())  # licence (root#extension) and name
 
 
 def documents(
@@ -126,7 +128,16 @@ class _Writer:
             yield self._demo(person, self._correction(first), (first.id.oid_form,))
 
     def _demo(self, person: Person, document: CdaDocument, replaces: tuple[str, ...] = ()) -> DemoDocument:
-        return DemoDocument(person, self.facility, write_document(document), document.id.oid_form, replaces)
+        author = document.author
+        return DemoDocument(
+            person,
+            self.facility,
+            write_document(document),
+            document.id.oid_form,
+            replaces,
+            document.confidentiality,
+            (f"{author.ids[0].root}#{author.ids[0].extension}", author.names[0]),
+        )
 
     def _episode(self, person: Person) -> _Episode:
         born = person.born or date(self.today.year - 45, 6, 15)

@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from obieg.codes.load import toml
+from obieg.domain.issuing import Claims
 from obieg.ops.failure import Failure
+
+PESEL_ROOT: str = toml("national/pl/pik.toml")["roots"]["pesel"]
+PESEL_DIGITS = 11
+_OWN_REQUEST = "PATRQT"  # HL7 v3 PurposeOfUse: patient request
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -26,3 +34,23 @@ def read(path: Path) -> dict[str, Any]:
             "Name the file that the node was started with.",
         ) from error
     return endpoints
+
+
+def asker(endpoints: dict[str, Any], login: str, purpose: str = "") -> Claims | None:
+    """Who asks: a person whom the ready file names, or the patient with this PESEL; ``""``: whom it names for that.
+
+    None where it names nobody: then a system asks. Raises Failure for somebody else.
+    """
+    login = login or endpoints.get("person", "")
+    if not login:
+        return None
+    if login.isascii() and login.isdigit() and len(login) == PESEL_DIGITS:
+        return Claims(person=f"{PESEL_ROOT}#{login}", role="patient", purpose_of_use=purpose or _OWN_REQUEST)
+    found = endpoints.get("people", {}).get(login)
+    if found is None:
+        raise Failure(
+            f"The ready file names nobody {login!r}.",
+            "The node would not know who asks; nothing was asked.",
+            f"Give a PESEL, or one of: {', '.join(endpoints.get('people', {})) or 'nobody'}.",
+        )
+    return msgspec.structs.replace(msgspec.convert(found, Claims), purpose_of_use=purpose)

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -99,6 +100,11 @@ class HttpSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
     port: Port = Field(8080, description="TCP port; 0 takes any free one (the ready file names it).")
+    local_port: Port = Field(
+        0,
+        description="A second TCP port, on 127.0.0.1 alone and without TLS, by which browsers of this very machine "
+        "reach the pages as http://localhost. 0: none. Only where host is a loopback address.",
+    )
     public_url: str = Field(
         "", description="Address under which others reach this node, as WSDLs name it. Empty: made of host and port."
     )
@@ -427,6 +433,35 @@ class NoticesSettings(Section):
     language: Literal["pl", "en", "uk"] = Field("pl", description="Language for people whose records name none.")
 
 
+class ImagesSettings(Section):
+    """The archive of images behind this node (DICOMweb); nobody but the node reaches it."""
+
+    archive_url: str = Field(
+        "",
+        description="Root of its DICOMweb service, as https://archive.example/dicom-web. Empty: there are no images.",
+    )
+    patient_authority: Annotated[str, AfterValidator(_oid_or_empty)] = Field(
+        "",
+        description="OID of the authority that assigns the archive's Patient IDs: a study is shown only where its "
+        "Patient ID names the patient of the manifest. Needed with archive_url.",
+    )
+    user: str = Field("", description="User name there. Empty: the node logs in by its certificate, or not at all.")
+    password_file: OptionalPath = Field(None, description="File with the password there, in its first line.")
+    ca_file: OptionalPath = Field(
+        None, description="Authorities (PEM) that vouch for its certificate. Empty: those that the system trusts."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> ImagesSettings:
+        if self.archive_url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", self.archive_url):
+            raise ValueError("archive_url: https://host[:port]/path, without user, query and fragment")
+        if self.archive_url and not self.patient_authority:
+            raise ValueError("patient_authority: without it nobody knows whose images the archive has")
+        if bool(self.user) != (self.password_file is not None):
+            raise ValueError("user and password_file belong together")
+        return self
+
+
 class SealingSettings(Section):
     """How the audit is sealed, so that nobody can change it unnoticed (docs/audit.md)."""
 
@@ -547,6 +582,7 @@ class Settings(BaseSettings):
     subscribers: tuple[SubscriberSettings, ...] = Field((), json_schema_extra=_only("region"))
     access: AccessSettings = Field(AccessSettings.model_construct(), json_schema_extra=_only("region"))
     notices: NoticesSettings = Field(NoticesSettings.model_construct(), json_schema_extra=_only("region"))
+    images: ImagesSettings = Field(ImagesSettings.model_construct(), json_schema_extra=_only("region"))
     audit: AuditSettings = AuditSettings.model_construct()
     audit_repositories: tuple[AuditRepositorySettings, ...] = ()
     store: StoreSettings = StoreSettings.model_construct()
@@ -586,9 +622,7 @@ class Settings(BaseSettings):
             raise ValueError("notices: smtp_host needs sender, the address that e-mail comes from")
         if not self.lab and self.notices.smtp_host and self.notices.smtp_security == "none":
             raise ValueError("notices: outside a laboratory e-mail is sent over TLS: smtp_security starttls or tls")
-        if self.notices.sms_url and not self.notices.sms_url.startswith(
-            ("https://", "http://") if self.lab else "https://"
-        ):
+        if self.notices.sms_url and not is_private(self.notices.sms_url, lab=self.lab):
             raise ValueError("notices: sms_url must be an https address")
         if self.sealing.tsa_url and self.sealing.tsa_ca_file is None:
             raise ValueError("sealing: tsa_url needs tsa_ca_file: a time-stamp that nobody can check proves nothing")
@@ -605,8 +639,12 @@ class Settings(BaseSettings):
             raise ValueError("audit: records are taken over TLS: certificate_file and key_file under [tls] are needed")
         if not self.lab and any(r.address.startswith("tcp://") for r in self.audit_repositories):
             raise ValueError("audit_repositories: outside a laboratory records are sent over TLS: host:port")
-        if self.wezel_krajowy.own_entity_id and not self.http.public_url.startswith(
-            ("https://", "http://") if self.lab else "https://"
+        if self.http.local_port and (self.http.proxies or not _is_loopback(self.http.host)):
+            raise ValueError(
+                "http: local_port is for a node that listens on this machine alone, without a proxy: host = 127.0.0.1"
+            )
+        if self.wezel_krajowy.own_entity_id and not (
+            self.http.local_port or self.http.public_url.startswith(("https://", "http://") if self.lab else "https://")
         ):
             raise ValueError("wezel_krajowy: people are sent back to http.public_url, which must be an https address")
         if self.lab and not all(_is_loopback(s.host) for s in (self.http, self.mllp, self.audit)):
@@ -626,6 +664,12 @@ class Settings(BaseSettings):
     def postgres_dir(self) -> Path:
         """Folder of the embedded database server."""
         return self.data_dir / "postgres"
+
+
+def is_private(address: str, *, lab: bool = False) -> bool:
+    """Whether nobody on the way can read what is sent there: over TLS, or within this machine."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or (parts.scheme == "http" and (lab or _is_loopback(parts.hostname or "")))
 
 
 def _is_loopback(host: str) -> bool:
@@ -687,6 +731,9 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
                     **{name: absolute(value) for name, value in wk if name.endswith("_file")},
                     "certificate_files": tuple(folder / path for path in wk.certificate_files),
                 }
+            ),
+            "images": settings.images.model_copy(
+                update={name: absolute(value) for name, value in settings.images if name.endswith("_file")}
             ),
             "trust": settings.trust.model_copy(update={"file": absolute(settings.trust.file)}),
             "registry": settings.registry.model_copy(update={"ca_file": absolute(settings.registry.ca_file)}),

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from obieg.codes import load
 from obieg.domain.documents import AvailabilityStatus, DocumentEntry
+from obieg.domain.issuing import Claims
 from obieg.domain.problems import Problem, RetryLater
 from obieg.mapping.pik import Described, submission
 from obieg.ops.exchange import UNIQUE_IDS_MAX, Exchange
@@ -49,6 +50,7 @@ class Item(NamedTuple):
     name: str  # for people: the file
     described: Described
     content: Content
+    by: Claims | None = None  # who asks the registry about it; None: whoever hands in
 
 
 class Result(NamedTuple):
@@ -77,7 +79,10 @@ class Submitter:
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """What became of each. Raises RetryLater when the registry cannot even be asked what is there."""
         ordered = list(self._ordered(items))
-        new = await self._surely_new([_unique_id(item) for item in ordered])
+        asking: dict[Claims | None, list[str]] = {}
+        for item in ordered:
+            asking.setdefault(item.by, []).append(_unique_id(item))
+        new = {one for by, unique_ids in asking.items() for one in await self._surely_new(unique_ids, by)}
         self._ended = {_unique_id(item): asyncio.Event() for item in ordered}
         queue = iter(ordered)
 
@@ -97,11 +102,11 @@ class Submitter:
             raise several.exceptions[0] from None
         return self._results
 
-    async def _surely_new(self, unique_ids: Sequence[str]) -> set[str]:
+    async def _surely_new(self, unique_ids: Sequence[str], by: Claims | None) -> set[str]:
         found: set[str] = set()
         for start in range(0, len(unique_ids), UNIQUE_IDS_MAX):
             some = unique_ids[start : start + UNIQUE_IDS_MAX]
-            if not await self._exchange.any_registered(some):
+            if not await self._exchange.any_registered(some, by):
                 found.update(some)
         return found
 
@@ -148,7 +153,7 @@ class Submitter:
     async def _known(self, item: Item) -> tuple[Outcome, str] | None:
         """What becomes of a document because its uniqueId is registered; None where it is not."""
         unique_id = _unique_id(item)
-        entries = await _patiently(lambda: self._exchange.registered(unique_id))
+        entries = await _patiently(lambda: self._exchange.registered(unique_id, item.by))
         if not entries:
             return None
         if any(entry.hash in (None, item.described.entry.hash) for entry in entries):
@@ -158,7 +163,7 @@ class Submitter:
     async def _provide(self, item: Item) -> tuple[Outcome, str]:
         described = item.described
         patient_id = await self._patient(described.entry)
-        replaced, missing = await self._replaced(described)
+        replaced, missing = await self._replaced(described, item.by)
         entry = replace(
             described.entry,
             patient_id=patient_id,
@@ -170,7 +175,7 @@ class Submitter:
         note = f"replaces {', '.join(missing)}, which is not registered here" if missing else ""
         return (Outcome.REPLACED if replaced else Outcome.NEW), note
 
-    async def _replaced(self, described: Described) -> tuple[list[str], list[str]]:
+    async def _replaced(self, described: Described, by: Claims | None) -> tuple[list[str], list[str]]:
         """The entryUUIDs of the approved versions that the document replaces, and the uniqueIds nobody knows."""
         own = described.entry.unique_id
         wanted = [unique_id for unique_id in described.replaces if unique_id != own]
@@ -180,7 +185,7 @@ class Submitter:
         approved: list[str] = []
         missing: list[str] = []
         for unique_id in wanted:
-            found = await _patiently(partial(self._exchange.registered, unique_id))
+            found = await _patiently(partial(self._exchange.registered, unique_id, by))
             standing = [e.entry_uuid for e in found if e.availability_status is AvailabilityStatus.APPROVED]
             approved += standing
             if not found:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 import structlog
@@ -42,6 +43,7 @@ BUILDER = "obieg.ops.wiring:build"
 SERVICES = ("registry", "register", "repository", "retrieve", "remove_documents", "xdr")
 REGION_SERVICES = ("pix_v3", "pdq_v3", "xcpd", "update", "restricted_update", "remove", "sts", "decisions")
 BACKLOG = 1024
+LOCAL = "127.0.0.1"  # where browsers of this machine reach the pages
 # Workers of a supervisor that was killed a moment ago still hold the port.
 BIND_TIME_S = 5.0
 START_TIME_S = 60.0
@@ -81,6 +83,9 @@ def serve(
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         stack.callback(lock.release)
         http = stack.enter_context(_listeners(settings.http.host, settings.http.port, settings.workers, "http"))
+        local: list[socket.socket] = []
+        if settings.http.local_port:
+            local = stack.enter_context(_listeners(LOCAL, settings.http.local_port, settings.workers, "http.local"))
         mllp: list[socket.socket] = []
         if settings.role == "region" and settings.mllp.enabled:
             mllp = stack.enter_context(_listeners(settings.mllp.host, settings.mllp.port, settings.workers, "mllp"))
@@ -114,7 +119,7 @@ def serve(
         if prepare is not None:
             prepare(settings)
         try:
-            asyncio.run(_Supervisor(settings, builder, http, mllp, syslog, embedded).run(ready))
+            asyncio.run(_Supervisor(settings, builder, _Sockets(http, mllp, syslog, local), embedded).run(ready))
         finally:
             _remember(settings, "stop", "", settings_file)
 
@@ -178,6 +183,8 @@ def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[
         "base_url": url,
         "pid": str(os.getpid()),
     }
+    if settings.http.local_port:
+        found["pages"] = f"http://localhost:{settings.http.local_port}"
     if settings.trust.file is not None:
         found |= {name: f"{url}/auth/{name}" for name in ("token", "authorize", "jwks")}
     if settings.tls.ca_file is not None:
@@ -269,22 +276,27 @@ def _notify_systemd(state: str) -> None:
 # the workers ---------------------------------------------------------------------------------------------------------
 
 
+class _Sockets(NamedTuple):
+    """Listening sockets, one for each worker; none of what the node does not serve. In the order of Assignment."""
+
+    http: list[socket.socket]
+    mllp: list[socket.socket]
+    syslog: list[socket.socket]
+    local: list[socket.socket]
+
+
 class _Supervisor:
     def __init__(
         self,
         settings: Settings,
         builder: str,
-        http: list[socket.socket],
-        mllp: list[socket.socket],
-        syslog: list[socket.socket],
+        sockets: _Sockets,
         database: Server | None,
     ) -> None:
         self._database = database
         self._settings = settings
         self._builder = builder
-        self._http = http
-        self._mllp = mllp
-        self._syslog = syslog
+        self._sockets = sockets
         self._stopping = asyncio.Event()
         self._running: dict[int, asyncio.subprocess.Process] = {}  # by worker number
         self._metrics = settings.data_dir / "run" / "metrics"
@@ -393,16 +405,15 @@ class _Supervisor:
     async def _spawn(self, number: int) -> tuple[asyncio.subprocess.Process, asyncio.Task[bool | None]]:
         """Starts a worker; the task tells whether it became ready."""
         reading, writing = os.pipe()
-        http = self._http[number].fileno()
-        mllp = self._mllp[number].fileno() if self._mllp else None
-        syslog = self._syslog[number].fileno() if self._syslog else None
-        assignment = Assignment(self._settings, number, os.getpid(), self._builder, writing, http, mllp, syslog)
+        http, *others = (listeners[number].fileno() if listeners else None for listeners in self._sockets)
+        assert http is not None  # noqa: S101 - every node has it
+        assignment = Assignment(self._settings, number, os.getpid(), self._builder, writing, http, *others)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "obieg.ops.worker",
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=[fd for fd in (writing, http, mllp, syslog) if fd is not None],
+            pass_fds=[fd for fd in (writing, http, *others) if fd is not None],
             process_group=0,  # the terminal's Ctrl-C is for the supervisor alone
             env=os.environ | {FOLDER_VARIABLE: str(self._metrics)},
         )

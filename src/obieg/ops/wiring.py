@@ -22,6 +22,7 @@ from obieg.actors.access_control import AccessControl
 from obieg.actors.access_log import AccessLog
 from obieg.actors.audit_repository import AuditRepository
 from obieg.actors.authentication import AddressAuthentication, LaboratoryAuthentication, TrustedAuthentication
+from obieg.actors.awaited_documents import AwaitedDocuments
 from obieg.actors.consent_codes import ConsentCodes
 from obieg.actors.consent_registry import ConsentRegistry
 from obieg.actors.decision_point import DecisionPoint, RegionDecides
@@ -32,9 +33,11 @@ from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.document_repository import DocumentRepository
 from obieg.actors.emergency_access import EmergencyAccess
 from obieg.actors.exporter import Exporter
+from obieg.actors.image_source import ImageSource
 from obieg.actors.notification_broker import ResourceNotificationBroker
 from obieg.actors.patient_curation import PatientCuration
 from obieg.actors.patient_index import PatientIndex
+from obieg.actors.patient_portal import PatientPortal
 from obieg.actors.patient_summary import PatientSummary, SummarySource
 from obieg.actors.people import People
 from obieg.actors.provider_directory import ProviderDirectory
@@ -59,6 +62,8 @@ from obieg.edges.patient_login import PatientLoginEdge
 from obieg.edges.soap import PATH_PREFIX, SoapEdge, SoapLimits
 from obieg.edges.syslog import SyslogEdge
 from obieg.edges.throttle import Throttle
+from obieg.edges.wado import PREFIX as WADO
+from obieg.edges.wado import WadoEdge
 from obieg.mapping import fhir_outcome
 from obieg.mapping.ebrs import read_registry_response
 from obieg.mapping.fhir_capability import capability_statement
@@ -69,11 +74,13 @@ from obieg.ops.audit_forwarding import AuditForwarding
 from obieg.ops.authorizing import AUTHORIZATION_NAMES, Authorization, open_authorization
 from obieg.ops.delivery import Delivery
 from obieg.ops.documents import open_store
-from obieg.ops.logging_in import kit_of, login_pages, people_of, sessions_of
+from obieg.ops.images import image_archive, image_pages
+from obieg.ops.logging_in import kit_of, login_pages, origin_for_patients, people_of, sessions_of
 from obieg.ops.notifying import notice_receivers, reaching
-from obieg.ops.pages import pages
+from obieg.ops.operating import operating
+from obieg.ops.pages import pages, public_pages
 from obieg.ops.patient_login import Patients, patient_login
-from obieg.ops.portals import portal_routes
+from obieg.ops.portals import homes, portal_routes
 from obieg.ops.sealing import Sealing
 from obieg.ops.settings import Settings
 from obieg.ops.sts_key import entity_id, own_key, trusting_itself
@@ -81,11 +88,21 @@ from obieg.ops.tls import calling, trust_of
 from obieg.ops.watching import Watch
 from obieg.ops.weights import newest_weights
 from obieg.ops.wiring_patients import authorities, patient_actors, utc_now
-from obieg.protocol import Authenticator, FhirBinding, MllpBinding, OnDemandSource, Sessions, SoapBinding
+from obieg.protocol import (
+    Authenticator,
+    FhirBinding,
+    MllpBinding,
+    OnDemandSource,
+    Sessions,
+    SoapBinding,
+    Transaction,
+    WadoBinding,
+)
 from obieg.storage.access_log_store import PostgresAccessLog
 from obieg.storage.access_store import PostgresAccess
 from obieg.storage.audit_repository_store import PostgresAuditLog
 from obieg.storage.audit_store import AuditStore
+from obieg.storage.awaiting_store import PostgresAwaiting
 from obieg.storage.consent_code_store import PostgresConsentCodes
 from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.storage.emergency_store import PostgresEmergencies
@@ -95,6 +112,7 @@ from obieg.storage.inbox_store import PostgresInbox
 from obieg.storage.lifecycle_store import PostgresLifecycle
 from obieg.storage.link import Database
 from obieg.storage.outbox_store import PostgresOutbox
+from obieg.storage.patient_portal_store import PostgresPatientPortal
 from obieg.storage.registry_store import RegistryDatabase
 from obieg.storage.retention_store import PostgresRetention
 from obieg.storage.subscription_store import PostgresSubscriptions
@@ -135,8 +153,10 @@ class Actors:
     consent_registry: ConsentRegistry | None = None
     emergency_access: EmergencyAccess | None = None
     access_log: AccessLog | None = None
+    image_source: ImageSource | None = None
     consent_codes: ConsentCodes | None = None
     decision_point: DecisionPoint | None = None
+    patient_portal: PatientPortal | None = None
 
 
 def on_demand_sources(actors: Actors, settings: Settings) -> tuple[OnDemandSource, ...]:
@@ -307,16 +327,35 @@ def _region(parts: Parts) -> Role:
         new_uuid=new_uuid,
         new_code=lambda: f"{secrets.randbelow(10**6):06}",
     )
-    actors.access_log = AccessLog(
-        parts.audit_log, PostgresAccessLog(parts.database, parts.audit), directory, access=parts.access
+    names = PostgresAccessLog(parts.database, parts.audit)
+    actors.access_log = AccessLog(parts.audit_log, names, directory, access=parts.access)
+    actors.patient_portal = PatientPortal(
+        PostgresPatientPortal(parts.database, parts.audit),
+        parts.audit_log,
+        names,
+        directory,
+        access=parts.access,
+        assigning_authority=parts.assigning_authority,
     )
     actors.decision_point = DecisionPoint(parts.access, parts.audit, new_uuid=new_uuid)
     repository = _repository(parts, actors)
     _add_common(parts, actors, repository)
     actors.patient_summary = PatientSummary(index, registry, repository, parts.audit, access=parts.access)
+    archive = image_archive(settings)
+    if archive is not None:
+        actors.image_source = ImageSource(
+            repository,
+            archive,
+            parts.audit,
+            index=index,
+            patient_authority=settings.images.patient_authority,
+            access=parts.access,
+            assigning_authority=parts.assigning_authority,
+        )
     watch = Watch(WatchStore(parts.database), utc_now)
     background = (*delivery.background, lambda: _forget_searches(index), exporter.work, exporter.expire, watch.run)
-    return Role(actors, background, (delivery.close, *people.closing))
+    closing = (delivery.close, *people.closing, *((archive.close,) if archive is not None else ()))
+    return Role(actors, background, closing)
 
 
 def _facility(parts: Parts) -> Role:
@@ -532,18 +571,43 @@ def _patient_login_edge(parts: Parts, expect_sealed: Callable[[], Awaitable[None
         return None
     return PatientLoginEdge(
         parts.patients.login,
-        public_url=parts.settings.http.public_url,
+        public_url=origin_for_patients(parts.settings),
         new_request_id=new_uuid,
         expect_sealed=expect_sealed,
     )
 
 
-def _people_pages(parts: Parts, host: Host, expect_sealed: Callable[[], Awaitable[None]]) -> Sequence[BaseRoute]:
-    """Where people log in, and what they see then."""
+def _web_pages(
+    parts: Parts,
+    host: Host,
+    actors: Actors,
+    served: Sequence[Transaction],
+    expect_sealed: Callable[[], Awaitable[None]],
+    more: Sequence[BaseRoute],
+) -> Any:
+    """What everybody sees, where people log in, and what they see then; and ``more``."""
+    settings = parts.settings
+    operates = operating(settings, parts.database, parts.audit, parts.access, actors.provider_directory)
     patients = parts.patients.login if parts.patients is not None else None
-    kit = kit_of(parts.settings, expect_sealed)
-    routes = login_pages(kit, parts.people, patients)
-    return (*routes, *portal_routes(parts.settings, kit, host)) if kit is not None else routes
+    kit = kit_of(settings, expect_sealed, operates.operations.notice)
+    facts = operates.facts if settings.role == "region" else None
+    public = public_pages(settings, served, kit=kit, facts=facts, codes=parts.codes)
+    routes = [*more, *login_pages(kit, parts.people, patients, homes(settings))]
+    if kit is not None:
+        authority = parts.assigning_authority
+        awaiting = PostgresAwaiting(parts.database, assigning_authority=authority)
+        routes += image_pages(kit, host)
+        routes += portal_routes(
+            settings,
+            kit,
+            host,
+            operating=operates,
+            awaited=AwaitedDocuments(awaiting, assigning_authority=authority, new_uuid=new_uuid),
+            curation=actors.patient_curation,
+            people=parts.people,
+            codes=parts.codes,
+        )
+    return pages(public, routes)
 
 
 # who asks -------------------------------------------------------------------------------------------------------------
@@ -641,13 +705,15 @@ class Node:
             observe=_observe,
         )
         self.mllp = _mllp_edge(parts, host)
-        protocols = (SoapBinding, FhirBinding) if self.mllp is None else (SoapBinding, FhirBinding, MllpBinding)
+        over_http = (SoapBinding, FhirBinding, WadoBinding)
+        protocols = over_http if self.mllp is None else (*over_http, MllpBinding)
         served = [transaction for protocol in protocols for transaction, _ in host.served(protocol)]
         self._web = _front(
             _soap_edge(parts, host),
             _fhir_edge(parts, host, server),
             _patient_login_edge(parts, expect_sealed),
-            pages(settings, served, (*self._sealing.routes, *_people_pages(parts, host, expect_sealed))),
+            WadoEdge(host, affinity_domain=parts.assigning_authority) if role.actors.image_source is not None else None,
+            _web_pages(parts, host, role.actors, served, expect_sealed, self._sealing.routes),
         )
         self.syslog = _syslog_edge(parts, role.actors)
         self._forwarding = AuditForwarding(settings, parts.audit_log)
@@ -733,9 +799,9 @@ def build(settings: Settings) -> Node:
 
 
 def _front(
-    soap: SoapEdge, fhir_edge: fhir.FhirEdge, login: PatientLoginEdge | None, other: Any
+    soap: SoapEdge, fhir_edge: fhir.FhirEdge, login: PatientLoginEdge | None, wado: WadoEdge | None, other: Any
 ) -> Callable[..., Awaitable[None]]:
-    """SOAP, FHIR and log-ins of patients go straight to their edges; everything else to the web application."""
+    """SOAP, FHIR, DICOMweb and log-ins of patients go to their edges; everything else to the web application."""
 
     async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PATH_PREFIX):
@@ -744,6 +810,8 @@ def _front(
             await fhir_edge(scope, receive, send)
         elif login and scope["type"] == "http" and f"{scope['path']}/".startswith(f"{PATIENT_LOGIN}/"):
             await login(scope, receive, send)
+        elif wado and scope["type"] == "http" and f"{scope['path']}/".startswith(f"{WADO}/"):
+            await wado(scope, receive, send)
         else:
             await other(scope, receive, send)
 

@@ -76,6 +76,7 @@ class Assignment(NamedTuple):
     http: int  # file descriptor of a listening socket
     mllp: int | None
     syslog: int | None = None
+    local: int | None = None
 
 
 def write_assignment(assignment: Assignment) -> bytes:
@@ -132,11 +133,15 @@ async def _run(assignment: Assignment) -> None:
         proxies=settings.http.proxies,
     )
     loop.add_signal_handler(signal.SIGHUP, _reload, node, listening)
-    serving = asyncio.create_task(http.serve([socket.socket(fileno=assignment.http)]))
+    https = [(http, assignment.http)]
+    if assignment.local is not None:
+        https.append((HttpServer(node.asgi, settings.limits), assignment.local))
+    serving = [asyncio.create_task(server.serve([socket.socket(fileno=fd)])) for server, fd in https]
     systems = listening.systems if listening is not None else None
     mllp = await _Streams.start(node.mllp, assignment.mllp, systems)
     syslog = await _Streams.start(getattr(node, "syslog", None), assignment.syslog, systems)
-    around = [watch_loop(), watch_clock(), http.sweep(), lead(settings.database.dsn, tuple(node.background))]
+    around = [watch_loop(), watch_clock(), *(server.sweep() for server, _ in https)]
+    around.append(lead(settings.database.dsn, tuple(node.background)))
     if files:
         around.append(watch(settings, files, partial(_reload, node, listening)))
     tasks = [asyncio.create_task(task) for task in around]
@@ -144,13 +149,15 @@ async def _run(assignment: Assignment) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-    await http.ready.wait()
+    for server, _ in https:
+        await server.ready.wait()
     os.write(assignment.ready, READY)
     os.close(assignment.ready)
 
-    await asyncio.wait([serving, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
-    http.should_exit = True
-    await asyncio.gather(serving, mllp.drain(settings.limits.drain_time_s), syslog.drain(settings.limits.drain_time_s))
+    await asyncio.wait([*serving, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
+    for server, _ in https:
+        server.should_exit = True
+    await asyncio.gather(*serving, mllp.drain(settings.limits.drain_time_s), syslog.drain(settings.limits.drain_time_s))
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

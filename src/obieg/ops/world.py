@@ -176,6 +176,10 @@ class _World:
     async def _patients(self, lines: Sequence[Line]) -> None:
         for line in lines:
             resource = dict(line.resource)
+            if "name" not in resource and resource.get("identifier"):  # somebody who is known already
+                async with self._at(line):
+                    await self._protect(line, self._patient({"identifier": resource["identifier"][0]}, line.name))
+                continue
             system, value = _URN + self._authority, patient_value(resource["id"])
             own = [i.get("value") for i in resource.get("identifier", ()) if i.get("system") == system]
             if own and own != [value]:
@@ -187,9 +191,11 @@ class _World:
             async with self._at(line):
                 request = {"parameters": (("identifier", f"{system}|{value}"),), "resource": "Patient"}
                 await self._ask("ITI-104", "conditional-update", resource, **request)
-                patient = PatientId(value, self._authority)
-                protected = [True] if access_world.protected(resource) else []
-                await self._state(f"{line.name}#protected", patient, Kind.PROTECTED, protected, None)
+                await self._protect(line, PatientId(value, self._authority))
+
+    async def _protect(self, line: Line, patient: PatientId) -> None:
+        protected = [True] if access_world.protected(line.resource) else []
+        await self._state(f"{line.name}#protected", patient, Kind.PROTECTED, protected, None)
 
     # facts
 

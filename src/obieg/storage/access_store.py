@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
 import msgspec
 
-from obieg.domain.access import Facts
+from obieg.domain.access import Consent, Declaration, Emergency, Encounter, Facts, Hold, Representative
 from obieg.domain.audit import AuditEvent
 from obieg.domain.consents import ConsentQuery, Kind, Said, Stated
+from obieg.domain.documents import Value
 from obieg.mapping.bppc import Acknowledgement, consents
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database, Row, run
@@ -19,23 +21,66 @@ from obieg.storage.statements import Call, load
 _SQL = load("access.sql")
 
 
-class _Read(Facts, frozen=True):
-    """A row of access_facts."""
+def _reading(field: str, facts: Any) -> tuple[str, Any]:
+    return field, msgspec.json.Decoder(facts).decode
 
-    acknowledged: tuple[Acknowledgement, ...] = ()
+
+# What a version of a source says by what it speaks about: the field of Facts, and what reads it.
+_SPOKEN_OF = {
+    Kind.DECLARATION: _reading("declarations", tuple[Declaration, ...]),
+    Kind.ENCOUNTER: _reading("encounters", tuple[Encounter, ...]),
+    Kind.REPRESENTATIVE: _reading("representatives", tuple[Representative, ...]),
+    Kind.CONSENT: _reading("consents", tuple[Consent, ...]),
+    Kind.EMERGENCY: _reading("emergencies", tuple[Emergency, ...]),
+    Kind.HOLD: _reading("holds", tuple[Hold, ...]),
+    Kind.OBJECTION: _reading("objection", tuple[bool, ...]),
+    Kind.NOTICES: _reading("notices", tuple[bool, ...]),
+    Kind.PROTECTED: _reading("protected", tuple[bool, ...]),
+    Kind.DEATH: _reading("died_on", tuple[date, ...]),
+}
+
+
+class _Version(Value, frozen=True):
+    """What a source says."""
+
+    kind: Kind
+    facts: msgspec.Raw
+
+
+class _Read(Value, frozen=True):
+    """What obieg_persons gives of one."""
+
+    identifiers: tuple[str, ...]
+    birth_date: date | None
+    died_on: date | None  # as the patient index knows it
+    said: tuple[_Version, ...]
+    acknowledged: tuple[Acknowledgement, ...]
 
 
 _read = msgspec.json.Decoder(_Read).decode
-_FACTS = Facts.__struct_fields__
 
 
-def read_facts(said: bytes) -> Facts:
+def read_facts(written: bytes) -> Facts:
     """Facts as the statement gives them, with what documents say that the patient has acknowledged."""
-    row = _read(said)
-    facts = Facts(*[getattr(row, field) for field in _FACTS])
-    if not row.acknowledged:
-        return facts
-    return msgspec.structs.replace(facts, consents=(*facts.consents, *consents(row.acknowledged)))
+    row = _read(written)
+    said: dict[str, tuple[Any, ...]] = {}
+    for version in row.said:
+        field, read = _SPOKEN_OF[version.kind]
+        said[field] = said.get(field, ()) + read(version.facts)
+    died = said.pop("died_on", ())
+    if row.died_on is not None:
+        died = (*died, row.died_on)
+    if row.acknowledged:
+        said["consents"] = (*said.get("consents", ()), *consents(row.acknowledged))
+    return Facts(
+        row.identifiers,
+        row.birth_date,
+        min(died, default=None),
+        bool(said.pop("protected", ())),
+        bool(said.pop("objection", ())),
+        notices=bool(said.pop("notices", ())),
+        **said,
+    )
 
 
 class PostgresAccess:

@@ -8,6 +8,7 @@ How far the import came is part of the same commit.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,8 +29,8 @@ from obieg.domain.patient_index import Change, KnownRecord, NewTask
 from obieg.domain.persons import Demographics
 from obieg.domain.problems import RetryLater
 from obieg.domain.registry import LostRace
-from obieg.domain.searching import name_keys
 from obieg.storage.audit_store import AuditStore
+from obieg.storage.copy_rows import Told, copied, marked, record_columns
 from obieg.storage.link import DatabaseError
 from obieg.storage.patient_store import PostgresPatientStore, columns, tasks_call
 from obieg.storage.statements import Call, Parameter, Statement, load
@@ -39,6 +40,8 @@ STATEMENT_TIMEOUT_MS = 120_000
 _PLANNING = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off -c jit=off"
 LOCK_TIMEOUT_MS = 10_000
 SEEN_MAX = 50_000  # records
+OWN_MAX = 8  # transactions; a batch is read while the two before it may not be stored yet
+_BEFORE_ALL = "1:1:"  # a snapshot that has nobody's writes
 OUT_OF_SHARED_MEMORY = "53200"
 
 _SQL = load("bulk.sql")
@@ -46,7 +49,6 @@ _PATIENTS = load("patients.sql")
 _LINKS = load("links.sql")
 _read_demographics = msgspec.json.Decoder(Demographics).decode
 _write = msgspec.json.Encoder().encode
-_UNSAFE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _PLACE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -73,13 +75,6 @@ class Standing(NamedTuple):
     file: str
 
 
-class Told(NamedTuple):
-    """What of a fed record is stored and does not depend on what is decided; made where the file is read."""
-
-    record: bytes  # the columns of its row from source on, for COPY
-    objects: str  # its identifiers as the audit message has them, for COPY
-
-
 class AuditWriter:
     """Audit rows of one kind for COPY: the message is written once and its patients are put in."""
 
@@ -99,7 +94,7 @@ class AuditWriter:
         first, second = self._row
         before, after = self.around
         cx = str(patient)
-        return f"{first}{copied(cx)}{second}{self._head}{before}{_marked(cx)}{after}{objects}{self._tail}\n"
+        return f"{first}{copied(cx)}{second}{self._head}{before}{marked(cx)}{after}{objects}{self._tail}\n"
 
 
 def audit_row(audit: AuditStore, event: AuditEvent) -> str:
@@ -111,60 +106,9 @@ def audit_row(audit: AuditStore, event: AuditEvent) -> str:
 _AUDIT_COLUMNS = ("transaction", "outcome", "patient_id", "request_id", "message")
 
 
-def audit_objects(around: tuple[str, str], identifiers: Iterable[PatientId]) -> str:
-    """The identifiers as objects of the message."""
-    before, after = around
-    return "".join([f"{before}{_marked(str(i))}{after}" for i in identifiers])
-
-
-def copied(text: str) -> str:
-    """A value of COPY's text format."""
-    return text.translate(_UNSAFE) if "\\" in text or not text.isprintable() else text
-
-
-def _marked(text: str) -> str:
-    """As the value of an XML attribute, for COPY."""
-    if not text.isalnum():
-        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-    return copied(text)
-
-
-def element(text: str) -> str:
-    """An element of an array of texts."""
-    if "\\" in text or '"' in text:
-        text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
-
-
-def _array(values: Iterable[str]) -> str:
-    """An array of texts, for COPY."""
-    return copied(f"{{{','.join(map(element, values))}}}")
-
-
 def _integers(values: Iterable[int]) -> str:
     """An array of numbers, as a parameter."""
     return f"{{{','.join(map(str, values))}}}"
-
-
-def named_elements(identifiers: Iterable[PatientId]) -> tuple[str, str]:
-    """What stands between the braces of the arrays that ``columns`` makes: authorities, values."""
-    both = tuple(identifiers)
-    return ",".join([element(i.authority) for i in both]), ",".join([element(i.value) for i in both])
-
-
-def record_columns(source: str, record: Record, blocks: Sequence[int]) -> bytes:
-    """The columns of a record's row from ``source`` on, for COPY."""
-    demographics = record.demographics
-    names, sounds = name_keys(demographics)
-    said = _write(demographics).decode()
-    if "\\" in said:  # an escape of JSON in one of bytea in one of COPY
-        said = said.replace("\\", "\\\\\\\\")
-    return (
-        f"{copied(source)}\t{_array([i.authority for i in record.identifiers])}\t"
-        f"{_array([i.value for i in record.identifiers])}\t{said}\t"
-        f"{{{','.join(map(str, blocks))}}}\t{copied(names)}\t{copied(sounds)}\t{copied(demographics.birth_date)}\t"
-        f"{copied(demographics.sex)}\n"
-    ).encode()
 
 
 class Batch(NamedTuple):
@@ -212,7 +156,8 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[str], progre
     patients = [
         f"{key}\t{copied(id_.value)}\t{1 + writes.touched.get(key, 0)}\n" for key, id_ in sorted(writes.created.items())
     ]
-    locators = [f"{copied(i.authority)}\t{copied(i.value)}\t{writes.claimed[i]}\n" for i in _in_order(writes.claimed)]
+    given_by = {authority: copied(authority) for authority in {i.authority for i in writes.claimed}}
+    locators = [f"{given_by[i.authority]}\t{copied(i.value)}\t{writes.claimed[i]}\n" for i in _in_order(writes.claimed)]
     return Batch(
         writes,
         "".join(patients).encode(),
@@ -251,6 +196,7 @@ class BulkStore:
         self._patients = patients
         self._reading = Lock()
         self._seen: dict[tuple[int, int], Record] = {}  # by record key and version
+        self._own: deque[str] = deque(maxlen=OWN_MAX)  # transactions in which batches were stored
         with _told():
             self._reader = psycopg.connect(dsn, autocommit=True, application_name=name, options=options)
             self._writer = psycopg.connect(dsn, autocommit=True, application_name=name, options=options)
@@ -309,7 +255,7 @@ class BulkStore:
             return int(state)
 
     def _read(self, named: Mapping[str, Parameter], blocks: Collection[int]) -> Known:
-        [[(at,)], located, entered] = _run(
+        [[(at, seen)], located, entered] = _run(
             self._reader,
             _SQL.moment(),
             _SQL.find_locators(**named),
@@ -320,7 +266,7 @@ class BulkStore:
         for block, record_key, patient_key in entered:
             entries[block][record_key] = patient_key
         keys = {key for key, _ in locators.values()} | {key for found in entries.values() for key in found.values()}
-        known = Known(at, locators, {}, {}, {}, [], entries, [])
+        known = Known(at, locators, {}, {}, {}, [], entries, [], seen=seen)
         return self._persons(keys, known) if keys else known
 
     def _persons(self, keys: Iterable[int], known: Known) -> Known:
@@ -358,6 +304,8 @@ class BulkStore:
         """Stores all of it; raises LostRace where others were faster, RetryLater where the database is away."""
         with _told(), self._writer.transaction():
             self._store(made)
+            [[(own,)]] = self._run(_SQL.own_transaction())
+        self._own.append(own)
 
     def _store(self, made: Batch) -> None:
         writes = made.writes
@@ -366,7 +314,12 @@ class BulkStore:
             blocks = _integers(sorted(writes.blocks))
             calls += [
                 _PATIENTS.lock_blocks(blocks=blocks),
-                _SQL.expect_entries(blocks=blocks, state=writes.in_blocks),
+                _SQL.expect_entries(
+                    blocks=blocks,
+                    state=writes.in_blocks,
+                    seen=writes.seen or _BEFORE_ALL,
+                    ours=f"{{{','.join(self._own)}}}",
+                ),
             ]
         if writes.versions:
             keys = sorted(writes.versions)

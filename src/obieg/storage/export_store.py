@@ -189,14 +189,14 @@ class _ObjectPages:
         """See :class:`obieg.domain.exporting.Provider`."""
         _expect_place(_OBJECT, after)
         key, _, uuid = after.partition("/")
-        call = self._statement(
+        call = self._statement.seen(
+            sight,
             after_key=key or "0",
             after_uuid=uuid or _FIRST,
             keys=keys,
             since=since.isoformat() if since else None,
             count=count + 1,  # whether there are more
             rendering_version=self._renderer.version,
-            **sight.parameters,
         )
         [rows] = await run(self._database, call)
         address = fhir_json.write({"base": base})[len('{"base":"') : -len('"}')]

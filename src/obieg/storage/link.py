@@ -26,7 +26,7 @@ from psycopg.conninfo import make_conninfo
 
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import LostRace
-from obieg.storage.statements import Call
+from obieg.storage.statements import Call, load
 
 Row = tuple[Any, ...]
 _OK = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
@@ -34,6 +34,7 @@ _OK = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 LINKS_PER_WORKER = 8
+_PLAN_ONCE = load("link.sql").plan_once()
 
 log = structlog.get_logger()
 
@@ -255,6 +256,8 @@ class Database:
         database is away (whether it was stored is then unknown: ask, do not guess).
         """
         link = self._choose() or await self._reopen()
+        if True in [call.statement.planned_once for call in calls]:
+            return (await link.run((_PLAN_ONCE, *calls)))[1:]
         return await link.run(calls)
 
     def _choose(self) -> Link | None:

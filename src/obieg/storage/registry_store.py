@@ -240,7 +240,7 @@ class RegistryDatabase:
         asked = _complete(statement, parameters, old_versions=old_versions)
         if "refused_above" in statement.parameters:
             asked["refused_above"] = None if audit is None else results_max
-        calls = [statement(**asked, results_max=results_max, **sight.parameters)]
+        calls = [statement.seen(sight, **asked, results_max=results_max)]
         if audit is not None:
             calls.append(self._audit.call(audit))
         with _too_many():
@@ -257,9 +257,9 @@ class RegistryDatabase:
     ) -> list[FoundObject]:
         """See the port."""
         statement = getattr(_SQL, question)
-        asked = {**_complete(statement, parameters), **sight.parameters, "refused_above": None}
+        asked = {**_complete(statement, parameters), "refused_above": None}
         calls = [
-            statement(**{**asked, "authority": p.authority, "value": p.value}, results_max=results_max)
+            statement.seen(sight, **{**asked, "authority": p.authority, "value": p.value}, results_max=results_max)
             for p in patients
         ]
         results = await self._run(*calls)
@@ -292,8 +292,8 @@ class RegistryDatabase:
         """See the port."""
         statement = _SQL.find_document_ids
         given = {name: parameters[name] for name in statement.parameters if name in parameters}
-        asked = {**given, **sight.parameters, "old_versions": old_versions}
-        call = statement(**asked, results_max=results_max, refused_above=results_max)
+        asked = {**given, "old_versions": old_versions}
+        call = statement.seen(sight, **asked, results_max=results_max, refused_above=results_max)
         with _too_many():
             rows, _ = await self._run(call, self._audit.call(audit))
         return [row[0] for row in rows]
@@ -307,7 +307,7 @@ class RegistryDatabase:
     ) -> list[SearchRows]:
         """See the port."""
         calls = [
-            getattr(_SEARCH, question)(**parameters, rendering_version=rendering_version, **sight.parameters)
+            getattr(_SEARCH, question).seen(sight, **parameters, rendering_version=rendering_version)
             for question, parameters in questions
         ]
         if audit is not None:
@@ -322,9 +322,7 @@ class RegistryDatabase:
         self, uuids: Sequence[str], sight: Sight, *, lists: bool, documents: bool
     ) -> list[tuple[str, str]]:
         """See the port."""
-        (rows,) = await self._run(
-            _SEARCH.referring_objects(uuids=uuids, lists=lists, documents=documents, **sight.parameters)
-        )
+        (rows,) = await self._run(_SEARCH.referring_objects.seen(sight, uuids=uuids, lists=lists, documents=documents))
         return [(kind, uuid) for kind, uuid in rows]
 
     async def save_renderings(self, renderings: Sequence[NewRendering]) -> None:
@@ -333,7 +331,7 @@ class RegistryDatabase:
 
     async def located(self, entry_uuid: str, sight: Sight) -> LocatedDocument | None:
         """See the port."""
-        (rows,) = await self._run(_SEARCH.locate_document(entry_uuid=entry_uuid, **sight.parameters))
+        (rows,) = await self._run(_SEARCH.locate_document.seen(sight, entry_uuid=entry_uuid))
         return LocatedDocument(*rows[0]) if rows else None
 
     # repository -------------------------------------------------------------------------------------------------
@@ -346,11 +344,12 @@ class RegistryDatabase:
         sight: Sight,
     ) -> list[FoundDocument]:
         """See the port."""
-        asked = {"unique_ids": unique_ids, "repository_unique_id": repository_unique_id, **sight.parameters}
-        calls = [_REPOSITORY.stored_documents(**asked)]
+        asked = {"unique_ids": unique_ids, "repository_unique_id": repository_unique_id}
+        calls = [_REPOSITORY.stored_documents.seen(sight, **asked)]
         if audit is not None:
             calls.append(
-                _REPOSITORY.insert_export_audit(
+                _REPOSITORY.insert_export_audit.seen(
+                    sight,
                     **asked,
                     expected=len(unique_ids),
                     **self._audit.columns(audit),
@@ -374,7 +373,7 @@ class RegistryDatabase:
     ) -> list[FoundOnDemand]:
         """See the port."""
         (rows,) = await self._run(
-            _SQL.on_demand_entries(unique_ids=unique_ids, repository_unique_id=repository_unique_id, **sight.parameters)
+            _SQL.on_demand_entries.seen(sight, unique_ids=unique_ids, repository_unique_id=repository_unique_id)
         )
         found: dict[str, FoundOnDemand] = {}
         for unique_id, key, patient, ebrim, status, version, sset, snapshot, snapshot_unique_id, content_key in rows:

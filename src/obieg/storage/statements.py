@@ -2,6 +2,11 @@
 
 A statement names its parameters as ``:name``; PostgreSQL is sent ``$1…$n``. The same text is exported to the
 benchmarks, so that what is measured is what runs.
+
+What shows objects takes a :class:`~obieg.domain.sight.Sight`. The lines that hide by it end with ``-- sight``; without
+them the same text is a second statement, for everybody who may see everything: who hides nothing pays nothing.
+A statement marked ``(planned once)`` behind its name is planned once for each connection whatever it is given, where
+planning it anew each time, as PostgreSQL would, takes longer than running it.
 """
 
 from __future__ import annotations
@@ -14,7 +19,10 @@ from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
-_NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+from obieg.domain.sight import Sight
+
+_NAME = re.compile(r"^-- name: (\w+)( \(planned once\))?\s*$", re.MULTILINE)
+_SIGHT = re.compile(r"^.*-- sight$\n?", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 _COMMENT = re.compile(r"--[^\n]*")
 _ARRAY_SPECIAL = re.compile(r'(["\\])')
@@ -40,6 +48,14 @@ class Statement:
     text: str  # as in the file, with :names
     sql: str  # with $n
     parameters: tuple[str, ...]
+    planned_once: bool = False
+    plain: Statement | None = None  # without what hides by a sight; None: it hides nothing
+
+    def seen(self, sight: Sight, **given: Parameter) -> Call:
+        """Binds the parameters of a question that is asked under ``sight``."""
+        if sight.permitted is None and self.plain is not None:
+            return self.plain(**given)
+        return self(**given, **sight.parameters)
 
     def __call__(self, **given: Parameter) -> Call:
         """Binds the parameters; all of them must be given, and no others."""
@@ -82,17 +98,29 @@ class Statements:
     def __iter__(self) -> Iterator[Statement]:
         return iter(self._statements.values())
 
+    @property
+    def sent(self) -> Iterator[Statement]:
+        """All that may be sent: those that hide by a sight also without what hides."""
+        for statement in self:
+            yield statement
+            if statement.plain is not None:
+                yield statement.plain
+
 
 @cache
 def load(filename: str) -> Statements:
     """The statements of ``storage/sql/<filename>``."""
     text = files("obieg.storage").joinpath("sql", filename).read_text("utf-8")
     pieces = _NAME.split(text)
-    return Statements({n: parse(n, body) for n, body in zip(pieces[1::2], pieces[2::2], strict=True)})
+    given = zip(pieces[1::3], pieces[3::3], pieces[2::3], strict=True)
+    return Statements({name: parse(name, body, planned_once=bool(once)) for name, body, once in given})
 
 
-def parse(name: str, text: str) -> Statement:
+def parse(name: str, text: str, *, planned_once: bool = False) -> Statement:
     """Turns ``:name`` into ``$n``, the same number each time a name is used."""
+    plain = None
+    if _SIGHT.search(text):
+        plain = parse(f"{name}_plain", _SIGHT.sub("", text), planned_once=planned_once)
     text = _COMMENT.sub("", text).strip().rstrip(";")
     order: dict[str, int] = {}
 
@@ -100,7 +128,7 @@ def parse(name: str, text: str) -> Statement:
         return f"${order.setdefault(match[1], len(order) + 1)}"
 
     sql = _PARAMETER.sub(number, text)
-    return Statement(name, text, sql, tuple(order))
+    return Statement(name, text, sql, tuple(order), planned_once, plain)
 
 
 def _text(value: Any) -> str:

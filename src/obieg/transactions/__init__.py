@@ -54,6 +54,10 @@ from obieg.transactions import (
     obieg1_emergency_access,
     obieg2_access_log,
     obieg3_consent_by_code,
+    obieg4_represented,
+    obieg5_notices,
+    obieg6_report_access,
+    rad107_wado_rs_retrieve,
     wst_issue_token,
     xacml_authorization_decision,
 )
@@ -107,6 +111,10 @@ TRANSACTIONS: tuple[Transaction, ...] = (
     obieg1_emergency_access.TRANSACTION,
     obieg2_access_log.TRANSACTION,
     obieg3_consent_by_code.TRANSACTION,
+    obieg4_represented.TRANSACTION,
+    obieg5_notices.TRANSACTION,
+    obieg6_report_access.TRANSACTION,
+    rad107_wado_rs_retrieve.TRANSACTION,
     wst_issue_token.TRANSACTION,
     xacml_authorization_decision.TRANSACTION,
 )

@@ -20,6 +20,8 @@ _ANSWERED, _DOCUMENT = f"{{{ebrs.XDSB}}}DocumentResponse", f"{{{ebrs.XDSB}}}Docu
 
 def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
     ebrs.expect(message.body, ebrs.XDSB, "RetrieveDocumentSetRequest")
+    if len(message.body) > DOCUMENTS_MAX:  # before any is read
+        raise Problem.of("LimitExceeded", f"more than {DOCUMENTS_MAX} documents are asked for at once")
     requests: dict[DocumentRequest, None] = {}
     for item in message.body.iterfind(_ITEM):
         request = _named(item)
@@ -30,8 +32,6 @@ def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
         requests[request] = None
     if not requests:
         raise Problem.of("XDSRepositoryError", "no document is asked for", "RetrieveDocumentSetRequest")
-    if len(requests) > DOCUMENTS_MAX:
-        raise Problem.of("LimitExceeded", f"more than {DOCUMENTS_MAX} documents are asked for at once")
     return tuple(requests)
 
 

@@ -15,6 +15,8 @@ _ITEM = f"{{{ebrs.XDSB}}}DocumentRequest"
 
 def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
     ebrs.expect(message.body, ebrs.RMD, "RemoveDocumentsRequest")
+    if len(message.body) > DOCUMENTS_MAX:  # before any is read
+        raise Problem.of("LimitExceeded", f"more than {DOCUMENTS_MAX} documents are named at once")
     requests = dict.fromkeys(
         DocumentRequest(
             unique_id=ebrs.child_text(item, "DocumentUniqueId"),
@@ -27,8 +29,6 @@ def _decode(message: SoapRequest) -> tuple[DocumentRequest, ...]:
         raise Problem.of("XDSRepositoryError", "no document is named", "RemoveDocumentsRequest")
     if any(not r.unique_id or not r.repository_unique_id for r in requests):
         raise Problem.of("XDSRepositoryError", "RepositoryUniqueId and DocumentUniqueId are needed", "DocumentRequest")
-    if len(requests) > DOCUMENTS_MAX:
-        raise Problem.of("LimitExceeded", f"more than {DOCUMENTS_MAX} documents are named at once")
     return tuple(requests)
 
 

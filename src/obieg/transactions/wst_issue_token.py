@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from obieg.actors.security_token_service import SecurityTokenService
 from obieg.domain.audit import AuditObject
-from obieg.domain.issuing import IssuedToken, TokenRequest
+from obieg.domain.issuing import Claims, IssuedToken, TokenRequest
 from obieg.domain.problems import Finding
 from obieg.mapping import wst
-from obieg.protocol import Context, SoapBinding, SoapOperation, SoapReply, SoapRequest, Transaction
+from obieg.protocol import (
+    Context,
+    SoapBinding,
+    SoapOperation,
+    SoapQuestion,
+    SoapReply,
+    SoapRequest,
+    Transaction,
+)
 
 _REQUEST, _RESPONSE = (wst.WST, "RequestSecurityToken"), (wst.WST, "RequestSecurityTokenResponse")
 
@@ -34,6 +42,16 @@ def _refuse(findings: tuple[Finding, ...], _message: SoapRequest) -> SoapReply:
 
 def _audit(request: TokenRequest) -> tuple[AuditObject, ...]:
     return wst.audited(request.claims)
+
+
+def encode_request(claims: Claims) -> SoapQuestion:
+    """A request for the assertion of one of the caller's own users."""
+    return SoapQuestion(wst.write_request(claims))
+
+
+def decode_answer(answer: SoapRequest) -> bytes:
+    """The assertion. Raises Problem."""
+    return wst.read_issued(answer.body)
 
 
 def _refused(name: str) -> SoapOperation:

@@ -84,7 +84,7 @@ class Desk:
         self._area = area
         self._affinity_domain = affinity_domain
         self._routes = {
-            (resource, interaction): transaction
+            (resource, interaction): (transaction, binding.raw)
             for transaction, binding in host.served(FhirBinding)
             for resource in binding.resources
             for interaction in binding.interactions
@@ -166,7 +166,8 @@ class Desk:
         request = visit.request
         exchange = Exchange.begin(request.scope, self._host.new_request_id())
         base = base_address(request.scope, self._host.public_url)
-        transaction = exchange.transaction = self._routes[resource, interaction]
+        transaction, raw = self._routes[resource, interaction]
+        exchange.transaction = transaction
         context = exchange.context = Context(
             transaction=transaction,
             requester=visit.requester,
@@ -182,7 +183,7 @@ class Desk:
             parameters=tuple(parameters),
             body=body,
             base=f"{base}/fhir",
-            format="json",
+            format="" if raw else "json",  # documents as they are, not within a resource
             if_match=if_match,
             request_id=exchange.request_id,
             authorities=self._host.authorities,

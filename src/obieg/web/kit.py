@@ -15,24 +15,25 @@ import re
 import secrets
 import tomllib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import date, datetime
 from functools import cache
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from obieg.actors.people import Site, cookie_value
+from obieg.domain.operating import Notice
 from obieg.domain.own_pages import is_own_page
 from obieg.domain.problems import NotSealed, RetryLater
 
@@ -118,12 +119,22 @@ def is_safe_origin(origin: str) -> bool:
 class Kit:
     """What the pages of one node share."""
 
-    def __init__(self, *, origin: str, name: str, expect_sealed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        *,
+        origin: str,
+        name: str,
+        expect_sealed: Callable[[], Awaitable[None]],
+        notice: Callable[[], Awaitable[Notice | None]] | None = None,
+    ) -> None:
         """``origin``: https://host[:port], by which browsers reach the node; ``name`` stands beside the logo.
 
-        ``expect_sealed`` raises NotSealed where nothing may be served (``actors/sealing_gate``).
+        ``expect_sealed`` raises NotSealed where nothing may be served (``actors/sealing_gate``);
+        ``notice`` is what all pages say now.
         """
         self._expect_sealed = expect_sealed
+        self._notice = notice
+        self._said: Notice | None = None
         host = urlsplit(origin).hostname or ""
         self.site = Site(origin, host)
         self.passkeys = not _is_address(host)  # a passkey is bound to a name (Web Authentication Level 2, 5.1.2)
@@ -133,7 +144,7 @@ class Kit:
         self._environment = Environment(
             loader=PackageLoader("obieg.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
-        self._environment.globals |= {"node_name": name, "languages": LANGUAGES}
+        self._environment.globals |= {"node_name": name, "languages": LANGUAGES, "site_notice": None}
         self._environment.filters |= {"moment": _moment, "day": _day, "agent": _agent}
         self.static = Mount("/static", _Static(packages=[("obieg.web", "static")]))
 
@@ -147,6 +158,7 @@ class Kit:
             t=texts(language),
             language=language,
             nonce=nonce,
+            site_notice=self._said,
             addresses={code: self._here(request, code) for code in LANGUAGES},
             **values,
         )
@@ -162,6 +174,18 @@ class Kit:
     def data(self, content: str) -> Response:
         """JSON for the script of a page."""
         return self._finished(Response(content, media_type="application/json"))
+
+    def file(
+        self, content: bytes | AsyncIterator[bytes], media_type: str, name: str, *, inline: bool = False
+    ) -> Response:
+        """A file as it is; where it is not ``inline`` the browser saves it. No script in it runs."""
+        response = Response(content) if isinstance(content, bytes) else StreamingResponse(content)
+        self._finished(response)
+        response.headers["content-type"] = media_type or "application/octet-stream"
+        kind = "inline" if inline else "attachment"
+        response.headers["content-disposition"] = f"{kind}; filename*=UTF-8''{quote(name, safe='')}"
+        response.headers["content-security-policy"] = "default-src 'none'; sandbox"
+        return response
 
     def _finished(self, response: Response) -> Response:
         response.headers.update(_HEADERS | (_TRANSPORT if self.secure else {}))
@@ -189,12 +213,18 @@ class Kit:
     # requests -------------------------------------------------------------------------------------------------------
 
     def route(
-        self, path: str, *, get: Handler | None = None, post: Handler | None = None, sealed: bool = True
+        self,
+        path: str,
+        *,
+        get: Handler | None = None,
+        post: Handler | None = None,
+        sealed: bool = True,
+        anywhere: bool = False,
     ) -> Route:
         """A page: choosing the language and what goes wrong are the same everywhere.
 
         ``sealed``: whether it is served only while the audit is sealed; all are but those by which people log in and
-        out and end sessions.
+        out and end sessions, and those for everybody. ``anywhere``: also at another address than people log in by.
         """
 
         async def answer(request: Request) -> Response:
@@ -202,7 +232,7 @@ class Kit:
             if handler is None:  # the address of a form: its page is the one above
                 query = request.url.query
                 return self.go(path.rpartition("/")[0] + (f"?{query}" if query else ""))
-            if request.method != "POST" and self._is_by_address(request):
+            if request.method != "POST" and not anywhere and self._is_by_address(request):
                 return self.go(
                     f"{self.site.origin}{request.url.path}" + (f"?{request.url.query}" * bool(request.url.query))
                 )
@@ -211,6 +241,8 @@ class Kit:
             request_id = str(uuid.uuid4())
             request.state.request_id = request_id
             try:
+                if self._notice is not None:
+                    self._said = await self._notice()
                 if sealed:
                     await self._expect_sealed()
                 return await handler(request)

@@ -7,7 +7,7 @@ whoever is new), ``/login/facility`` (where and as whom), ``/account``, ``/logou
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from urllib.parse import quote
 
@@ -40,11 +40,17 @@ _MARK = "|"  # between organisation and role in the value of a choice; no identi
 class LoginPages:
     """The pages; see the module docstring."""
 
-    def __init__(self, kit: Kit, people: People, patients: WezelKrajowy | None = None) -> None:
-        """``patients``: how they log in, at pages of its own; what they see of their sessions is here."""
+    def __init__(
+        self, kit: Kit, people: People, patients: WezelKrajowy | None = None, homes: Mapping[str, str] | None = None
+    ) -> None:
+        """``patients``: how they log in, at pages of its own; what they see of their sessions is here.
+
+        ``homes``: where people of a role work, by its code; others begin at their account.
+        """
         self._kit = kit
         self._people = people
         self._patients = patients
+        self._homes = homes or {}
 
     @property
     def routes(self) -> Sequence[BaseRoute]:
@@ -165,9 +171,11 @@ class LoginPages:
         self._kit.keep(response, self._kit.login_cookie, "")
         return response
 
-    @staticmethod
-    def _after(place: Place | None, then: str) -> str:
-        return (then or HOME) if place is not None else _with("/login/facility", then)
+    def _after(self, place: Place | None, then: str) -> str:
+        return (then or self._home(place.role)) if place is not None else _with("/login/facility", then)
+
+    def _home(self, role: str) -> str:
+        return self._homes.get(role, HOME)
 
     # what to log in by ----------------------------------------------------------------------------------------------
 
@@ -264,7 +272,7 @@ class LoginPages:
             await self._people.choose(current, (organisation, role), self._visit(request))
         except LoginRefused as refused:
             return self._facility_page(request, current, then, reason=refused.reason)
-        return self._kit.go(then or HOME)
+        return self._kit.go(then or self._home(role))
 
     # the account ----------------------------------------------------------------------------------------------------
 

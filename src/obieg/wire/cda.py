@@ -160,6 +160,20 @@ class Authenticator(Part, frozen=True):
     time: str = ""
 
 
+class Party(Part, frozen=True):
+    """Anybody else who has to do with the document: a payer, a recipient, a performer, a contract."""
+
+    role: str  # name of the element: participant, informationRecipient, performer, …
+    kind: str = ""  # classCode of the entity: UNDWRT, …; typeCode where the entity has none
+    function: Coded | None = None
+    ids: tuple[Id, ...] = ()
+    names: tuple[Name, ...] = ()
+    time: Period = Period()
+    telecoms: tuple[Telecom, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    organisation: Organisation | None = None
+
+
 class ServiceEvent(Part, frozen=True):
     """documentationOf/serviceEvent."""
 
@@ -273,6 +287,46 @@ def header_of(root: Any) -> CdaHeader:
             for id_ in _ids(order, "id")
         ),
         body=_body(_child(root, "component")),
+    )
+
+
+# Who stands where: roles below the root, below service events, and below the encounter; and how they are written.
+_ROLES = ("informationRecipient", "participant", "authenticator", "dataEnterer", "informant")
+_ENCOUNTER_ROLES = ("responsibleParty", "encounterParticipant")
+_ENTITIES = ("assignedEntity", "associatedEntity", "intendedRecipient", "relatedEntity")
+_PERSONS = ("assignedPerson", "associatedPerson", "informationRecipient", "relatedPerson")
+_ORGANISATIONS = ("representedOrganization", "scopingOrganization", "receivedOrganization")
+
+
+def parties_of(root: Any) -> tuple[Party, ...]:
+    """Everybody but patient, authors, custodian and legal authenticator, with the contracts that authors work under."""
+    encounter = _at(root, "componentOf", "encompassingEncounter")
+    found = [_party(element, role) for role in _ROLES for element in _children(root, role)]
+    for documentation in _children(root, "documentationOf"):
+        for event in _children(documentation, "serviceEvent"):
+            found += [_party(element, "performer") for element in _children(event, "performer")]
+    found += [_party(element, role) for role in _ENCOUNTER_ROLES for element in _children(encounter, role)]
+    for author in _children(root, "author"):
+        for bound in _extensions(_child(author, "assignedAuthor"), "boundedBy"):
+            contract = _extension(bound, "reimbursementRelatedContract")
+            found.append(
+                Party("contract", ids=tuple(i for i in map(_id, _extensions(contract, "id")) if i is not None))
+            )
+    return tuple(party for party in found if party != Party(party.role, party.kind))
+
+
+def _party(element: Any, role: str) -> Party:
+    entity = _first(element, _ENTITIES)
+    return Party(
+        role=role,
+        kind=("" if entity is None else entity.get("classCode", "")) or element.get("typeCode", ""),
+        function=_coded(_child(element, "functionCode")) or _coded(_child(entity, "code")),
+        ids=_ids(entity, "id"),
+        names=_names(_first(entity, _PERSONS), "name"),
+        time=_period(_child(element, "time")),
+        telecoms=_telecoms(entity),
+        addresses=_addresses(entity),
+        organisation=_organisation(_first(entity, _ORGANISATIONS)),
     )
 
 
@@ -486,6 +540,10 @@ def _children(parent: Any, name: str, namespace: str = CDA) -> Iterator[Any]:
 
 def _child(parent: Any, name: str) -> Any:
     return None if parent is None else parent.find(f"{{{CDA}}}{name}")
+
+
+def _first(parent: Any, names: tuple[str, ...]) -> Any:
+    return next((child for name in names if (child := _child(parent, name)) is not None), None)
 
 
 def _at(parent: Any, *names: str) -> Any:

@@ -159,12 +159,11 @@ class Repetition(NamedTuple):
         return tuple([component.strip() for component in raw])
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message as read; the first segment is MSH."""
 
     segments: tuple[Segment, ...]
-    delimiters: Delimiters = Delimiters()  # noqa: RUF009 - immutable
+    delimiters: Delimiters = Delimiters()
     codec: str = "utf-8"
 
     def all(self, name: str) -> tuple[Segment, ...]:
@@ -174,15 +173,19 @@ class Message:
     def get(self, path: str) -> str:
         """The text at a terser path such as ``PID-3(1)-4-2``, or ""; group names before a slash are passed over."""
         name, occurrence, field, repetition, component, subcomponent = _path(path)
-        for segment in self.segments:
+        segments = self.segments
+        if name == "MSH" and field > 2 and not occurrence and segments and segments[0].name == "MSH":
+            raw = segments[0].field(field)
+            if repetition == 0 and component == subcomponent == 1 and raw.isalnum():  # no delimiter is one of these
+                return raw
+            return _in_header(raw, self.delimiters, self.codec, repetition, component, subcomponent)
+        for segment in segments:
             if segment.name == name:
                 if not occurrence:
                     break
                 occurrence -= 1
         else:
             return ""
-        if name == "MSH" and field > 2:
-            return _in_header(segment.field(field), self.delimiters, self.codec, repetition, component, subcomponent)
         found = self.repetitions(segment, field)
         return found[repetition].get(component, subcomponent) if repetition < len(found) else ""
 
@@ -190,7 +193,7 @@ class Message:
         """The repetitions of a field that has any content."""
         raw = segment.field(field)
         delimiters = _VERBATIM if segment.name == "MSH" and field <= 2 else self.delimiters
-        return _repetitions(raw, delimiters, self.codec)
+        return repetitions_of(raw, delimiters, self.codec)
 
     @property
     def type(self) -> str:
@@ -228,7 +231,8 @@ class Message:
             return _spelled(text, self.codec).encode(self.codec, "replace")
 
 
-def _repetitions(raw: str, delimiters: Delimiters, codec: str) -> tuple[Repetition, ...]:
+def repetitions_of(raw: str, delimiters: Delimiters, codec: str) -> tuple[Repetition, ...]:
+    """The repetitions of a field as sent that has any content."""
     if not raw:
         return ()
     if delimiters.repetition not in raw:
@@ -238,7 +242,7 @@ def _repetitions(raw: str, delimiters: Delimiters, codec: str) -> tuple[Repetiti
 
 @lru_cache(maxsize=1 << 10)  # one sender's headers are alike
 def _in_header(raw: str, delimiters: Delimiters, codec: str, repetition: int, component: int, subcomponent: int) -> str:
-    found = _repetitions(raw, delimiters, codec)
+    found = repetitions_of(raw, delimiters, codec)
     return found[repetition].get(component, subcomponent) if repetition < len(found) else ""
 
 
@@ -296,14 +300,14 @@ def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None)
     if len(lines) > limits.segments_max:
         raise MessageError(SEGMENT_SEQUENCE_ERROR, f"{len(lines)} segments, at most {limits.segments_max} are read")
     segments = [_split_header(lines[0], delimiters)]
+    separator, fields_max = delimiters.field, limits.fields_max + 1
     for position, line in enumerate(lines[1:], 2):
-        fields = line.split(delimiters.field, limits.fields_max + 1)
-        name = fields[0]
-        if not _SEGMENT_NAME.match(name):
+        name, *fields = line.split(separator, fields_max)
+        if not _is_name(name):
             raise MessageError(SEGMENT_SEQUENCE_ERROR, f"line {position} does not begin with the name of a segment")
         if name == "MSH":
             raise MessageError(SEGMENT_SEQUENCE_ERROR, "a second MSH: send one message in a frame", "MSH(1)-1")
-        segments.append(Segment(name, tuple(fields[1:])))
+        segments.append(Segment(name, tuple(fields)))
     if text.count(delimiters.component) + text.count(delimiters.subcomponent) > limits.components_max:
         raise MessageError(SEGMENT_SEQUENCE_ERROR, f"more than {limits.components_max} components")
     long = max([len(segment.fields) for segment in segments]) > limits.fields_max
@@ -313,6 +317,11 @@ def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None)
         for segment in segments:
             _check(segment, delimiters, codec, limits)
     return Message(tuple(segments), delimiters, codec)
+
+
+@lru_cache(maxsize=1 << 10)
+def _is_name(text: str) -> bool:
+    return _SEGMENT_NAME.match(text) is not None
 
 
 def _place(before: str, delimiters: Delimiters) -> str:

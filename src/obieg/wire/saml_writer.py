@@ -125,11 +125,12 @@ def _statements(draft: Draft) -> list[str]:
     )
     if not draft.attributes:
         return [authn]
-    stated = [_stated(attribute) for attribute in draft.attributes]
+    stated = [write_attribute(attribute) for attribute in draft.attributes]
     return [authn, "<saml:AttributeStatement>", *stated, "</saml:AttributeStatement>"]
 
 
-def _stated(attribute: Stated) -> str:
+def write_attribute(attribute: Stated) -> str:
+    """One attribute; the prefix saml is declared around it."""
     value = _text(attribute.text)
     if attribute.element:
         given = "".join([f' {name}="{_attribute(content)}"' for name, content in sorted(attribute.given) if content])

@@ -152,8 +152,13 @@ _HEAD = (
 _TAIL = b"</s:Body></s:Envelope>"
 
 
-def write_envelope(action: str, body: bytes, *, relates_to: str = "", message_id: str = "", to: str = "") -> bytes:
-    """An envelope around ``body``, which is XML already. ``to`` is for requests, ``relates_to`` for answers."""
+def write_envelope(
+    action: str, body: bytes, *, relates_to: str = "", message_id: str = "", to: str = "", assertion: bytes = b""
+) -> bytes:
+    """An envelope around ``body``, which is XML already. ``to`` is for requests, ``relates_to`` for answers.
+
+    ``assertion`` tells who asks: it goes into the Security header as it is, for its signature covers its bytes.
+    """
     head = [_HEAD, text(action), "</wsa:Action>"]
     if message_id:
         head += ("<wsa:MessageID>", text(message_id), "</wsa:MessageID>")
@@ -161,6 +166,8 @@ def write_envelope(action: str, body: bytes, *, relates_to: str = "", message_id
         head += ("<wsa:RelatesTo>", text(relates_to), "</wsa:RelatesTo>")
     if to:
         head += (f"<wsa:ReplyTo><wsa:Address>{ANONYMOUS}</wsa:Address></wsa:ReplyTo><wsa:To>", text(to), "</wsa:To>")
+    if assertion:
+        head += (f'<wsse:Security xmlns:wsse="{WSSE}" s:mustUnderstand="1">', assertion.decode(), "</wsse:Security>")
     head.append("</s:Header><s:Body>")
     return b"".join(("".join(head).encode(), body, _TAIL))
 

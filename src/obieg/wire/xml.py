@@ -41,6 +41,7 @@ _DECLARED = re.compile(
     r"""<\?xml\s+version\s*=\s*["']([^"']*)["'](?:\s+encoding\s*=\s*["']([^"']*)["'])?[^>]*\?>""", re.ASCII
 )
 _HEAD_BYTES = 512
+_STRETCH_BYTES = 16 * 1024  # a tag that is longer than two of these is looked at before the XML is parsed
 # Every processor reads these (XML 1.0, 2.2), and nothing else is a message (WS-I Basic Profile 2.0, R1012). With
 # libxml2's other encodings a tag is not the byte "<", so that what is counted before parsing counts nothing.
 _UTF_8, _UTF_16 = frozenset({"UTF-8", "US-ASCII", "ASCII"}), frozenset({"UTF-16", "UTF-16LE", "UTF-16BE"})
@@ -139,6 +140,8 @@ def _parse(data: bytes, parser: etree.XMLParser, limits: XmlLimits, encoding: st
         raise XmlRefused(f"more than {limits.tags_max} tags")
     if data.count(b"xmlns" if encoding != "UTF-16" else b"x\0m\0l\0n\0s") > limits.namespaces_max:
         raise XmlRefused(f"more than {limits.namespaces_max} declarations of namespaces")
+    if _has_crowded_tag(data, limits.attributes_max):
+        raise XmlRefused(f"more than {limits.attributes_max} attributes on one element")
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
@@ -158,6 +161,31 @@ def _parse(data: bytes, parser: etree.XMLParser, limits: XmlLimits, encoding: st
     if _more_attributes_than(limits.attributes_max)(root):
         raise XmlRefused(f"more than {limits.attributes_max} attributes on one element")
     return root
+
+
+def _has_crowded_tag(data: bytes, attributes_max: int) -> bool:
+    """Whether a very long tag has more attributes: libxml2 would compare each of them with those before it.
+
+    Only stretches without ``>`` are looked at, which messages hardly have; shorter tags are counted when they are read.
+    """
+    at = 0
+    while at < len(data):
+        if data.find(b">", at, at + _STRETCH_BYTES) >= 0:
+            at += _STRETCH_BYTES
+            continue
+        end = data.find(b">", at + _STRETCH_BYTES)
+        end = len(data) if end < 0 else end
+        start = data.rfind(b"<", 0, end)  # there is none in the value of an attribute
+        if start >= 0 and _attributes(attributes_max + 1).match(data, start, end):
+            return data.find(b"<!", 0, start) < 0  # in a comment or in CDATA it would be no tag: the parser knows
+        at = end + 1
+    return False
+
+
+@cache
+def _attributes(count: int) -> re.Pattern[bytes]:
+    """A tag that begins with so many attributes or declarations of namespaces."""
+    return re.compile(rb"""<[^\s<>/!?]+(?:\s+[^\s=<>"']+\s*=\s*(?:"[^"]*"|'[^']*')){%d}""" % count)
 
 
 def _has_instruction(root: Any) -> bool:

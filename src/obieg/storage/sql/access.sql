@@ -3,11 +3,8 @@
 -- name: access_facts
 -- The facts of patients, as domain.access.Facts in JSON: a row for each person, under the key of the survivor. Facts of
 -- all who are linked hold; identifiers are the living ones. Who is born on a partial date is as young as can be.
-SELECT p.keys[1], convert_to(obieg_facts(p.keys, :own_authority::text)::text, 'UTF8')
-FROM (
-  SELECT DISTINCT ON (k.keys[1]) k.keys
-  FROM unnest(:patient_keys::bigint[]) AS w (patient_key) CROSS JOIN LATERAL (SELECT obieg_kin(w.patient_key) AS keys) k
-) p
+SELECT p.keys[1], convert_to(p.facts, 'UTF8')
+FROM obieg_persons('{}', '{}', '{}', '{}', :patient_keys::bigint[], :own_authority::text) p
 
 -- name: place_source
 -- Of whom a new source speaks; a source that has a patient already is a unique violation, which undoes the batch.

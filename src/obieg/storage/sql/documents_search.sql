@@ -3,10 +3,10 @@
 -- sorted by ever changes, so pages neither lose nor repeat an object while others come. The version in FHIR is the
 -- revision; where the patient was merged into another one, whom the resource names then, it says so too.
 
--- name: search_documents
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), hits AS MATERIALIZED (
+-- name: search_documents (planned once)
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+hits AS MATERIALIZED (
   SELECT d.patient_key, d.entry_uuid, d.status, d.version, d.revision, d.registered_at,
          coalesce(d.updated_at, d.registered_at) AS updated_at,
          CASE WHEN :by::text = 'creation' THEN coalesce(d.creation_time, '') ELSE obieg_digits(d.registered_at) END AS position
@@ -14,8 +14,8 @@ WITH unseen AS MATERIALIZED (
   WHERE d.patient_key = ANY(obieg_search_keys(:patients::text[], :named_uuids::uuid[], :named_unique_ids::text[]))
     AND (:status::"char"[] IS NULL OR d.status = ANY(:status::"char"[]))
     AND (NOT d.superseded OR d.entry_uuid = ANY(:ids::uuid[]))
-    AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND d.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
     AND (:ids::uuid[] IS NULL OR d.entry_uuid = ANY(:ids::uuid[]))
     AND (:identifier::text[] IS NULL OR obieg_identifiers_fit(d.entry_uuid, d.unique_id, :identifier))
     AND (:type_code::text[] IS NULL OR obieg_patterns_fit(ARRAY[d.type_code], :type_code))
@@ -53,7 +53,7 @@ SELECT t.total, 'D', p.entry_uuid::text, r.content, p.status::text,
        obieg_digits(p.updated_at), w.patient_id,
        ARRAY(SELECT a.type || ' ' || a.target FROM association a
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type <> 'HasMember' AND a.status = 'A'
-               AND (:rules::jsonb IS NULL OR a.target NOT IN (SELECT u.entry_uuid FROM unseen u))
+               AND a.target NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
              ORDER BY a.type, a.target),
        '', p.position, p.patient_key, obieg_digits(p.registered_at), p.version,
        CASE WHEN r.content IS NULL THEN (
@@ -66,13 +66,12 @@ LEFT JOIN fhir_rendering r ON r.patient_key = p.patient_key AND r.entry_uuid = p
 ORDER BY CASE WHEN :descending::boolean THEN p.position END DESC, CASE WHEN NOT :descending::boolean THEN p.position END,
          p.entry_uuid
 
--- name: search_lists
+-- name: search_lists (planned once)
 -- A folder with a hidden member is dated, and has the version, as if that had never been put there.
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), times AS MATERIALIZED (
-  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
-), keys AS MATERIALIZED (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+keys AS MATERIALIZED (
   SELECT obieg_search_keys(:patients::text[], :named_uuids::uuid[], :named_unique_ids::text[]) AS keys
 ), hits AS MATERIALIZED (
   SELECT o.*, CASE WHEN :by::text = 'date' THEN o.time ELSE obieg_digits(o.registered_at) END AS position
@@ -82,16 +81,21 @@ WITH unseen AS MATERIALIZED (
            ARRAY[s.content_type_code] AS codes, s.source_id, s.author_person
     FROM submission_set s WHERE s.patient_key = ANY((SELECT keys FROM keys)::bigint[]) AND 'S' = ANY(:kinds::text[])
     UNION ALL
-    SELECT 'F', f.patient_key, f.entry_uuid, f.status, f.version, coalesce(t.revision, f.revision::text), f.registered_at,
-           coalesce(to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'), f.updated_at, f.registered_at),
-           coalesce(t.time, f.last_update_time), f.unique_id, f.code_list, NULL, '{}'
-    FROM folder f LEFT JOIN times t ON t.entry_uuid = f.entry_uuid
+    SELECT 'F', f.patient_key, f.entry_uuid, f.status, f.version, coalesce(
+             t.revision,  -- sight
+             f.revision::text), f.registered_at, coalesce(
+             to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'),  -- sight
+             f.updated_at, f.registered_at), coalesce(
+             t.time,  -- sight
+             f.last_update_time), f.unique_id, f.code_list, NULL, '{}'
+    FROM folder f
+    LEFT JOIN times t ON t.entry_uuid = f.entry_uuid  -- sight
     WHERE f.patient_key = ANY((SELECT keys FROM keys)::bigint[]) AND 'F' = ANY(:kinds::text[])
       AND (NOT f.superseded OR f.entry_uuid = ANY(:ids::uuid[]))
   ) o
-  WHERE (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
-    AND (:status::"char"[] IS NULL OR o.status = ANY(:status::"char"[]))
+  WHERE (:status::"char"[] IS NULL OR o.status = ANY(:status::"char"[]))
+    AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
     AND (:ids::uuid[] IS NULL OR o.entry_uuid = ANY(:ids::uuid[]))
     AND (:identifier::text[] IS NULL OR obieg_identifiers_fit(o.entry_uuid, o.unique_id, :identifier))
     AND (:designation_type::text[] IS NULL OR obieg_patterns_fit(o.codes, :designation_type))
@@ -118,7 +122,7 @@ SELECT t.total, p.kind, p.entry_uuid::text, r.content, p.status::text,
        ARRAY(SELECT l.kind::text || ' ' || a.target FROM association a
              JOIN object_locator l ON l.entry_uuid = a.target AND l.kind IN ('D', 'F')
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type = 'HasMember' AND a.status = 'A'
-               AND (:rules::jsonb IS NULL OR a.target NOT IN (SELECT u.entry_uuid FROM unseen u))
+               AND a.target NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
              ORDER BY l.kind, a.target),
        CASE WHEN p.kind = 'F' THEN p.time ELSE '' END, p.position, p.patient_key, obieg_digits(p.registered_at), p.version,
        CASE WHEN r.content IS NULL THEN (
@@ -132,18 +136,16 @@ LEFT JOIN fhir_rendering r ON r.patient_key = p.patient_key AND r.entry_uuid = p
 ORDER BY CASE WHEN :descending::boolean THEN p.position END DESC, CASE WHEN NOT :descending::boolean THEN p.position END,
          p.entry_uuid
 
--- name: referring_objects
+-- name: referring_objects (planned once)
 -- Lists that hold the named objects, and documents that relate to them.
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-)
+WITH unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid)  -- sight
 SELECT DISTINCT l.kind::text, l.entry_uuid::text
 FROM object_locator n
 JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid AND a.status = 'A'
 JOIN object_locator l ON l.entry_uuid = a.source
 WHERE n.entry_uuid = ANY(:uuids::uuid[])
-  AND (:permitted::bigint[] IS NULL OR a.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+  AND a.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
   AND CASE WHEN a.type = 'HasMember' THEN :lists::boolean AND l.kind IN ('S', 'F') ELSE :documents::boolean END
 
 -- name: insert_rendering
@@ -155,10 +157,10 @@ WHERE o.patient_key = :patient_key::bigint AND o.entry_uuid = :entry_uuid::uuid 
 ON CONFLICT (patient_key, entry_uuid) DO UPDATE
 SET rendering_version = excluded.rendering_version, content = excluded.content
 
--- name: locate_document
+-- name: locate_document (planned once)
 -- The document of an entry, and whose it is.
 SELECT d.unique_id, coalesce(d.repository_unique_id, ''), obieg_person_id(d.patient_key), coalesce(d.hash, ''), d.mime_type
 FROM object_locator l JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
 WHERE l.entry_uuid = :entry_uuid::uuid AND l.kind = 'D'
-  AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::jsonb)))
+  AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight

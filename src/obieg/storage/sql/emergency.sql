@@ -34,7 +34,8 @@ WHERE r.source = :source::text
 
 -- name: list_reviews
 SELECT r.review_id, p.affinity_domain_id, r.professional, r.professional_name, r.organisation, r.reason, r.explanation,
-       r.opened_at, r.until, r.renewals, r.ended_at, r.reads, r.last_read_at, r.decided_at, r.decided_by, r.justified, r.note
+       r.opened_at, r.until, r.renewals, r.ended_at, r.reads, r.last_read_at, r.decided_at, r.decided_by, r.justified, r.note,
+       r.kind, r.reported_by
 FROM access_review r JOIN patient p ON p.patient_key = r.patient_key
 WHERE (:everything::boolean OR r.decided_at IS NULL) AND (:ids::bigint[] = '{}' OR r.review_id = ANY(:ids::bigint[]))
 ORDER BY r.opened_at, r.review_id LIMIT :count::bigint
@@ -43,10 +44,12 @@ ORDER BY r.opened_at, r.review_id LIMIT :count::bigint
 SELECT count(*) FILTER (WHERE decided_at IS NULL), count(*) FROM access_review
 
 -- name: decide_review
-UPDATE access_review r SET decided_at = now(), decided_by = :by::text, justified = :justified::boolean, note = :note::text
-FROM patient p
-WHERE r.review_id = :review_id::bigint AND r.decided_at IS NULL AND p.patient_key = r.patient_key
-RETURNING p.affinity_domain_id
+WITH decided AS (
+  UPDATE access_review SET decided_at = now(), decided_by = :by::text, justified = :justified::boolean, note = :note::text
+  WHERE review_id = :review_id::bigint AND decided_at IS NULL
+  RETURNING 1
+)
+SELECT obieg_expect((SELECT count(*) FROM decided), 1, 'the review is not open')
 
 -- name: notice_to_send
 -- What is told, and what the records of the person say of how to reach them.
@@ -55,6 +58,13 @@ SELECT n.kind, n.first_at, ARRAY(
   WHERE r.patient_key = ANY(obieg_kin(n.patient_key)) AND r.removed_at IS NULL
   ORDER BY r.updated_at DESC, r.record_key)
 FROM access_notice n WHERE n.patient_key = :patient_key::bigint AND n.notice_id = :notice_id::bigint
+
+-- name: notices_of
+-- What a person was told, with all who are linked, newest first.
+SELECT n.notice_id, n.kind, n.said, n.times, n.first_at, n.last_at, n.read_at
+FROM access_notice n
+WHERE n.patient_key = ANY(obieg_patient_keys(:authority::text, :value::text))
+ORDER BY n.last_at DESC, n.notice_id DESC LIMIT :count::bigint
 
 -- name: withhold
 INSERT INTO access_withheld (person, patient_key, reason, decided_by, until)

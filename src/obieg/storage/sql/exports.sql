@@ -61,9 +61,9 @@ ORDER BY p.patient_key LIMIT :count
 
 -- name: page_documents
 -- Newest versions, as a search finds them.
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), page AS MATERIALIZED (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+page AS MATERIALIZED (
   SELECT d.patient_key, d.entry_uuid, d.status, d.version, d.revision, d.registered_at,
          coalesce(d.updated_at, d.registered_at) AS updated_at, d.ebrim
   FROM document_entry d
@@ -71,8 +71,8 @@ WITH unseen AS MATERIALIZED (
     AND (:keys::bigint[] IS NULL OR d.patient_key = ANY(:keys))
     AND (:since::timestamptz IS NULL OR coalesce(d.updated_at, d.registered_at) >= :since)
     AND NOT d.superseded
-    AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND d.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
   ORDER BY d.patient_key, d.entry_uuid LIMIT :count
 ), people AS MATERIALIZED (
   SELECT k.patient_key, obieg_person_id(k.patient_key) AS patient_id, obieg_kin(k.patient_key) AS keys
@@ -83,7 +83,7 @@ SELECT 'D', p.patient_key, p.entry_uuid::text, r.content, p.status::text,
        p.updated_at, w.patient_id,
        ARRAY(SELECT a.type || ' ' || a.target FROM association a
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type <> 'HasMember' AND a.status = 'A'
-               AND (:rules::jsonb IS NULL OR a.target NOT IN (SELECT u.entry_uuid FROM unseen u))
+               AND a.target NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
              ORDER BY a.type, a.target),
        '', p.registered_at, p.version, CASE WHEN r.content IS NULL THEN p.ebrim END
 FROM page p JOIN people w ON w.patient_key = p.patient_key
@@ -93,11 +93,10 @@ ORDER BY p.patient_key, p.entry_uuid
 
 -- name: page_lists
 -- Submission sets and the newest versions of folders; what is hidden of these as in search_lists.
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), times AS MATERIALIZED (
-  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
-), page AS MATERIALIZED (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+page AS MATERIALIZED (
   SELECT * FROM (
     SELECT 'S' AS kind, s.patient_key, s.entry_uuid, s.status, 1 AS version, s.revision::text, s.registered_at,
            coalesce(s.updated_at, s.registered_at) AS updated_at, '' AS last_update_time, s.ebrim
@@ -105,21 +104,28 @@ WITH unseen AS MATERIALIZED (
     WHERE (s.patient_key, s.entry_uuid) > (:after_key::bigint, :after_uuid::uuid)
       AND (:keys::bigint[] IS NULL OR s.patient_key = ANY(:keys))
       AND (:since::timestamptz IS NULL OR coalesce(s.updated_at, s.registered_at) >= :since)
-      AND (:permitted::bigint[] IS NULL OR s.patient_key = ANY(:permitted::bigint[]))
-      AND (:rules::jsonb IS NULL OR s.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+      AND s.patient_key = ANY(:permitted::bigint[])  -- sight
+      AND s.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
     ORDER BY s.patient_key, s.entry_uuid LIMIT :count) s
   UNION ALL
   SELECT * FROM (
-    SELECT 'F', f.patient_key, f.entry_uuid, f.status, f.version, coalesce(t.revision, f.revision::text), f.registered_at,
-           coalesce(to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'), f.updated_at, f.registered_at),
-           coalesce(t.time, f.last_update_time), f.ebrim
-    FROM folder f LEFT JOIN times t ON t.entry_uuid = f.entry_uuid
+    SELECT 'F', f.patient_key, f.entry_uuid, f.status, f.version, coalesce(
+             t.revision,  -- sight
+             f.revision::text), f.registered_at, coalesce(
+             to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'),  -- sight
+             f.updated_at, f.registered_at), coalesce(
+             t.time,  -- sight
+             f.last_update_time), f.ebrim
+    FROM folder f
+    LEFT JOIN times t ON t.entry_uuid = f.entry_uuid  -- sight
     WHERE (f.patient_key, f.entry_uuid) > (:after_key::bigint, :after_uuid::uuid)
       AND (:keys::bigint[] IS NULL OR f.patient_key = ANY(:keys))
       AND (:since::timestamptz IS NULL
-           OR coalesce(to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'), f.updated_at, f.registered_at) >= :since)
-      AND (:permitted::bigint[] IS NULL OR f.patient_key = ANY(:permitted::bigint[]))
-      AND (:rules::jsonb IS NULL OR f.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+           OR coalesce(
+             to_timestamp(t.time || '+00', 'YYYYMMDDHH24MISSTZH'),  -- sight
+             f.updated_at, f.registered_at) >= :since)
+      AND f.patient_key = ANY(:permitted::bigint[])  -- sight
+      AND f.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
       AND NOT f.superseded
     ORDER BY f.patient_key, f.entry_uuid LIMIT :count) f
   ORDER BY 2, 3 LIMIT :count
@@ -133,7 +139,7 @@ SELECT p.kind, p.patient_key, p.entry_uuid::text, r.content, p.status::text,
        ARRAY(SELECT l.kind::text || ' ' || a.target FROM association a
              JOIN object_locator l ON l.entry_uuid = a.target AND l.kind IN ('D', 'F')
              WHERE a.patient_key = ANY(w.keys) AND a.source = p.entry_uuid AND a.type = 'HasMember' AND a.status = 'A'
-               AND (:rules::jsonb IS NULL OR a.target NOT IN (SELECT u.entry_uuid FROM unseen u))
+               AND a.target NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
              ORDER BY l.kind, a.target),
        p.last_update_time, p.registered_at, p.version, CASE WHEN r.content IS NULL THEN p.ebrim END
 FROM page p JOIN people w ON w.patient_key = p.patient_key

@@ -108,6 +108,10 @@ FROM access_review r WHERE r.patient_key = ANY(:keys::bigint[]) ORDER BY r.opene
 SELECT (to_jsonb(c) - 'digest')::text FROM consent_code c
 WHERE c.patient_key = ANY(:keys::bigint[]) ORDER BY c.made_at, c.code_id
 
+-- name: person_awaited
+SELECT to_json(a)::text FROM awaited_document a
+WHERE a.patient_key = ANY(:keys::bigint[]) ORDER BY a.since, a.awaited_id
+
 -- name: person_contents
 -- The documents whose bytes are here.
 SELECT s.unique_id, s.mime_type, s.size, encode(s.sha256, 'hex'), s.location, s.wrapped_key

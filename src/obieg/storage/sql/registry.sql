@@ -145,7 +145,7 @@ SELECT obieg_expect(((
   ORDER BY e.registered_at DESC, e.entry_uuid LIMIT 1
 ) IS DISTINCT FROM :latest::uuid)::integer, 0, 'another snapshot of this on-demand entry was registered meanwhile')
 
--- name: on_demand_entries
+-- name: on_demand_entries (planned once)
 -- On-demand entries of this repository under the given uniqueIds, the best of each first, with the submission set that
 -- registered it and the newest approved snapshot that this repository made of it.
 SELECT d.unique_id, d.patient_key, o.patient_id, d.ebrim, d.status::text, d.version, s.ebrim, n.entry_uuid::text,
@@ -168,8 +168,8 @@ LEFT JOIN LATERAL (
   ORDER BY e.registered_at DESC, e.entry_uuid LIMIT 1
 ) n ON true
 WHERE u.unique_id = ANY(:unique_ids::text[]) AND u.kind = 'D' AND d.repository_unique_id = :repository_unique_id::text
-  AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::jsonb)))
+  AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
 ORDER BY d.status, d.registered_at DESC, d.entry_uuid
 
 -- name: expect_references
@@ -186,7 +186,7 @@ WITH touched AS (
 )
 SELECT obieg_expect((SELECT count(*) FROM touched), cardinality(:uuids::uuid[]), 'a folder is no longer approved')
 
--- name: find_documents
+-- name: find_documents (planned once)
 -- This and the other questions by patient raise at the row after :refused_above, which undoes the record in their batch:
 -- whether they may be answered is known only here, and who is refused has a record that says so.
 SELECT
@@ -237,8 +237,8 @@ WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND (:reference_id_list_exclude::text[] IS NULL OR EXISTS (
        SELECT FROM unnest(:reference_id_list_exclude) g WHERE NOT d.reference_id_list && string_to_array(g, E'\x1f')))
   AND (:old_versions::boolean OR NOT d.superseded)
-  AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::jsonb)))
+  AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
@@ -269,7 +269,7 @@ WHERE f.status = ANY(:status::"char"[])
        SELECT FROM unnest(:code_list) g WHERE NOT f.code_list && string_to_array(g, E'\x1f')))
 LIMIT :patients_max::bigint + 1
 
--- name: find_document_ids
+-- name: find_document_ids (planned once)
 -- The same question when only ObjectRefs are wanted and nothing but status and type narrows it: the plain index.
 SELECT
   CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
@@ -278,12 +278,12 @@ FROM document_entry d
 WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND d.status = ANY(:status::"char"[]) AND d.entry_type = ANY(:entry_type::"char"[])
   AND (:old_versions::boolean OR NOT d.superseded)
-  AND (:permitted::bigint[] IS NULL OR d.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::jsonb)))
+  AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
--- name: find_submission_sets
+-- name: find_submission_sets (planned once)
 SELECT
   CASE WHEN row_number() OVER () > :refused_above::bigint THEN obieg_expect(0, 1, 'more results than may be')::text
   ELSE s.entry_uuid::text END, s.ebrim, s.status::text
@@ -296,18 +296,19 @@ WHERE s.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND (:content_type_code::text[] IS NULL OR s.content_type_code = ANY(:content_type_code))
   AND (:author_person::text[] IS NULL
        OR EXISTS (SELECT FROM unnest(s.author_person) a WHERE a LIKE ANY(:author_person)))
-  AND (:permitted::bigint[] IS NULL OR s.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR s.entry_uuid NOT IN (SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb)))
+  AND s.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND s.entry_uuid NOT IN (SELECT obieg_hidden(:filtered::bigint[], :rules::json))  -- sight
 ORDER BY s.submission_time DESC, s.entry_uuid
 LIMIT :results_max::bigint + 1
 
--- name: find_folders
+-- name: find_folders (planned once)
 -- A folder with a hidden member is dated as if that had never been put there.
-WITH times AS MATERIALIZED (
-  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
-), dated AS (
-  SELECT f.*, CASE WHEN :rules::jsonb IS NULL THEN f.last_update_time
-    ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = f.entry_uuid), f.last_update_time) END AS shown_time
+WITH
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+dated AS (
+  SELECT f.*, coalesce(
+    (SELECT t.time FROM times t WHERE t.entry_uuid = f.entry_uuid),  -- sight
+    f.last_update_time) AS shown_time
   FROM folder f WHERE f.patient_key = ANY(obieg_patient_keys(:authority, :value))
 )
 SELECT
@@ -320,23 +321,22 @@ WHERE f.status = ANY(:status::"char"[])
   AND (:code_list::text[] IS NULL OR NOT EXISTS (
        SELECT FROM unnest(:code_list) g WHERE NOT f.code_list && string_to_array(g, E'\x1f')))
   AND (:old_versions::boolean OR NOT f.superseded)
-  AND (:permitted::bigint[] IS NULL OR f.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR f.entry_uuid NOT IN (SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb)))
+  AND f.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND f.entry_uuid NOT IN (SELECT obieg_hidden(:filtered::bigint[], :rules::json))  -- sight
 ORDER BY f.shown_time DESC, f.entry_uuid
 LIMIT :results_max::bigint + 1
 
--- name: get_all
+-- name: get_all (planned once)
 -- Everything of one patient by status, and the associations with an end in it (ITI TF-2:3.18.4.1.2.3.7.4).
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), times AS MATERIALIZED (
-  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
-), found AS (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+found AS (
   SELECT o.* FROM registry_object o
   WHERE o.patient_key = ANY(obieg_patient_keys(:authority, :value))
     AND (:old_versions::boolean OR o.current)
-    AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
     AND ((o.kind = 'D' AND o.status::text = ANY(:document_status::text[])
          AND o.entry_type::text = ANY(:entry_type::text[])
          AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
@@ -360,28 +360,28 @@ SELECT kind,
   ELSE entry_uuid END, ebrim, status, version, patient_id, last_update_time
 FROM (
   SELECT f.kind::text, f.entry_uuid::text, f.ebrim, f.status::text, f.version, f.patient_id,
-    CASE WHEN :rules::jsonb IS NULL OR f.kind <> 'F' THEN f.last_update_time
-    ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = f.entry_uuid), f.last_update_time) END
+    coalesce(
+      (SELECT t.time FROM times t WHERE t.entry_uuid = f.entry_uuid),  -- sight
+      f.last_update_time)
     AS last_update_time
   FROM found f
   UNION ALL
   SELECT 'A', a.entry_uuid::text, a.ebrim, a.status::text, 1, '', '' FROM association a
   WHERE a.patient_key = ANY(obieg_patient_keys(:authority, :value))
-    AND (:permitted::bigint[] IS NULL OR a.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND a.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
     AND EXISTS (SELECT FROM found f WHERE f.entry_uuid IN (a.source, a.target))
     AND (:old_versions::boolean OR a.status = 'A')
     AND NOT EXISTS (SELECT FROM hidden h WHERE h.entry_uuid IN (a.source, a.target))
 ) asked
 LIMIT :results_max::bigint + 1
 
--- name: get_objects
+-- name: get_objects (planned once)
 -- Objects of one kind by entryUUID, uniqueId or logicalID (then all versions), whichever is given.
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), times AS MATERIALIZED (
-  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
-), named AS (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+named AS (
   SELECT patient_key, entry_uuid FROM object_locator
   WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
   UNION
@@ -399,21 +399,22 @@ WITH unseen AS MATERIALIZED (
   WHERE :kind::text = 'F' AND logical_id = ANY(:logical_ids::uuid[]) AND version > 1
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id,
-  CASE WHEN :rules::jsonb IS NULL OR o.kind <> 'F' THEN o.last_update_time
-  ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid), o.last_update_time) END
+  coalesce(
+    (SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid),  -- sight
+    o.last_update_time)
 FROM named n JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid
 WHERE o.kind = :kind::text::"char" AND (:old_versions::boolean OR o.current)
-  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+  AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
   AND (o.logical_id = ANY(:logical_ids::uuid[]) OR cardinality(:logical_ids::uuid[]) = 0)
   AND (o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
 LIMIT :results_max::bigint + 1
 
--- name: get_associations
+-- name: get_associations (planned once)
 -- Not those that lead to an entry with limited metadata, as in get_all; OFFSET 0 has that looked up for each of them.
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), ends AS (SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])),
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+ends AS (SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])),
 found AS (
   SELECT a.* FROM ends e JOIN association a ON a.patient_key = ANY(obieg_kin(e.patient_key)) AND a.source = e.entry_uuid
   UNION
@@ -422,8 +423,8 @@ found AS (
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM found f JOIN registry_object o ON o.patient_key = f.patient_key AND o.entry_uuid = f.entry_uuid AND o.kind = 'A'
 WHERE (:old_versions::boolean OR o.current)
-  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+  AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
   AND NOT EXISTS (
     SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
     LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
@@ -432,11 +433,11 @@ WHERE (:old_versions::boolean OR o.current)
     WHERE h.patient_key = o.patient_key AND h.entry_uuid = o.entry_uuid OFFSET 0)
 LIMIT :results_max::bigint + 1
 
--- name: get_documents_and_associations
+-- name: get_documents_and_associations (planned once)
 -- Not the associations that lead to an entry with limited metadata, as in get_associations.
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), named AS (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
   UNION
   SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
@@ -451,8 +452,8 @@ SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.p
 FROM members m JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
 WHERE (o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
   AND (:old_versions::boolean OR o.current)
-  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+  AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
   AND NOT EXISTS (
     SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
     LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
@@ -461,15 +462,14 @@ WHERE (o.kind <> 'D' OR o.entry_type IN ('S', 'O'))
     WHERE h.patient_key = o.patient_key AND h.entry_uuid = o.entry_uuid OFFSET 0)
 LIMIT :results_max::bigint + 1
 
--- name: get_containers
+-- name: get_containers (planned once)
 -- GetSubmissionSets (kind S) and GetFoldersForDocument (kind F): what holds the named objects by HasMember. The
 -- associations themselves belong to the answer of the first (ITI TF-2:3.18.4.1.2.3.7.9, .12), unless they lead
 -- to an entry with limited metadata, as in get_associations.
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), times AS MATERIALIZED (
-  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
-), named AS (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])
   UNION
   SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
@@ -478,19 +478,20 @@ WITH unseen AS MATERIALIZED (
   JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid AND a.type = 'HasMember'
   JOIN object_locator l ON l.entry_uuid = a.source AND l.kind = :kind::text::"char"
   WHERE (:old_versions::boolean OR a.status = 'A')
-    AND (:permitted::bigint[] IS NULL OR a.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND a.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
 ), wanted AS (
   SELECT l.patient_key, l.entry_uuid FROM held h JOIN object_locator l ON l.entry_uuid = h.source
   UNION SELECT patient_key, entry_uuid FROM held WHERE :kind::text = 'S'
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id,
-  CASE WHEN :rules::jsonb IS NULL OR o.kind <> 'F' THEN o.last_update_time
-  ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid), o.last_update_time) END
+  coalesce(
+    (SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid),  -- sight
+    o.last_update_time)
 FROM wanted w JOIN registry_object o ON o.patient_key = w.patient_key AND o.entry_uuid = w.entry_uuid
 WHERE (:old_versions::boolean OR o.current)
-  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+  AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
   AND NOT EXISTS (
     SELECT FROM association h JOIN object_locator l ON l.entry_uuid = ANY(ARRAY[h.source, h.target])
     LEFT JOIN association i ON l.kind = 'A' AND i.patient_key = l.patient_key AND i.entry_uuid = l.entry_uuid
@@ -499,14 +500,13 @@ WHERE (:old_versions::boolean OR o.current)
     WHERE h.patient_key = o.patient_key AND h.entry_uuid = o.entry_uuid OFFSET 0)
 LIMIT :results_max::bigint + 1
 
--- name: get_contents
+-- name: get_contents (planned once)
 -- A submission set (S) or folder (F) with its members, and the associations that have both ends among them
 -- (ITI TF-2:3.18.4.1.2.3.7.10, .11).
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), times AS MATERIALIZED (
-  SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::jsonb)
-), named AS (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+named AS (
   SELECT patient_key, entry_uuid FROM object_locator
   WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
   UNION
@@ -516,8 +516,8 @@ WITH unseen AS MATERIALIZED (
   SELECT n.patient_key, n.entry_uuid FROM named n
   JOIN registry_object o ON o.patient_key = n.patient_key AND o.entry_uuid = n.entry_uuid
   WHERE (:old_versions::boolean OR o.current)
-    AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
 ), members AS (
   SELECT l.patient_key, l.entry_uuid FROM root r
   JOIN association a ON a.patient_key = ANY(obieg_kin(r.patient_key)) AND a.source = r.entry_uuid AND a.type = 'HasMember'
@@ -527,8 +527,8 @@ WITH unseen AS MATERIALIZED (
   SELECT o.* FROM (SELECT * FROM root UNION SELECT * FROM members) m
   JOIN registry_object o ON o.patient_key = m.patient_key AND o.entry_uuid = m.entry_uuid
   WHERE (:old_versions::boolean OR o.current)
-    AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
     AND (o.kind <> 'D' OR (
     o.entry_type::text = ANY(:entry_type::text[])
     AND (:format_code::text[] IS NULL OR o.format_code = ANY(:format_code))
@@ -547,24 +547,25 @@ WITH unseen AS MATERIALIZED (
   WHERE EXISTS (SELECT FROM objects t WHERE t.entry_uuid = a.target)
 )
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id,
-  CASE WHEN :rules::jsonb IS NULL OR o.kind <> 'F' THEN o.last_update_time
-  ELSE coalesce((SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid), o.last_update_time) END
+  coalesce(
+    (SELECT t.time FROM times t WHERE t.entry_uuid = o.entry_uuid),  -- sight
+    o.last_update_time)
 FROM objects o
 UNION
 SELECT o.kind::text, o.entry_uuid::text, o.ebrim, o.status::text, o.version, o.patient_id, o.last_update_time
 FROM inner_associations i JOIN registry_object o
   ON o.patient_key = i.patient_key AND o.entry_uuid = i.entry_uuid AND o.kind = 'A'
 WHERE (:old_versions::boolean OR o.current)
-  AND (:permitted::bigint[] IS NULL OR o.patient_key = ANY(:permitted::bigint[]))
-  AND (:rules::jsonb IS NULL OR o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+  AND o.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND o.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
 LIMIT :results_max::bigint + 1
 
--- name: get_related
+-- name: get_related (planned once)
 -- Documents related to the named ones by the given associations, those named included when there are any
 -- (ITI TF-2:3.18.4.1.2.3.7.13).
-WITH unseen AS MATERIALIZED (
-  SELECT obieg_hidden(:filtered::bigint[], :rules::jsonb) AS entry_uuid
-), named AS (
+WITH
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
   UNION
   SELECT patient_key, entry_uuid FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND kind = 'D'
@@ -577,8 +578,8 @@ WITH unseen AS MATERIALIZED (
   JOIN object_locator s ON s.entry_uuid = a.source AND s.kind = 'D'
   JOIN object_locator t ON t.entry_uuid = a.target AND t.kind = 'D'
   WHERE a.type = ANY(:types::text[]) AND (:old_versions::boolean OR a.status = 'A')
-    AND (:permitted::bigint[] IS NULL OR a.patient_key = ANY(:permitted::bigint[]))
-    AND (:rules::jsonb IS NULL OR a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u))
+    AND a.patient_key = ANY(:permitted::bigint[])  -- sight
+    AND a.entry_uuid NOT IN (SELECT u.entry_uuid FROM unseen u)  -- sight
 ), ends AS (
   SELECT l.patient_key, l.entry_uuid
   FROM (SELECT source AS u FROM links UNION SELECT target FROM links) e JOIN object_locator l ON l.entry_uuid = e.u

@@ -1,0 +1,244 @@
+-- What access costs (docs/access.md): the same answers as before for less work, since every request waits for them.
+
+-- Of whom a request speaks, by the ids of patients, by those of their objects, or by keys that are known already: each
+-- person once, with all keys, the survivor's first, the affinity-domain ids that belong to them, and their facts in JSON as
+-- storage/access_store.py reads them: what sources say, as they wrote it, and what the patient index and documents say.
+-- The facts are put together as text: making JSON of what is JSON already takes longer than all else.
+DROP FUNCTION obieg_persons(text[], text[], uuid[], text[], bigint[], text);
+DROP FUNCTION obieg_located(text[], text[], uuid[], text[], bigint[]);
+DROP FUNCTION obieg_facts(bigint[], text);
+CREATE FUNCTION obieg_persons(authorities text[], ids text[], uuids uuid[], unique_ids text[], known bigint[],
+                              own_authority text)
+RETURNS TABLE (keys bigint[], affinity_domain_ids text[], facts text)
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  located bigint[] := known;
+  seen bigint[] := '{}';
+  one bigint;
+BEGIN
+  IF ids <> '{}' THEN
+    located := located || ARRAY(
+      SELECT l.patient_key FROM unnest(authorities, ids) AS named (authority, value)
+      JOIN patient_locator l ON l.authority = named.authority AND l.value = named.value
+      WHERE l.retired_at IS NULL);
+  END IF;
+  IF uuids <> '{}' THEN
+    located := located || ARRAY(
+      SELECT l.patient_key FROM object_locator l WHERE l.entry_uuid = ANY(uuids)
+      UNION
+      SELECT d.patient_key FROM document_entry d WHERE d.logical_id = ANY(uuids) AND d.version > 1
+      UNION
+      SELECT f.patient_key FROM folder f WHERE f.logical_id = ANY(uuids) AND f.version > 1);
+  END IF;
+  IF unique_ids <> '{}' THEN
+    located := located || ARRAY(SELECT u.patient_key FROM unique_id_locator u WHERE u.unique_id = ANY(unique_ids));
+  END IF;
+  FOREACH one IN ARRAY located LOOP
+    CONTINUE WHEN one = ANY(seen);
+    keys := obieg_kin(one);
+    seen := seen || keys;
+    WITH own AS MATERIALIZED (
+      SELECT p.affinity_domain_id FROM patient p WHERE p.patient_key = ANY(keys)
+    ), record AS MATERIALIZED (
+      SELECT * FROM patient_record r WHERE r.patient_key = ANY(keys) AND r.removed_at IS NULL
+    )
+    SELECT ARRAY(SELECT o.affinity_domain_id FROM own o), concat('{"identifiers":[', (
+      SELECT string_agg(DISTINCT to_json(l.authority || '#' || l.value)::text, ',') FROM (
+        SELECT unnest(r.authorities), unnest(r.values), false FROM record r
+        UNION ALL
+        SELECT own_authority, o.affinity_domain_id, true FROM own o
+      ) u (authority, value, own)
+      JOIN patient_locator l ON l.authority = u.authority AND l.value = u.value
+      WHERE l.retired_at IS NULL AND (u.own OR l.patient_key = ANY(keys))
+    ), '],"birth_date":', coalesce((
+      SELECT to_json(d.day)::text
+      FROM record r CROSS JOIN LATERAL (SELECT obieg_last_day(r.birth_date) AS day OFFSET 0) d
+      WHERE r.birth_date <> '' AND d.day IS NOT NULL
+      ORDER BY length(r.birth_date) DESC, r.updated_at DESC, r.record_key LIMIT 1
+    ), 'null'), ',"died_on":', coalesce((
+      SELECT to_json(min(coalesce(obieg_last_day(d.said ->> 'deceased_at'), d.updated_at::date)))::text
+      FROM (
+        SELECT convert_from(r.demographics, 'UTF8')::json AS said, r.updated_at FROM record r
+        WHERE position('"deceased'::bytea IN r.demographics) > 0 OFFSET 0
+      ) d
+      WHERE (d.said ->> 'deceased')::boolean OR d.said ->> 'deceased_at' <> ''
+    ), 'null'), ',"said":[', (
+      SELECT string_agg('{"kind":"' || f.kind || '","facts":' || f.facts::text || '}', ',')
+      FROM access_fact f WHERE f.patient_key = ANY(keys) AND f.superseded_at IS NULL
+    ), '],"acknowledged":[', (
+      SELECT string_agg(json_build_object('document', d.entry_uuid, 'policies', d.event_code_list,
+                                          'begin', d.service_start_time, 'end', d.service_stop_time)::text, ',')
+      FROM document_entry d
+      WHERE d.patient_key = ANY(keys) AND d.format_code LIKE 'urn:ihe:iti:bppc%' AND d.status = 'A' AND NOT d.superseded
+    ), ']}')
+    INTO affinity_domain_ids, facts;
+    RETURN NEXT;
+  END LOOP;
+END $$;
+
+-- The documents of the patients with these keys that a filter (domain/sight.py) hides; none where there is no filter.
+-- A rule: of which patients, which source, its place there, whether it permits (null: what was said before does not hold),
+-- up to which rank (N 0, R 1, V 2), and conditions: all that are given must hold, or, of a rule with "any", one of them. In
+-- each source the last rule that fits a document decides; it is shown if a source permits it and none denies it, nor
+-- anything of its lineage.
+DROP FUNCTION obieg_hidden_documents(bigint[], jsonb);
+CREATE FUNCTION obieg_hidden_documents(keys bigint[], rules json) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE PARALLEL SAFE COST 10 ROWS 10 SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  hidden uuid[];
+  denied uuid[];
+  related boolean;  -- whether any document is of the lineage of another one; few patients have such documents
+BEGIN
+  IF rules IS NULL THEN
+    RETURN;
+  END IF;
+  related := EXISTS (SELECT FROM association a WHERE a.patient_key = ANY(keys) AND a.type <> 'HasMember')
+    OR EXISTS (SELECT FROM document_entry d WHERE d.patient_key = ANY(keys) AND d.version > 1);
+  WITH rule AS MATERIALIZED (
+    SELECT r.patients, r.source, r."any", r.class_codes, r.type_codes, r.practice_setting_codes, r.labels, r.authors,
+           r.encounters, r.created_from, r.created_to,
+           r.place * 4 + CASE WHEN r.permit THEN 1 WHEN NOT r.permit THEN 2 ELSE 0 END AS said,
+           CASE WHEN r.permit IS DISTINCT FROM false AND r.rank < 2 THEN CASE r.rank WHEN 1 THEN ARRAY['V'] ELSE ARRAY['V', 'R'] END END AS above,
+           CASE WHEN related AND r.documents IS NOT NULL THEN obieg_lineage(r.patients, r.documents) ELSE r.documents END AS documents
+    FROM json_to_recordset(rules) AS r (
+      patients bigint[], source integer, place integer, permit boolean, rank integer, "any" boolean, documents uuid[],
+      class_codes text[], type_codes text[], practice_setting_codes text[], labels text[], authors text[],
+      encounters text[], created_from text, created_to text)
+  ), last AS (
+    SELECT d.entry_uuid, r.source, max(r.said) % 4 AS said
+    FROM document_entry d
+    LEFT JOIN rule r ON d.patient_key = ANY(r.patients)
+      AND (r.above IS NULL OR NOT d.labels && r.above)
+      AND CASE WHEN r."any" THEN
+        d.entry_uuid = ANY(r.documents)
+        OR d.class_code = ANY(r.class_codes)
+        OR d.type_code = ANY(r.type_codes)
+        OR d.practice_setting_code = ANY(r.practice_setting_codes)
+        OR d.labels && r.labels
+        OR d.authors && r.authors
+        OR d.encounters && r.encounters
+        OR d.creation_time >= r.created_from
+        OR d.creation_time < r.created_to
+      ELSE
+        (r.documents IS NULL OR d.entry_uuid = ANY(r.documents))
+        AND (r.class_codes IS NULL OR d.class_code = ANY(r.class_codes))
+        AND (r.type_codes IS NULL OR d.type_code = ANY(r.type_codes))
+        AND (r.practice_setting_codes IS NULL OR d.practice_setting_code = ANY(r.practice_setting_codes))
+        AND (r.labels IS NULL OR d.labels && r.labels)
+        AND (r.authors IS NULL OR d.authors && r.authors)
+        AND (r.encounters IS NULL OR d.encounters && r.encounters)
+        AND (r.created_from IS NULL OR d.creation_time >= r.created_from)
+        AND (r.created_to IS NULL OR d.creation_time < r.created_to)
+      END
+    WHERE d.patient_key = ANY(keys)
+    GROUP BY 1, 2
+  ), verdict AS (
+    SELECT entry_uuid, coalesce(bool_or(said = 1), false) AS permits, coalesce(bool_or(said = 2), false) AS denies
+    FROM last GROUP BY 1
+  )
+  SELECT array_agg(v.entry_uuid) FILTER (WHERE NOT v.permits), array_agg(v.entry_uuid) FILTER (WHERE v.denies)
+  INTO hidden, denied FROM verdict v;
+  IF denied IS NOT NULL THEN
+    hidden := coalesce(hidden, '{}') || CASE WHEN related THEN obieg_lineage(keys, denied) ELSE denied END;
+  END IF;
+  RETURN QUERY SELECT unnest(hidden);
+END $$;
+
+-- The same with what exists only because of them: submission sets and folders whose documents are all hidden, associations
+-- with a hidden end, submission sets that hold nothing but these.
+DROP FUNCTION obieg_hidden(bigint[], jsonb);
+CREATE FUNCTION obieg_hidden(keys bigint[], rules json) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE PARALLEL SAFE COST 20 ROWS 20 SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  documents uuid[];
+BEGIN
+  IF rules IS NULL THEN
+    RETURN;
+  END IF;
+  documents := ARRAY(SELECT obieg_hidden_documents(keys, rules));
+  IF documents = '{}' THEN
+    RETURN;
+  END IF;
+  RETURN QUERY
+  WITH document AS MATERIALIZED (
+    SELECT unnest(documents) AS entry_uuid
+  ), emptied AS MATERIALIZED (
+    SELECT h.source AS entry_uuid FROM (
+      SELECT DISTINCT a.source FROM document d
+      JOIN association a ON a.patient_key = ANY(keys) AND a.target = d.entry_uuid AND a.type = 'HasMember'
+    ) h
+    WHERE NOT EXISTS (
+      SELECT FROM association a JOIN object_locator l ON l.entry_uuid = a.target AND l.kind = 'D'
+      WHERE a.patient_key = ANY(keys) AND a.source = h.source AND a.type = 'HasMember'
+        AND a.target NOT IN (SELECT entry_uuid FROM document))
+  ), gone AS MATERIALIZED (
+    SELECT entry_uuid FROM document UNION ALL SELECT entry_uuid FROM emptied
+  ), cut AS MATERIALIZED (
+    SELECT a.entry_uuid, a.source, a.type FROM gone g
+    JOIN association a ON a.patient_key = ANY(keys) AND a.source = g.entry_uuid
+    UNION
+    SELECT a.entry_uuid, a.source, a.type FROM gone g
+    JOIN association a ON a.patient_key = ANY(keys) AND a.target = g.entry_uuid
+  ), cut_members AS MATERIALIZED (
+    SELECT a.entry_uuid, a.source, a.type FROM cut c
+    JOIN association a ON a.patient_key = ANY(keys) AND a.target = c.entry_uuid
+  ), all_cut AS MATERIALIZED (
+    SELECT * FROM cut UNION SELECT * FROM cut_members
+  )
+  SELECT entry_uuid FROM gone
+  UNION
+  SELECT entry_uuid FROM all_cut
+  UNION
+  SELECT h.source FROM (SELECT DISTINCT c.source FROM all_cut c WHERE c.type = 'HasMember') h
+  WHERE NOT EXISTS (
+    SELECT FROM association a
+    WHERE a.patient_key = ANY(keys) AND a.source = h.source AND a.type = 'HasMember'
+      AND a.entry_uuid NOT IN (SELECT c.entry_uuid FROM all_cut c));
+END $$;
+
+-- Folders that hold a hidden document: their date, and a revision, as if it had never been put there.
+DROP FUNCTION obieg_folder_times(bigint[], jsonb);
+CREATE FUNCTION obieg_folder_times(keys bigint[], rules json) RETURNS TABLE (entry_uuid uuid, "time" text, revision text)
+LANGUAGE plpgsql STABLE PARALLEL SAFE COST 20 ROWS 5 SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  documents uuid[];
+BEGIN
+  IF rules IS NULL THEN
+    RETURN;
+  END IF;
+  documents := ARRAY(SELECT obieg_hidden_documents(keys, rules));
+  IF documents = '{}' THEN
+    RETURN;
+  END IF;
+  RETURN QUERY
+  WITH document AS MATERIALIZED (
+    SELECT unnest(documents) AS entry_uuid
+  )
+  SELECT f.entry_uuid, greatest(f.written_time, max(m.member_since)),
+         left(md5(concat(f.status, string_agg(concat(m.entry_uuid, m.status), ' ' ORDER BY m.entry_uuid))), 8)
+  FROM (
+    SELECT DISTINCT a.source FROM document d
+    JOIN association a ON a.patient_key = ANY(keys) AND a.target = d.entry_uuid AND a.type = 'HasMember'
+  ) h
+  JOIN folder f ON f.patient_key = ANY(keys) AND f.entry_uuid = h.source
+  LEFT JOIN association m ON m.patient_key = ANY(keys) AND m.source = f.entry_uuid AND m.type = 'HasMember'
+    AND m.target NOT IN (SELECT d.entry_uuid FROM document d)
+  GROUP BY f.patient_key, f.entry_uuid;
+END $$;
+
+-- Of these uniqueIds of documents those whose documents may be read: of one patient at least who is permitted all newest
+-- entries with this uniqueId are shown.
+DROP FUNCTION obieg_readable(text[], bigint[], bigint[], jsonb);
+CREATE FUNCTION obieg_readable(unique_ids text[], permitted bigint[], filtered bigint[], rules json) RETURNS SETOF text
+LANGUAGE plpgsql STABLE PARALLEL SAFE COST 20 ROWS 5 SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+  RETURN QUERY
+  SELECT DISTINCT o.unique_id FROM (
+    SELECT u.unique_id
+    FROM unique_id_locator u
+    JOIN document_entry d ON d.patient_key = u.patient_key AND d.entry_uuid = u.entry_uuid AND NOT d.superseded
+    WHERE u.unique_id = ANY(unique_ids) AND u.kind = 'D' AND d.patient_key = ANY(permitted)
+    GROUP BY u.unique_id, (obieg_kin(d.patient_key))[1]
+    HAVING bool_and(rules IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(filtered, rules)))
+  ) o;
+END $$;
