@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from typing import Any, NamedTuple
 
 from obieg.codes.load import toml
+from obieg.web.figures import between, number
 
 _TABLE = toml("patient_portal.toml")
 KINDS: dict[str, dict[str, Any]] = _TABLE["kinds"]
@@ -310,7 +311,10 @@ def _item(resource: Mapping[str, Any]) -> Item:
         title = attachment.get("title") or coding_text(resource.get("type", {}))
         return Item(title, "", attachment.get("creation", ""), "", next(named, "").removeprefix("urn:uuid:"))
     quantity = resource.get("valueQuantity", {})
-    value = f"{quantity.get('value', '')} {quantity.get('unit', '')}".strip() or resource.get("valueString", "")
+    figure = number(quantity["value"]) if "value" in quantity else ""
+    value = f"{quantity.get('comparator', '')}{figure} {quantity.get('unit', '')}".strip() or resource.get(
+        "valueString", ""
+    )
     value = value or coding_text(resource.get("valueCodeableConcept", {}))
     dosage = next((d["text"] for d in resource.get("dosage", ()) if d.get("text")), "")
     flag = next((c for i in resource.get("interpretation", ()) for c in [coded(i)] if c), "")
@@ -335,8 +339,8 @@ def _item(resource: Mapping[str, Any]) -> Item:
 
 def _range(resource: Mapping[str, Any]) -> str:
     given = first(resource.get("referenceRange", ()))
-    low, high = (str(given.get(side, {}).get("value", "")) for side in ("low", "high"))
-    return f"{low}–{high}" if low or high else ""
+    low, high = (given.get(side, {}).get("value") for side in ("low", "high"))
+    return between(low, high)
 
 
 class _Paragraphs(HTMLParser):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from obieg.codes.load import toml
+from obieg.web.figures import between, number
 
 _TABLE = toml("document_kinds.toml")
 _LOINC: str = _TABLE["system"]
@@ -393,10 +394,7 @@ class Value(NamedTuple):
     @property
     def range(self) -> str:
         """The range of reference as it is read."""
-        low, high = (None if limit is None else number(limit) for limit in (self.low, self.high))
-        if low is not None and high is not None:
-            return f"{low}–{high}"
-        return f"≤ {high}" if high is not None else f"≥ {low}" if low is not None else ""
+        return between(self.low, self.high)
 
 
 class Test(NamedTuple):
@@ -457,11 +455,6 @@ def _is_laboratory(resource: Mapping[str, Any]) -> bool:
 def _limit(limits: Mapping[str, Any], name: str) -> float | None:
     value = limits.get(name, {}).get("value")
     return float(value) if value is not None else None
-
-
-def number(value: float) -> str:
-    """With a comma, as it is written in Polish documents."""
-    return f"{value:.6g}".replace(".", ",")
 
 
 class Point(NamedTuple):
