@@ -30,6 +30,7 @@ _UNFILTERED = {
         "delete_objects", "renew_newest_entries", "renew_newest_folders", "removable_documents", "authors_of_documents",
         "remove_documents", "history_objects", "history_relations",
     },
+    "awaiting.sql": {"awaited_of"},  # what it finds is shown by a search in the person's name
     "emergency.sql": {"log_sources"},
     "located.sql": {"document_facts"},
     "person.sql": {
@@ -39,7 +40,7 @@ _UNFILTERED = {
     "retention.sql": {"retention_objects", "retention_persons", "retention_page"},
 }  # fmt: skip
 # Of people, of the node's own work, and the inbox of XDR, which no transaction shows.
-_OTHERS = {"inbox.sql", "links.sql", "rerender.sql", "patients.sql", "bulk.sql"}
+_OTHERS = {"inbox.sql", "links.sql", "rerender.sql", "patients.sql", "bulk.sql", "operations.sql"}
 _FILES = sorted(f.name for f in files("obieg.storage").joinpath("sql").iterdir() if f.name.endswith(".sql"))
 
 
