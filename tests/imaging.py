@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import peer
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -179,6 +180,17 @@ class Archive:
     def settings(self) -> dict[str, str]:
         """The table ``images`` of a node's settings, without ``patient_authority``."""
         return {"archive_url": self.url, "user": USER, "password_file": str(self.password_file)}
+
+    def region(self, make_node: peer.MakeNode, name: str) -> peer.Node:
+        """A region that enforces access and gives out the images of this archive."""
+        authority = peer.oid()
+        return make_node(
+            name,
+            module="access_node",
+            access={"enforced": True},
+            images={**self.settings, "patient_authority": authority},
+            identity={"assigning_authority": authority},
+        )
 
     def start(self) -> None:
         """Until it answers."""

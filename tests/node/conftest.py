@@ -13,6 +13,7 @@ import portals
 import pytest
 from lxml import etree
 
+import imaging
 from hearing import LOGS
 from running import codes_of, maker, running
 
@@ -104,4 +105,11 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[portals.Region]
 def chrome() -> Iterator[Any]:
     """A browser."""
     with browser.chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imaging.Archive]:
+    """An archive of images."""
+    with imaging.archive(tmp_path_factory.mktemp("archive")) as found:
         yield found

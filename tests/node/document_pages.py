@@ -23,7 +23,7 @@ from lxml import etree
 from obieg.mapping.cda_view import View, read_pictures, read_view
 from obieg.web.kit import LANGUAGES, Kit, texts
 
-VNU, AXE, VERAPDF = "vnu-jar@26.9.27", "axe-core@4.14.1", "1.30.2"
+VNU, VERAPDF = "vnu-jar@26.9.27", "1.30.2"
 ADDRESS = "http://documents.test/d/"
 V3 = "urn:hl7-org:v3"
 DS = "http://www.w3.org/2000/09/xmldsig#"
@@ -148,11 +148,6 @@ def html_faults(pages: dict[str, str], folder: Path) -> list[str]:
         if m["type"] == "error" or m.get("subType") == "warning"
         if not m["message"].startswith("This document appears to be written in")  # it guesses, at made-up words
     ]
-
-
-def axe() -> str:
-    """The script of axe-core."""
-    return (installed("npm-axe", AXE) / "node_modules/axe-core/axe.min.js").read_text()
 
 
 def pdf_faults(paths: Sequence[Path]) -> list[str]:

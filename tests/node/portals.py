@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
-import subprocess
 import tempfile
 import uuid
 from base64 import urlsafe_b64encode
@@ -15,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +20,6 @@ from urllib.parse import urlsplit
 import httpx
 import peer
 import psycopg
-import pytest
 
 from obieg.domain.content import MemoryContent
 from obieg.mapping.pik import describe_cda
@@ -31,9 +27,6 @@ from obieg.ops.exchange import Exchange
 from obieg.ops.population import DemoDocument, Person, demo_documents, people
 from obieg.ops.submitting import Item, Outcome, Submitter
 
-AXE_VERSION = "4.11.0"
-AXE_TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
-INSTALL_TIME_S = 120
 NPWZ, ENTITY, PESEL = (
     "2.16.840.1.113883.3.4424.1.6.2",
     "2.16.840.1.113883.3.4424.2.3.1",
@@ -180,35 +173,3 @@ def client(region: Region, who: dict[str, str]) -> httpx.Client:
     """The same without a browser."""
     cookies = {"who": who_cookie(who), "obieg": peer.oid(), "obieg-patient": peer.oid()}
     return httpx.Client(base_url=region.origin, cookies=cookies, timeout=60)
-
-
-# axe-core ------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def axe_source() -> str:
-    """The script of the npm package axe-core, which is installed outside the project, for tests only."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
-    folder = Path(tempfile.gettempdir()) / f"obieg-peers-{os.getuid()}" / f"axe-core-{AXE_VERSION}"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", f"axe-core@{AXE_VERSION}"]
-        try:
-            subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=INSTALL_TIME_S)
-        except (OSError, subprocess.SubprocessError) as error:
-            pytest.skip(f"npm cannot install axe-core here: {getattr(error, 'stderr', None) or error}"[-300:])
-        (folder / "complete").touch()
-    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
-
-
-def expect_accessible(page: Any) -> None:
-    """0 violations of axe-core for WCAG 2.1 A and AA; nothing scrolls sideways."""
-    page.evaluate(axe_source())
-    found = page.evaluate("(tags) => axe.run(document, {runOnly: tags})", list(AXE_TAGS))
-    wrong = [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"]][:3]) for v in found["violations"]]
-    assert wrong == [], (page.url, wrong)
-    assert len(found["passes"]) > 5  # it has looked
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{page.url} scrolls sideways"

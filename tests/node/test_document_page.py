@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import axe
 import document_pages as pages
 import pytest
 from browser import chromium
@@ -88,7 +89,7 @@ def translated(text: str) -> bool:
 def test_axe_finds_no_barrier_and_nothing_is_wider_than_the_screen(
     samples: dict[str, bytes], width: int, scheme: Any
 ) -> None:
-    script = pages.axe()
+    script = axe.script()
     with chromium() as browser:
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         served = pages.Served(page)

@@ -98,22 +98,8 @@ class Reader(Caller):
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imaging.Archive]:
-    with imaging.archive(tmp_path_factory.mktemp("archive")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def region(make_node: peer.MakeNode, archive: imaging.Archive) -> peer.Node:
-    authority = peer.oid()
-    images = {**archive.settings, "patient_authority": authority}
-    return make_node(
-        "images",
-        module="access_node",
-        access={"enforced": True},
-        images=images,
-        identity={"assigning_authority": authority},
-    )
+    return archive.region(make_node, "images")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import peer
 import portals
 import psycopg
 import pytest
-from portals import DESK, DOCTOR, PESEL, PHONE, STRANGER, Visitor, client, expect_accessible, visiting
+from axe import expect_accessible
+from portals import DESK, DOCTOR, PESEL, PHONE, STRANGER, Visitor, client, visiting
 
 pytestmark = pytest.mark.node
 

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import httpx
 import portals
 import pytest
-from portals import DESK, DOCTOR, PHONE, WHOLE, expect_accessible, visiting
+from axe import expect_accessible
+from portals import DESK, DOCTOR, PHONE, WHOLE, visiting
 
 from obieg.ops.population import Person
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import portals
 import pytest
-from portals import DESK, PHONE, expect_accessible, visiting
+from axe import expect_accessible
+from portals import DESK, PHONE, visiting
 
 pytestmark = pytest.mark.node
 

@@ -14,7 +14,8 @@ import peer
 import portals
 import psycopg
 import pytest
-from portals import DOCTOR, PESEL, PHONE, STRANGER, client, expect_accessible, visiting
+from axe import expect_accessible
+from portals import DOCTOR, PESEL, PHONE, STRANGER, client, visiting
 from test_access_enforced import CLERK
 from test_consent_code import code_of
 from test_notices import KEY, reachable
