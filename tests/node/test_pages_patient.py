@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +15,6 @@ from portals import DESK, DOCTOR, PHONE, WHOLE, visiting
 from obieg.ops.population import Person
 
 pytestmark = pytest.mark.node
-SHOTS = os.environ.get("OBIEG_SHOTS", "")  # a folder, for whoever wants to look
 PAGES = (
     "", "/documents", "/documents?q=konsultacja&kind=visit", "/coverage", "/access", "/access?who=all", "/notices", "/permissions",
     "/permissions/grant", "/permissions/restrict", "/summary", "/everything",
@@ -46,12 +43,6 @@ def person(portal: portals.Region) -> Person:
     return found
 
 
-def shot(page: Any, name: str) -> None:
-    if SHOTS:
-        Path(SHOTS).mkdir(exist_ok=True)
-        page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
-
-
 @pytest.mark.parametrize(("locale", "size", "dark"), [
     ("pl-PL", DESK, False), ("pl-PL", PHONE, True), ("en-GB", DESK, True), ("en-GB", PHONE, False),
     ("uk-UA", DESK, False), ("uk-UA", PHONE, True),
@@ -66,15 +57,12 @@ def test_every_page_is_accessible(
             assert page.get_by_role("heading", level=1).count() == 1
             assert page.locator("nav.nav").count() == 1, page.inner_text("main")
             expect_accessible(page)
-            shot(page, f"{locale[:2]}-{size[0]}-{path.strip('/').replace('/', '-').replace('?', '-') or 'home'}")
         page = visitor.go("/patient/documents")
         page.locator(".list a.go").first.click()
         expect_accessible(page)
-        shot(page, f"{locale[:2]}-{size[0]}-document")
         page = visitor.go("/patient/access?who=staff")
         page.locator(".thread a.btn").first.click()
         expect_accessible(page)
-        shot(page, f"{locale[:2]}-{size[0]}-report")
         visitor.expect_clean()
 
 
@@ -125,11 +113,9 @@ def test_a_patient_hides_a_document_and_shows_it_again(chrome: Any, portal: port
         page.get_by_role("button", name="Zapisz ograniczenie").click()
         assert page.get_by_role("status").inner_text().startswith("Ograniczenie zapisane")
         expect_accessible(page)
-        shot(page, "pl-390-permissions-restricted")
         assert titles(portal, DOCTOR, reference) == before - {hidden}
         page = visitor.go(f"/patient/documents/{hidden}")
         assert page.get_by_text("Dostęp ograniczony przez Ciebie").count() == 1
-        shot(page, "pl-390-document-restricted")
         expect_accessible(page)
         assert visitor.go("/patient/documents").get_by_text("Dostęp ograniczony przez Ciebie").count() == 1
         page = visitor.go(f"/patient/documents/{hidden}")
@@ -180,7 +166,6 @@ def test_a_patient_reports_a_look_and_sees_that_it_is_reviewed(
         page = visitor.go("/patient/access?who=emergency")
         assert "jeszcze tego nie rozstrzygnął" in page.locator(".thread").first.inner_text()
         expect_accessible(page)
-        shot(page, "pl-1280-access-reported")
         visitor.expect_clean()
 
 
@@ -258,7 +243,6 @@ def test_a_parent_opens_the_record_of_a_child(chrome: Any, portal: portals.Regio
         assert "/patient/p/" in page.url
         assert name in page.locator(".whose").inner_text()
         expect_accessible(page)
-        shot(page, "pl-390-child")
         home = page.url.removeprefix(portal.origin)
         for path in ("/documents", "/access", "/permissions", "/summary", "/notices"):
             page = visitor.go(home + path)
@@ -268,10 +252,8 @@ def test_a_parent_opens_the_record_of_a_child(chrome: Any, portal: portals.Regio
         assert page.url == f"{portal.origin}/patient"
         page = visitor.go("/patient/permissions")
         assert name in page.inner_text("main")
-        shot(page, "pl-390-permissions-people")
         visitor.expect_clean()
     with visiting(chrome, portal, bare(child)) as visitor:
         page = visitor.go("/patient")
         assert "od 16. roku życia" in page.inner_text("main")
         expect_accessible(page)
-        shot(page, "pl-1280-nobody")
