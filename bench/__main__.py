@@ -15,7 +15,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import access, audited, dataset, faces, hostile, importing, machine, profiling, report, scale
+from bench import (
+    access,
+    audited,
+    dataset,
+    faces,
+    hostile,
+    importing,
+    machine,
+    pages,
+    profiling,
+    report,
+    scale,
+    verifying,
+)
 from bench.linkage import measure as linkage
 from bench.node import Node, start
 from bench.recorder import recorder
@@ -33,14 +46,16 @@ def main() -> int:
         *faces.NAMES,
         importing.NAME,
         *audited.NAMES,
+        verifying.NAME,
         *access.NAMES,
+        pages.NAME,
         *hostile.NAMES,
         *scale.NAMES,
         LINKAGE,
     ]
     groups = {
         "face": list(faces.NAMES),
-        "audit": list(audited.NAMES),
+        "audit": [*audited.NAMES, verifying.NAME],
         "hostile": list(hostile.NAMES),
         "scale": list(scale.NAMES),
     }
@@ -68,7 +83,9 @@ def main() -> int:
         else:
             session.measure(base, wanted)
             session.audited(base, wanted)
+            session.verifying(base, wanted)
             session.access(base, wanted)
+            session.pages(base, wanted)
             session.hostile(base, wanted)
             session.scale(base, wanted)
             session.linkage(wanted)
@@ -138,6 +155,18 @@ class _Session:
                 names, folder_of(base, size), size, seconds=given.seconds, runs=given.runs, tell=self._tell
             )
 
+    def verifying(self, base: Path, wanted: list[str]) -> None:
+        """How long it takes to verify the sealed audit, on a node of its own."""
+        if verifying.NAME not in wanted:
+            return
+        folder = base / "node-records"
+        with (
+            self._attempt(verifying.NAME),
+            _loaded(folder, verifying.RECORDS, 0, {"records"}, self._console) as node,
+        ):
+            self._described = self._described or machine.describe(node.dsn)
+            self._rows.append(verifying.measure(node, runs=self._given.runs, tell=self._tell))
+
     def access(self, base: Path, wanted: list[str]) -> None:
         """What deciding who may see what takes, and whether its times tell anything."""
         names = [n for n in access.NAMES if n in wanted]
@@ -150,6 +179,14 @@ class _Session:
             self._rows += access.measure(
                 names, folder_of(base, size), size, seconds=given.seconds, runs=given.runs, tell=self._tell
             )
+
+    def pages(self, base: Path, wanted: list[str]) -> None:
+        """What people's pages cost, on the data of the demo."""
+        if pages.NAME not in wanted:
+            return
+        given = self._given
+        with self._attempt(pages.NAME):
+            self._rows.append(pages.measure(base / pages.NAME, seconds=given.seconds, runs=given.runs, tell=self._tell))
 
     def hostile(self, base: Path, wanted: list[str]) -> None:
         """The rows of hostile clients, on a node that nobody has asked anything before."""
@@ -215,7 +252,7 @@ class _Session:
 
     @contextlib.contextmanager
     def _site(self, base: Path, size: int, documents: int, holds: set[str]) -> Iterator[Site]:
-        with _loaded(base, size, documents, holds, self._console) as node:
+        with _loaded(folder_of(base, size), size, documents, holds, self._console) as node:
             self._described = self._described or machine.describe(node.dsn)
             yield Site(node, size)
 
@@ -233,9 +270,8 @@ def _roomy() -> str | None:
 
 
 @contextlib.contextmanager
-def _loaded(base: Path, size: int, documents: int, holds: set[str], console: Console) -> Iterator[Node]:
-    """A node that holds ``size`` entries, or people, or both; what its folder does not have yet is loaded."""
-    folder = folder_of(base, size)
+def _loaded(folder: Path, size: int, documents: int, holds: set[str], console: Console) -> Iterator[Node]:
+    """A node that holds ``size`` entries, people or records; what its folder does not have yet is loaded."""
     # What was being loaded when the bench was stopped is neither there nor not.
     if folder.exists() and any(folder.glob("*.unfinished")):
         shutil.rmtree(folder)
@@ -256,7 +292,7 @@ def _load(node: Node, what: str, size: int, documents: int, console: Console) ->
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
     )
-    total = size if what == "people" else dataset.rows_of(size, documents)
+    total = dataset.rows_of(size, documents) if what == "entries" else size
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"loading {size:,} {what}", total=total)
 
@@ -265,6 +301,9 @@ def _load(node: Node, what: str, size: int, documents: int, console: Console) ->
 
         if what == "people":
             dataset.load_people(node.dsn, node.identity, size, done)
+        elif what == "records":
+            asyncio.run(verifying.ask(node))
+            verifying.load(node, done)
         else:
             asyncio.run(_load_entries(node, size, documents, done))
 

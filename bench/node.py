@@ -88,15 +88,21 @@ class Node:
 
 
 @contextlib.contextmanager
-def start(folder: Path, *, module: str = "", arguments: Sequence[str] = ()) -> Iterator[Node]:
-    """Runs ``obieg lab`` on ``folder``; ``module``: what it has become, as that module of the bench builds it."""
+def start(
+    folder: Path, *, module: str = "", arguments: Sequence[str] = (), settings_file: Path | None = None
+) -> Iterator[Node]:
+    """Runs ``obieg lab`` on ``folder``; ``module``: what it has become, as that module of the bench builds it.
+
+    ``settings_file``: of another node, which that module builds.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / READY_FILE, folder / "node.log"
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "obieg", "lab", "--data", str(folder / "data"), "--ready-file", str(ready)]
     command += ["--workers", str(WORKERS)]
     if module:
-        given = ["--settings", str(folder / "data" / "settings.toml"), "--ready-file", str(ready)]
+        described = settings_file or folder / "data" / "settings.toml"
+        given = ["--settings", str(described), "--ready-file", str(ready)]
         command = [sys.executable, "-m", module, *arguments, *given]
     with log.open("ab") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)

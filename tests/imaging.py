@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
-import peer
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -29,6 +28,9 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
+
+if TYPE_CHECKING:
+    import peer
 
 ORTHANC = shutil.which("Orthanc") or ("/usr/sbin/Orthanc" if Path("/usr/sbin/Orthanc").exists() else "")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -94,8 +96,24 @@ def cr(study: str = "") -> list[FileDataset]:
     return [one]
 
 
+CM, SECONDS, CM_PER_S = 3, 4, 7  # units of ultrasound regions
+PLANE, MOTION, SPECTRUM = 1, 2, 3  # what they show
+
+
+def region(
+    box: tuple[int, int, int, int], shows: int, units: tuple[int, int], delta: tuple[float, float], flags: int = 0
+) -> Dataset:
+    """A part of an ultrasound with a scale of its own; across comes before down."""
+    made = Dataset()
+    made.RegionSpatialFormat, made.RegionDataType, made.RegionFlags = shows, 1 if shows == PLANE else 3, flags
+    made.RegionLocationMinX0, made.RegionLocationMinY0, made.RegionLocationMaxX1, made.RegionLocationMaxY1 = box
+    made.PhysicalUnitsXDirection, made.PhysicalUnitsYDirection = units
+    made.PhysicalDeltaX, made.PhysicalDeltaY = delta
+    return made
+
+
 def us(study: str = "", frames: int = 12) -> list[FileDataset]:
-    """An ultrasound of several frames in colour: a bar that moves."""
+    """An ultrasound of several frames in colour: a bar that moves; the body above, a Doppler spectrum below it."""
     study = study or generate_uid()
     values = np.zeros((frames, 96, 128, 3), np.uint8)
     for number in range(frames):
@@ -103,6 +121,10 @@ def us(study: str = "", frames: int = 12) -> list[FileDataset]:
     one = pixels(new_file(UltrasoundMultiFrameImageStorage, study, generate_uid()), values, "RGB")
     one.Modality, one.SeriesNumber, one.InstanceNumber, one.NumberOfFrames = "US", 3, 1, frames
     one.SeriesDescription, one.FrameTime, one.FrameIncrementPointer = "Nerka prawa", 50, 0x00181063
+    one.SequenceOfUltrasoundRegions = [
+        region((0, 0, 127, 71), PLANE, (CM, CM), (0.05, 0.04)),
+        region((0, 72, 127, 95), SPECTRUM, (SECONDS, CM_PER_S), (0.01, -1.5)),
+    ]
     return [one]
 
 
@@ -183,6 +205,8 @@ class Archive:
 
     def region(self, make_node: peer.MakeNode, name: str) -> peer.Node:
         """A region that enforces access and gives out the images of this archive."""
+        import peer  # of the tests of nodes alone
+
         authority = peer.oid()
         return make_node(
             name,

@@ -236,7 +236,8 @@ FORMATTING = {
     "mapping/cda_html.py": {"page.words['image']", "page.words['note']", "self.words[key]"},
     "mapping/ips_narrative.py": {"_REASONS[u.reason]"},
     "mapping/xdm.py": {"_PAGE", "_README"},
-    "ops/person_archive.py": {"_HEAD", "_README"},
+    "ops/person_archive.py": {"_README"},
+    "ops/person_pages.py": {"_TEXTS['cut']", "_TEXTS['made']", "_TEXTS['part']", "_TEXTS['title']"},
 }
 
 

@@ -104,5 +104,5 @@ def completeness(records: Sequence[Kept], matcher: LinkageMatcher) -> float:
 
 
 def _keys(matcher: LinkageMatcher, prepared: Prepared) -> list[object]:
-    keys: list[object] = [*matcher.blocks_prepared(prepared), *prepared.documents, *prepared.numbers]
+    keys: list[object] = [*matcher.blocks(prepared.record), *prepared.documents, *prepared.numbers]
     return [*keys, prepared.pesel] if prepared.pesel else keys

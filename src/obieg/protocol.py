@@ -222,7 +222,31 @@ class WadoBinding:
     """How a transaction looks over WADO-RS: below ``/wado/{uniqueId of a manifest}``."""
 
 
-Binding = SoapBinding | MllpBinding | FhirBinding | WadoBinding
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkRequest:
+    """A request for a SMART Health Link that an edge has received; nobody has proved who asks."""
+
+    method: str
+    path: tuple[str, ...]  # segments below ``/shl``
+    body: bytes = b""
+    base: str = ""  # address of the links, without a slash at its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkReply:
+    """An answer to it."""
+
+    content_type: str
+    body: bytes = b""
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LinkBinding:
+    """How a transaction looks to whoever has a SMART Health Link: below ``/shl/{secret}``."""
+
+
+Binding = SoapBinding | MllpBinding | FhirBinding | WadoBinding | LinkBinding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,9 +261,10 @@ class Transaction:
     responder: str  # the IHE actor that answers, for people
     binding: Binding
     event: str  # row of codes/audit.toml
-    decode: Callable[[Any], Any]  # SoapRequest, MllpRequest, FhirRequest or WadoRequest -> request; raises Problem
+    decode: Callable[[Any], Any]  # SoapRequest, MllpRequest, FhirRequest, WadoRequest or LinkRequest; raises Problem
     serve: Callable[[Any, Any, Context], Awaitable[Any]]
-    encode: Callable[[Any, Any], Any]  # result and the message asked -> SoapReply, hl7v2.Answer, FhirReply, WadoReply
+    # result and the message asked -> SoapReply, hl7v2.Answer, FhirReply, WadoReply, LinkReply
+    encode: Callable[[Any, Any], Any]
     refuse: Callable[[tuple[Finding, ...], Any], Any]  # findings in place of a result: the protocol's own error answer
     audit: Callable[[Any], tuple[AuditObject, ...]]  # request -> what it was about
     permission: str  # scope:resource:action
@@ -345,13 +370,41 @@ class AuditSink(Protocol):
         """Stores the record durably. Raises Problem ``Replayed`` when another request has used up what it uses up."""
 
 
+class Asker(Protocol):
+    """Sends questions to the region of a facility."""
+
+    async def ask(
+        self, transaction: Transaction, question: SoapQuestion, address: str, subject: Mapping[str, str]
+    ) -> SoapRequest:
+        """The answer to the subject, as :func:`obieg.domain.decisions.stated` says who that is.
+
+        Raises Problem for a fault, RetryLater where there is no answer.
+        """
+
+
+class RepositoryClient(Protocol):
+    """Asks one repository of another node."""
+
+    name: str  # for people
+    address: str  # where it answers ITI-43
+
+    async def ask(
+        self, transaction: Transaction, question: SoapQuestion, *, assertion: bytes, size: int
+    ) -> SoapRequest:
+        """The answer to whom ``assertion`` names (b"": to this node), of documents of ``size`` bytes together.
+
+        Raises Problem for a fault and for an answer that is larger, RetryLater where there is no answer.
+        """
+
+
 class RegistryClient(Protocol):
     """Sends ITI-42 to the registry of another node."""
 
-    async def register(self, message: bytes, registry: str) -> tuple[Finding, ...]:
+    async def register(self, message: bytes, registry: str, subject: Mapping[str, str]) -> tuple[Finding, ...]:
         """Sends the Body ``message`` to the address ``registry``; the answer's errors, none for Success.
 
-        Raises :class:`obieg.domain.problems.RetryLater` when it is not known whether the registry stored anything.
+        ``subject``: whose act it is, as :func:`obieg.domain.decisions.stated` says it. Raises
+        :class:`obieg.domain.problems.RetryLater` when it is not known whether the registry stored anything.
         """
 
 
@@ -417,6 +470,9 @@ class Credentials:
     certificate: bytes | None = None  # DER: the client's, whose key the TLS connection has proved
     target: str = ""  # address that the request was sent to, as the caller wrote it
     authorization: str = ""  # HTTP header
+    dpop: str = ""  # HTTP header
+    method: str = ""  # of HTTP
+    path: str = ""  # of the address, decoded
     cookie: str = ""  # HTTP header
     foreign: bool = False  # it may change something, and nothing says that a page of this node sent it
     security: Any | None = None  # wsse:Security, the lxml element
@@ -430,8 +486,8 @@ class Credentials:
 class BearerVerifier(Protocol):
     """Knows the tokens of this node's authorization server (ITI-72)."""
 
-    async def verify(self, token: str, credentials: Credentials) -> Requester:
-        """Raises Problem ``AuthenticationFailed`` for a token that proves nothing."""
+    async def verify(self, credentials: Credentials) -> Requester:
+        """Who shows a token. Raises Problem ``AuthenticationFailed`` for one that proves nothing, or none."""
 
 
 class Sessions(Protocol):

@@ -379,6 +379,7 @@ SELECT ask, CASE
         SELECT n.identifier FROM identifier AS n WHERE n.world = i.world
     ) THEN 'limited'
     WHEN act = 'emergency' AND intent <> 'emergency' THEN 'purpose'
+    WHEN act = 'answer' AND organisation = '' THEN 'none'
     WHEN act IN ('change', 'emergency') AND people = 'medical' AND organisation = '' THEN 'none'
 END AS reason
 FROM (

@@ -325,6 +325,7 @@ def test_notices_go_to_patients_who_asked_unless_they_read_themselves() -> None:
         "consent": ("role", "", "role", "", "role", "none", "role", "role", "role"),
         "log": ("role", "role", "role", "role", "role", "none", "role", "role", "role"),
         "emergency": ("role", "purpose", "role", "role", "role", "role", "role", "role", "role"),
+        "answer": ("role", "", "", "", "role", "role", "role", "role", "role"),
         "operate": ("", "role", "role", "role", "role", "role", "role", "role", "role"),
         "inspect": ("", "role", "role", "role", "role", "role", "", "", "role"),
         "maintain": ("role", "role", "role", "role", "role", "role", "", "role", "role"),

@@ -500,7 +500,7 @@ def test_a_forged_access_token(server: Server, node_key: tuple[str, Any], case: 
     shown = TOKENS[case](access_parts(server, node_key))
     response = server.get("Patient?_id=x", shown.replace("\n", "%0A"))
     assert response.status_code == 401, response.text
-    assert response.headers["www-authenticate"] == 'Bearer realm="obieg", error="invalid_token"'
+    assert response.headers["www-authenticate"].startswith('Bearer realm="obieg", error="invalid_token", DPoP ')
     assert response.json()["resourceType"] == "OperationOutcome"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64decode
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,7 +17,6 @@ from urllib.parse import quote, urlsplit
 from changed_node import main
 
 from obieg.actors.authentication import LaboratoryAuthentication
-from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.edges import asgi, authorization
 from obieg.ops import wiring
@@ -31,8 +31,7 @@ STARTED = time.time()
 def credentials(scope: Any, base: str) -> Credentials:
     shown = _credentials(scope, base)
     certificate = dict(scope["headers"]).get(b"x-certificate")
-    parts = {name: getattr(shown, name) for name in ("address", "target", "authorization", "cookie", "foreign")}
-    return Credentials(**parts, certificate=b64decode(certificate) if certificate else None)
+    return replace(shown, certificate=b64decode(certificate) if certificate else None)
 
 
 class Sessions:
@@ -86,10 +85,7 @@ class Authenticator:
     async def authenticate(self, credentials: Credentials) -> Requester:
         if not urlsplit(credentials.target).path.startswith("/fhir"):
             return await self._laboratory.authenticate(credentials)
-        scheme, _, token = credentials.authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            raise Problem.of("AuthenticationFailed", "an access token is required", "http.Authorization")
-        return await self._bearer.verify(token.strip(), credentials)
+        return await self._bearer.verify(credentials)
 
 
 def build(settings: Settings) -> wiring.Node:

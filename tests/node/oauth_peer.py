@@ -191,6 +191,14 @@ class Server:
         }  # fmt: skip
         return self.post("token", {name: value for name, value in data.items() if value is not None})
 
+    def exchange_with(self, flow: Flow, code: str, proof: str) -> httpx.Response:
+        """The same of a public client that shows a proof of possession."""
+        data = {
+            "grant_type": "authorization_code", "code": code, "redirect_uri": flow.redirect_uri,
+            "code_verifier": flow.verifier, "client_id": flow.client_id,
+        }  # fmt: skip
+        return self.post("token", data, headers={"DPoP": proof})
+
     def granted(self, flow: Flow, *, patient: str = "", **changes: str | None) -> dict[str, Any]:
         response = self.exchange(flow, self.code(flow, patient=patient, **changes))
         assert response.status_code == 200, response.text

@@ -40,6 +40,8 @@ PATIENT = (
     ("access", "/access", "pl-PL", DESK, False), ("coverage", "/coverage", "uk-UA", PHONE, False),
     ("permissions", "/permissions", "en-GB", DESK, False), ("restrict", "/permissions/restrict", "pl-PL", PHONE, False),
     ("notices", "/notices", "pl-PL", PHONE, False), ("summary", "/summary", "pl-PL", DESK, False),
+    ("share", "/share", "pl-PL", PHONE, False), ("add", "/documents/add", "pl-PL", PHONE, False),
+    ("messages", "/messages", "pl-PL", PHONE, False),
 )  # fmt: skip
 OPERATING = (
     ("health", OPERATOR, "", "pl-PL", DESK, False), ("outbox", OPERATOR, "/outbox", "pl-PL", DESK, False),
@@ -103,11 +105,31 @@ def _take(
 
 
 def _of_patient(chrome: Any, region: portals.Region) -> None:
+    _of_link(chrome, region)
     for size, mark in ((PHONE, "-phone"), (DESK, "")):
         with visiting(chrome, region, portals.patient(region.someone), size=size) as visitor:
             page = visitor.go("/patient/documents")
             page.locator(".list a.go").first.click()
             _save(page, f"patient-document{mark}")
+
+
+def _of_link(chrome: Any, region: portals.Region) -> None:
+    """A patient shares the summary; a doctor abroad opens it."""
+    with visiting(chrome, region, portals.patient(region.someone), size=PHONE) as visitor:
+        page = visitor.go("/patient/share")
+        page.fill("#passcode", "735029")
+        page.click("form.card button")
+        link = page.locator(".share-link a").get_attribute("href")
+        _save(page, "patient-shared")
+    with visiting(chrome, region, None, locale="en-GB") as visitor:
+        page = visitor.page
+        page.goto(link)
+        page.fill("#recipient", "Dr. Erika Muster, AKH Wien")
+        page.fill("#passcode", "735029")
+        _save(page, "public-link")
+        page.click("form button")
+        page.wait_for_selector("article h2")
+        _save(page, "public-link-opened")
 
 
 def _of_professional(chrome: Any, region: portals.Region, record: str) -> None:

@@ -277,9 +277,11 @@ QUESTIONS: dict[str, list[Question]] = {
     "IPS": [_get(lambda w, _: f"Patient/{w.logical}/$summary")],
     "MSIM": [_get(lambda w, _: f"Bundle?composition.patient.identifier={_who(w)}")],
     "FHIR-11": [_get(lambda w, _: f"Patient/{w.logical}/$everything")],
+    "OBIEG-12": [_get(lambda w, _: f"Patient/{w.logical}/$search-documents?text=pacjent")],
 }  # fmt: skip
-# Those whose notices and owners are asked of by themselves, below, and images, in test_images.py.
-_BY_THEMSELVES = {"ITI-110", "ITI-113", "RAD-107"}
+# Those whose notices and owners are asked of by themselves, below, images, in test_images.py, and events of a source that is
+# not connected here, in test_medical_events.py.
+_BY_THEMSELVES = {"ITI-110", "ITI-113", "RAD-107", "OBIEG-13"}
 READING = [t.id for t in TRANSACTIONS if act_of(t.permission) is Act.READ]
 
 

@@ -16,7 +16,7 @@ import test_lifecycle as lifecycle
 from lxml import etree
 
 import hl7v3_messages as v3
-from obieg.protocol import FhirBinding, MllpBinding, Transaction, WadoBinding
+from obieg.protocol import FhirBinding, LinkBinding, MllpBinding, Transaction, WadoBinding
 from obieg.transactions import TRANSACTIONS
 
 pytestmark = pytest.mark.node
@@ -58,6 +58,10 @@ def send_golden(node: peer.Node, transaction: Transaction, path: Path) -> None:
         method, target, _ = first.split(" ")
         headers = dict(line.split(": ", 1) for line in lines)
         node.http.request(method, node.endpoints["base_url"] + target, headers=headers)
+    elif isinstance(binding, LinkBinding):
+        head, _, body = data.partition(b"\n\n")
+        method, target, _ = head.decode().splitlines()[0].split(" ")
+        node.http.request(method, node.endpoints["base_url"] + target, content=body.rstrip(b"\n"))
     elif isinstance(binding, MllpBinding):
         over_mllp(node, data)
     else:

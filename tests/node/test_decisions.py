@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,8 +30,9 @@ SUBJECT = {
     "role": "urn:oasis:names:tc:xspa:1.0:subject:functional-role",
     "organisation": "urn:oasis:names:tc:xspa:1.0:subject:organization-id",
     "purpose_of_use": "urn:oasis:names:tc:xacml:2.0:action:purpose",
+    "acting_for": "urn:e-health-suisse:principal-id",
 }
-ROLES = {"medical-doctor": "medical doctor"}  # as P1 writes it
+ROLES = {"medical-doctor": "medical doctor", "medical-assistant": "medical assistant"}  # as P1 writes it
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,24 @@ def test_a_system_asks_for_a_person(region: peer.Node, world: World, protocol: s
     assert SECRET not in etree.tostring(answer).decode()
 
 
+def test_an_assistant_reads_what_the_professional_may(region: peer.Node, world: World) -> None:
+    assistant = {**DOCTOR, "person": "1.2.3#asystent", "role": "medical-assistant"}
+    acting = {**assistant, "acting_for": DOCTOR["person"]}
+    asked = (document(world.shown), document(world.hidden))
+    assert decisions(ask(region, question(assistant, *asked))) == ["Deny", "Deny"]
+    assert decisions(ask(region, question({**assistant, "acting_for": STRANGER["person"]}, *asked))) == ["Deny", "Deny"]
+    assert decisions(ask(region, question(acting, *asked))) == ["Permit", "Deny"]
+    message = region.rows("SELECT message FROM audit_event WHERE transaction = 'XACML' ORDER BY audit_id DESC LIMIT 1")[
+        0
+    ][0]
+    assert "1.2.3#asystent" in message  # both are named
+    assert b64encode(DOCTOR["person"].encode()).decode() in message
+    # A person acts for whom their proof names, and for nobody else.
+    assert decisions(ask(region, question(acting, *asked), acting)) == ["Permit", "Deny"]
+    refused = ask(region, question(acting, *asked), assistant)
+    assert "acting_for" in refused.findtext(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusMessage")
+
+
 def test_the_patient_sees_who_asked_and_on_which_basis(region: peer.Node, world: World) -> None:
     ask(region, question(DOCTOR, document(world.shown)))
     outcome, message = region.rows(
@@ -199,5 +218,8 @@ def test_a_facility_gives_out_what_the_region_permits(region: peer.Node, world: 
         {open_.unique_id: b"otwarte"},
         ["XDSDocumentUniqueIdError"],
     )  # R is the most that poz opens
+    assistant = {**DOCTOR, "person": "1.2.3#asystent", "role": "medical-assistant"}
+    assert retrieved(assistant) == ({}, ["XDSDocumentUniqueIdError"] * 2)
+    assert retrieved({**assistant, "acting_for": DOCTOR["person"]})[0] == {open_.unique_id: b"otwarte"}
     assert retrieved(STRANGER) == ({}, ["XDSDocumentUniqueIdError"] * 2)
     assert retrieved({"system": "his"}) == ({}, ["XDSDocumentUniqueIdError"] * 2)

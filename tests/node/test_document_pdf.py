@@ -43,9 +43,9 @@ def unbroken(text: str) -> str:
     return "".join(text.replace("-", "").split())
 
 
-def with_text(text: str, entry: str = "") -> bytes:
+def with_text(text: str, entry: str = "", title: str = "T") -> bytes:
     return (
-        f'<ClinicalDocument xmlns="{V3}"><title>T</title><component><structuredBody><component><section>'
+        f'<ClinicalDocument xmlns="{V3}"><title>{title}</title><component><structuredBody><component><section>'
         f"<text>{text}</text>{entry}</section></component></structuredBody></component></ClinicalDocument>"
     ).encode()
 

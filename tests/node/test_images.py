@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 import time
 import zipfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ import imaging
 pytestmark = pytest.mark.node
 MANIFEST_CODE = ("1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.2.6.1")
 READABLE = "1.2.840.10008.1.2.1"
+PESEL = "2.16.840.1.113883.3.4424.1.1.616"
 ALWAYS = {"begin": "2020-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}
 
 
@@ -33,11 +35,13 @@ class Study:
 
     def __init__(
         self, node: peer.Node, archive: imaging.Archive, objects: list[FileDataset], *, listed: int | None = None,
-        stored: bool = True, patient: str = "",
+        stored: bool = True, patient: str = "", pesel: str = "",
     ) -> None:  # fmt: skip
-        """``listed``: how many of the objects; ``patient``: whose the archive believes them to be."""
+        """``listed``: how many of the objects; ``patient``: whose the archive believes them to be; ``pesel``: theirs."""
         self.node, self.objects = node, objects
         self.patient = node.patient()
+        if pesel:
+            assert node.feed("A08", f"{self.patient}~{pesel}^^^&{PESEL}&ISO") == "AA"
         for each in objects:
             each.PatientID = patient or self.patient.partition("^")[0]
         if stored:
@@ -186,6 +190,30 @@ def test_pictures_and_frames(study: Study, doctor: Reader) -> None:
     assert pydicom.dcmread(BytesIO(single.content)).SOPInstanceUID == study.objects[3].SOPInstanceUID
 
 
+def png_size(data: bytes) -> tuple[int, ...]:
+    assert data.startswith(b"\x89PNG")
+    return struct.unpack(">II", data[16:24])
+
+
+def test_thumbnails_are_small_and_stand_for_what_they_are_of(study: Study, doctor: Reader, stranger: Reader) -> None:
+    ct, us = study.objects[0], study.objects[-1]
+    series = study.path(None, "series", ct.SeriesInstanceUID, "thumbnail")
+    whole, first = study.path(None, "thumbnail"), f"wado/{study.uid}/thumbnail"
+    of_one, of_frame = study.path(-1, "thumbnail"), study.path(-1, "frames", "9", "thumbnail")
+    found = {path: doctor.images(path, "image/png") for path in (series, whole, first, of_one, of_frame)}
+    assert {answer.status_code for answer in found.values()} == {200}
+    assert max(max(png_size(answer.content)) for answer in found.values()) <= 128
+    assert found[series].content == found[whole].content == found[first].content  # the middle of the longest series
+    assert found[of_one].content != found[of_frame].content
+    assert max(png_size(doctor.images(whole, "image/png", viewport="64,64").content)) <= 64
+    assert doctor.images(whole).headers["content-type"] == "image/jpeg"
+    assert doctor.images(whole, viewport="1024,1024").status_code == 400
+    alike(
+        *(stranger.images(path) for path in found),
+        doctor.images(study.path(None, "thumbnail").replace(us.StudyInstanceUID, "1.2.3")),
+    )
+
+
 def test_the_whole_study_is_one_download(study: Study, doctor: Reader) -> None:
     address = f"{doctor.node.endpoints['base_url']}/{study.path(None)}?accept=application/zip"
     answer = doctor.node.http.get(address, headers={"Accept": "text/html,*/*;q=0.8"})
@@ -276,7 +304,7 @@ def test_missing_hidden_refused_and_not_listed_are_alike(
     ["", "studies", "studies/", "studies/1.2.3/series", "studies/{study}/instances", "studies/{study}/rendered", "instances",
      "studies/{study}/../../../instances", "studies/%2e%2e/{study}", "studies/{study}%2fmetadata%00", "studies/{study}/metadata/",
      "studies/{study}/series/{series}/instances/{one}/bulkdata/7fe00010", "studies/{study}/series/{series}/instances/{one}/frames/0",
-     "studies/{study}/series/{series}/instances/{one}/frames/99", "studies/{study}/series/{series}/instances/{one}/thumbnail",
+     "studies/{study}/series/{series}/instances/{one}/frames/99", "studies/{study}/series/{series}/instances/{one}/frames/1/thumbnail/1", "studies/{study}/thumbnail/", "thumbnail/1",
      "studies/{study}/series/{series}/instances/{one}/frames/1/../2", "%2e%2e/%2e%2e/system", "studies/1.2.3\r\nX:y"],
 )  # fmt: skip
 def test_only_addresses_of_dicomweb(path: str, study: Study, doctor: Reader) -> None:

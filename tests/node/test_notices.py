@@ -143,3 +143,47 @@ def test_who_cannot_be_reached_has_the_notice_in_the_portal(region: peer.Node, r
     locator = "SELECT patient_key FROM patient_locator WHERE authority = %s AND value = %s"
     [(key,)] = rows(world, locator, world.authority, world.logical)
     assert rows(world, "SELECT kind, read_at FROM access_notice WHERE patient_key = %s", key) == [("emergency", None)]
+
+
+def test_who_represents_a_child_is_told(
+    region: peer.Node, rescuer: Caller, mail: Mailbox, gateway: SimpleNamespace
+) -> None:
+    addresses = [f"rodzic{peer.number()}@poczta.example" for _ in range(3)]
+    mother, father = (reachable(region, {"system": "email", "value": a}) for a in addresses[:2])
+    child = reachable(region, {"system": "email", "value": addresses[2]})
+    with fhir_peer.opened(region) as fhir:
+        fhir.fed(
+            {
+                "resourceType": "Patient",
+                "identifier": [{"system": f"urn:oid:{child.authority}", "value": child.logical}],
+                "name": [{"family": "Lis"}],
+                "birthDate": "2019-04-02",
+                "telecom": [{"system": "email", "value": addresses[2]}],
+            }
+        )
+    period = {"begin": "2020-01-01T00:00:00Z"}
+    guardians = [f"{w.authority}#{w.logical}" for w in (mother, father)]
+    child.state(
+        "representative",
+        *({"person": g, "kind": "guardian", "period": period} for g in guardians),
+        {"person": "1.2.3#4", "kind": "guardian", "period": period},  # who is no person here
+    )
+    child.state("notices", True)
+    assert opened(rescuer, child).status_code == 201
+    for address in addresses[:2]:
+        [letter] = waited(lambda address=address: letters(mail, address))
+        assert letter["Subject"] == "Dostęp ratunkowy do dokumentacji osoby, którą reprezentujesz"
+        assert child.logical not in letter.as_string()
+    region.provided(region.submission(child.patient, child.entry(title="Nowa", content=b"nowa")))
+    for address in addresses[:2]:
+        subjects = [each["Subject"] for each in waited(lambda address=address: letters(mail, address), 2)]
+        assert subjects[1] == "Nowy dokument osoby, którą reprezentujesz"
+    assert waited(lambda: [] if [w for w in _waiting(child) if not w[1]] else [True])
+    assert letters(mail, addresses[2]) == []  # under 16
+    # A mother who reads by herself is not told of it; the father is.
+    reader = Caller(region, {"role": "patient", "purpose_of_use": "FAMRQT", "person": guardians[0]})
+    assert reader.get(f"DocumentReference?patient=Patient/{child.logical}&status=current").json()["total"]
+    reader.node.close()
+    waited(lambda: letters(mail, addresses[1]), 3)
+    assert waited(lambda: [] if [w for w in _waiting(child) if not w[1]] else [True])
+    assert len(letters(mail, addresses[0])) == 2

@@ -17,7 +17,7 @@ from obieg.ops.population import Person
 pytestmark = pytest.mark.node
 PAGES = (
     "", "/documents", "/documents?q=konsultacja&kind=visit", "/coverage", "/access", "/access?who=all", "/notices", "/permissions",
-    "/permissions/grant", "/permissions/restrict", "/summary", "/everything",
+    "/permissions/grant", "/permissions/restrict", "/summary", "/share", "/documents/add", "/messages", "/everything",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from obieg.actors.patient_index import PatientIndex
 from obieg.domain.identifiers import PatientId
 from obieg.domain.patients import CrossReferenceQuery, FeedEvent
 from obieg.domain.problems import Problem
+from obieg.domain.registry import LostRace
 from obieg.storage.link import Database
 
 pytestmark = pytest.mark.node
@@ -210,6 +211,38 @@ async def test_undo_beside_feeds(
         assert await ids(indexes[0], two) == {two, new, second}
         assert await ids(indexes[0], one) == {one, first}
     assert rows(database_dsn, "SELECT 1 FROM patient_link") == []
+
+
+async def test_a_feed_that_has_read_on_both_sides_of_an_undo(
+    indexes: list[PatientIndex], curations: list[PatientCuration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statements of one batch see the database one after another; nobody's record may go to somebody else by that."""
+    one, two, new = local("a"), PatientId("b", CLINIC), PatientId("c", OTHER)
+    first, second = [await indexes[0].feed(feed(i), context()) for i in (one, two)]
+    await curations[0].link(first, second, by="D")
+    store = indexes[0]._store  # what it reads is not what stood at any time
+    read, write = store.facts, store.store
+    before = (await read((two, new), ())).standings
+    await curations[0].unlink(second, by="D")
+    lost: list[LostRace] = []
+
+    async def facts(identifiers: Any, blocks: Any) -> Any:
+        found = await read(identifiers, blocks)
+        return found if lost else found._replace(standings=before)
+
+    async def stored(*given: Any) -> None:
+        try:
+            await write(*given)
+        except LostRace as error:
+            lost.append(error)
+            raise
+
+    monkeypatch.setattr(store, "facts", facts)
+    monkeypatch.setattr(store, "store", stored)
+    await indexes[0].feed(feed(two, new), context())
+    assert len(lost) == 1
+    assert await ids(indexes[0], two) == {two, new, second}
+    assert await ids(indexes[0], one) == {one, first}
 
 
 async def test_decisions_of_two_people_at_once(

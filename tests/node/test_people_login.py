@@ -146,6 +146,16 @@ def test_passkey_is_made_and_used(node: peer.Node, origin: str, page: Any) -> No
     page.get_by_role("button", name="Dalej").click()
     assert "lekarz, Szpital w Wieliczce" in page.locator(".lead").inner_text()
     remember_cookies(page)
+    # Whoever logs in again in the same browser has one session, a new one.
+    before = page.context.cookies()
+    page.goto(f"{origin}/login?next=%2Faccount&again=")
+    page.get_by_role("button", name="Zaloguj kluczem dostępu").click()
+    page.get_by_label("Szpital w Wieliczce").check()
+    page.get_by_role("button", name="Dalej").click()
+    assert page.locator("tbody tr").filter(has_text="sesja").count() == 1
+    with httpx.Client(cookies={c["name"]: c["value"] for c in before}) as stolen:
+        assert stolen.get(f"{origin}/account").headers["location"].startswith("/login")
+    remember_cookies(page)
     # Another facility, without logging in again.
     page.get_by_role("link", name="Zmień miejsce lub rolę").click()
     page.get_by_label("Poradnia Lipowa").check()

@@ -14,7 +14,9 @@ from typing import Any
 import peer
 import psycopg
 import pytest
+from document_pages import pdf_faults
 from peer import MakeNode, Node, association
+from test_document_pdf import unbroken, with_text, words_of
 
 pytestmark = [pytest.mark.node]
 
@@ -231,8 +233,10 @@ def test_erasure_is_proven_when_no_backup_holds_the_key(office: Office) -> None:
 def test_the_archive_of_a_person_has_everything_and_is_recorded(office: Office) -> None:
     node = office.node
     patient, stranger = node.patient(), node.patient()
-    entry = node.entry(patient, content=b"moja tresc", title="Wypis <b>")
-    node.provided(node.submission(patient, entry))
+    cda = with_text("Zalecenia: wypoczynek", title="Karta informacyjna")
+    entry = node.entry(patient, content=cda, mime_type="text/xml", title="Wypis #b[x]")
+    plain = node.entry(patient, content=b"moja tresc", mime_type="text/plain")
+    node.provided(node.submission(patient, entry, plain))
     node.provided(node.submission(stranger, node.entry(stranger, content=b"cudza tresc")))
     assert node.retrieve(entry.unique_id).documents
     office.run("retention", "mark", "hold", "--patient", patient, "--reason", "sprawa")
@@ -242,24 +246,55 @@ def test_the_archive_of_a_person_has_everything_and_is_recorded(office: Office) 
         assert archive.testzip() is None
         read = lambda name: [json.loads(line) for line in archive.read(name).splitlines()]  # noqa: E731
         assert [p["affinity_domain_id"] for p in read("json/patients.ndjson")] == [patient.partition("^")[0]]
-        assert [d["unique_id"] for d in read("json/documents.ndjson")] == [entry.unique_id]
-        [content] = read("documents/contents.ndjson")
-        assert archive.read(content["file"]) == b"moja tresc"
+        assert {d["unique_id"] for d in read("json/documents.ndjson")} == {entry.unique_id, plain.unique_id}
+        contents = {c["unique_id"]: c for c in read("documents/contents.ndjson")}
+        assert archive.read(contents[entry.unique_id]["file"]) == cda
+        assert archive.read(contents[plain.unique_id]["file"]) == b"moja tresc"
+        assert "pdf" not in contents[plain.unique_id]
         assert [r["reason"] for r in read("json/retention.ndjson")] == ["sprawa"]
         assert {"ITI-41", "ITI-43"} <= {a["transaction"] for a in read("json/accesses.ndjson")}
         assert [r["resourceType"] for r in read("fhir/Patient.ndjson")] == ["Patient"]
-        [reference] = read("fhir/DocumentReference.ndjson")
-        assert reference["masterIdentifier"]["value"] == f"urn:oid:{entry.unique_id}"
+        references = {r["masterIdentifier"]["value"] for r in read("fhir/DocumentReference.ndjson")}
+        assert references == {f"urn:oid:{e.unique_id}" for e in (entry, plain)}
         assert {r["resourceType"] for r in read("fhir/AuditEvent.ndjson")} == {"AuditEvent"}
-        page = archive.read("osoba.html").decode()
-        assert "Wypis &lt;b&gt;" in page
-        assert page.endswith("</body></html>\n")
+        said = words_of(archive.read("osoba.pdf"))
+        for text in ("Wypis #b[x]", "Co zawiera archiwum", "Kto miał dostęp do danych", "Otwarto dokument", "sprawa"):
+            assert unbroken(text) in said
+        readable = archive.read(contents[entry.unique_id]["pdf"])
+        assert "Zalecenia:wypoczynek" in words_of(readable)
+        made = [out.with_name(name) for name in ("osoba.pdf", "dokument.pdf")]
+        for path, content in zip(made, (archive.read("osoba.pdf"), readable), strict=True):
+            path.write_bytes(content)
+        assert pdf_faults(made) == []
         whole = b"".join(archive.read(n) for n in archive.namelist())
         assert stranger.partition("^")[0].encode() not in whole
     assert out.stat().st_mode & 0o777 == 0o600
     log = office.json("patients", "accesses", patient)
     assert log[-1]["transaction"] == "operator"
     office.run("patients", "everything", patient, "--out", out, code=1)
+
+
+def test_names_that_the_officer_withholds_are_not_in_the_archive(office: Office) -> None:
+    node = office.node
+    patient = node.patient()
+    node.provided(node.submission(patient, node.entry(patient)))
+    [(key,)] = node.rows("SELECT patient_key FROM patient WHERE affinity_domain_id = %s", patient.partition("^")[0])
+    said = {"person": "1.2#77", "name": "Nowak Jan", "organisation": "1.3#9"}
+    notice = (
+        "INSERT INTO access_notice (patient_key, kind, key, said) VALUES (%s, 'access', 'x', %s) RETURNING notice_id"
+    )
+    node.rows(notice, key, json.dumps(said))
+    out = office.folder / "osoba.zip"
+    office.run("patients", "everything", patient, "--out", out)
+    with zipfile.ZipFile(out) as archive:
+        assert "NowakJan" in words_of(archive.read("osoba.pdf"))
+    office.run("access", "withhold", "1.2#77", "--reason", "groźby", "--until", "2999-01-01", "--patient", patient)
+    out.unlink()
+    office.run("patients", "everything", patient, "--out", out)
+    with zipfile.ZipFile(out) as archive:
+        assert "NowakJan" not in words_of(archive.read("osoba.pdf"))
+        assert b"Nowak Jan" not in archive.read("json/notices.ndjson")
+        assert b"1.3#9" in archive.read("json/notices.ndjson")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import pytest
 
 from hearing import hear
 from obieg.ops.asking import connected, loaded
+from obieg.ops.demo_studies import studies
 from obieg.ops.people import age
 from obieg.ops.population import demo_documents, people
 
@@ -111,7 +112,10 @@ def test_demo(tmp_path):
             assert node["mllp"] == endpoints["mllp"]
         expected = {d.unique_id: d for d in made}
         where = registered(tmp_path)
-        assert where.keys() == expected.keys()
+        drawn = studies(people(PATIENTS, SEED), made, SEED)
+        assert where.keys() >= expected.keys()
+        assert len(where) == len(expected) + len(drawn), "and a manifest of each study"
+        assert {where[m] for m in where.keys() - expected.keys()} <= {endpoints["repository_uid"]}
         for unique_id, document in expected.items():
             node = endpoints["nodes"].get(document.facility.key, endpoints)
             assert where[unique_id] == node["repository_uid"], "each lies where it was made; the clinics' in the region"
@@ -136,7 +140,8 @@ def test_demo(tmp_path):
         assert again["registry"] == endpoints["registry"], "the ports stay"
         found = shown(tmp_path, pesel)
         assert "Notatka" in {entry["title"] for entry in found.values()}
-        assert len(found) == sum(d.person.pesel == pesel for d in made) + 1
+        theirs = [each for each in (*made, *drawn) if each.person.pesel == pesel]
+        assert len(found) == len(theirs) + 1
         assert seconds < 60
         second = obieg("demo", "--headless", "--data", tmp_path / "data", cwd=tmp_path)
         assert second.returncode == 3, "one demo on a folder at a time"
@@ -167,5 +172,8 @@ def test_an_interrupted_load_is_continued_and_a_killed_demo_leaves_nothing_behin
         time.sleep(0.2)
     assert not processes_below(folder), "the nodes end with the demo, however it ends"
     with demo(folder):
-        made = demo_documents(people(PATIENTS, SEED), DOCUMENTS, SEED)
-        assert registered(folder).keys() == {d.unique_id for d in made}
+        persons = people(PATIENTS, SEED)
+        made = [*demo_documents(persons, DOCUMENTS, SEED)]
+        found = registered(folder).keys()
+        assert {d.unique_id for d in made} <= found
+        assert len(found) == len(made) + len(studies(persons, made, SEED)), "each study has one manifest"

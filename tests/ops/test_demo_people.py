@@ -18,12 +18,15 @@ from typing import Any
 
 import httpx
 import msgspec
+import psycopg
 import pytest
 
 from hearing import hear
 from obieg.ops.demo_facts import protagonist
 from obieg.ops.demo_people import Secret
 from obieg.ops.population import SEED, demo_documents, people
+from obieg.ops.postgres import Server
+from obieg.ops.ready import PESEL_ROOT
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
@@ -145,10 +148,68 @@ def test_the_facts_of_the_population_are_known(demo: Demo) -> None:
     assert not json.loads(demo.obieg(*stranger, status=5))["may"]
 
 
+def test_documents_of_hospitals_open_at_the_region(demo: Demo) -> None:
+    desk, pages = demo.endpoints["desk"], demo.endpoints["pages"]
+    own = {"Origin": desk, "Sec-Fetch-Site": "same-origin"}
+    entered = httpx.post(f"{desk}/enter", data={"login": "lekarz-poz"}, headers=own, timeout=30)
+    with httpx.Client(cookies={"obieg": entered.cookies["obieg"]}, timeout=60) as browser:
+        asked = {"patient.identifier": f"urn:oid:{PESEL_ROOT}|{demo.patient}", "status": "current"}
+        found = browser.get(f"{pages}/fhir/DocumentReference", params=asked).json()["entry"]
+        assert found
+        for resource in (entry["resource"] for entry in found):
+            given = browser.get(f"{pages}/fhir/Binary/{resource['id']}")
+            assert given.status_code == 200, given.text
+            if given.headers["content-type"] == "application/dicom":
+                continue
+            assert b"ClinicalDocument" in given.content
+            whose = resource["subject"]["reference"].rpartition("/")[2]
+            page = browser.get(f"{pages}/work/treatment/{whose}/document/{resource['id']}")
+            assert f"/document/{resource['id']}/pdf" in page.text, "its content is shown"
+    gave = [key for key in demo.endpoints["nodes"] if "ITI-43" in audited(demo.folder / "data" / key)]
+    assert gave, "some lay at a hospital"
+
+
+def audited(folder: Path) -> set[str]:
+    """What a node has recorded."""
+    with psycopg.connect(Server(folder / "data" / "postgres").dsn) as connection:
+        return {row[0] for row in connection.execute("SELECT DISTINCT transaction FROM audit_event")}
+
+
 def form_token(page: str) -> str:
     found = re.search(r'name="csrf" value="([^"]+)"', page)
     assert found, page[:500]
     return found[1]
+
+
+def test_a_study_is_one_click_away(demo: Demo) -> None:
+    """Without an archive installed: a stand-in draws it, and the node gives it out as it would any other."""
+    desk, pages = demo.endpoints["desk"], demo.endpoints["pages"]
+    with httpx.Client(follow_redirects=False, timeout=60) as browser:
+        assert "RTG i tomografia" in browser.get(desk).text
+        own = {"Origin": desk, "Sec-Fetch-Site": "same-origin"}
+        answer = browser.post(f"{desk}/enter", data={"login": "lekarz-poz", "study": "1"}, headers=own)
+        assert answer.headers["location"] == pages + demo.endpoints["shown"]["study"]
+        here = {"cookies": {"obieg": answer.cookies["obieg"]}, "headers": {"Accept-Language": "pl"}, "timeout": 60}
+        viewer = httpx.get(answer.headers["location"], **here)
+        assert viewer.status_code == 200, viewer.text
+        assert "RTG i TK klatki piersiowej" in viewer.text
+        assert "Widzisz, bo" in viewer.text
+        pictures = re.findall(r'<img class="im"[^>]* src="([^"]+)"', viewer.text)
+        assert len(pictures) == 2, "a radiograph and a stack of slices"
+        for path in pictures:
+            picture = httpx.get(pages + path, **here)
+            assert (picture.status_code, picture.content[:4]) == (200, b"\x89PNG")
+        data = json.loads(
+            re.search(r'<script type="application/json" id="images">(.*?)</script>', viewer.text, re.DOTALL)[1]
+        )
+        image = data["images"][0]
+        frame = httpx.get(f"{pages}{data['base']}/instances/{image['instance']}/frames/1", **here)
+        assert frame.status_code == 200
+        assert image["rows"] * image["columns"] * image["bits"] // 8 <= len(frame.content)
+        other = browser.post(f"{desk}/enter", data={"login": "lekarz-szpital", "study": "1"}, headers=own)
+        here["cookies"] = {"obieg": other.cookies["obieg"]}
+        assert httpx.get(other.headers["location"], **here).status_code == 404, "whom nothing connects with the patient"
+        assert httpx.get(pages + pictures[0], **here).status_code == 404
 
 
 def test_the_desk_logs_in_with_one_click(demo: Demo) -> None:
@@ -213,6 +274,13 @@ def test_patients_log_in_by_the_stand_in(demo: Demo) -> None:
         assert str(page.url).startswith(pages)
         assert browser.get(f"{pages}/account").status_code == 200
         assert any(cookie.name == "obieg-patient" for cookie in browser.cookies.jar)
+        listed = browser.get(f"{pages}/patient/documents").text
+        documents = sorted(set(re.findall(r'href="(/patient/documents/[0-9a-f-]{36})"', listed)))
+        assert documents
+        for path in documents:  # wherever they lie
+            page = browser.get(pages + path)
+            assert page.status_code == 200
+            assert f"{path}/pdf" in page.text or f"{path}/images" in page.text, "its content is shown"
 
 
 def test_strangers_are_refused(demo: Demo) -> None:

@@ -229,6 +229,31 @@ async def test_what_one_logs_in_by_is_changed_only_just_after_logging_in(people:
     assert await refused(people.remove_passkey(current, b"any", VISIT)) == "stale"
 
 
+async def test_a_password_is_taken_as_it_was_typed(people: People, clock: Clock) -> None:
+    await enrolled(people, clock)
+    for other in (PASSWORD.upper(), PASSWORD[:-1], f"{PASSWORD} ", f" {PASSWORD}"):
+        assert await refused(people.enter_password("anna", other, VISIT)) == "wrong"
+    assert (await people.enter_password("anna", PASSWORD, VISIT))[0] == "totp"
+
+
+async def test_a_passkey_is_removed_by_its_owner_alone(people: People, clock: Clock, database_dsn: str) -> None:
+    mine = await people.session(await logged_in(people, clock, await enrolled(people, clock)))
+    other = await enrolled(people, clock, login="jan")
+    theirs = await people.session(await logged_in(people, clock, other, login="jan"))
+    assert mine is not None
+    assert theirs is not None
+    with psycopg.connect(database_dsn) as connection:
+        connection.execute(
+            "INSERT INTO passkey (credential_id, person_id, public_key, sign_count, label, created_at)"
+            " VALUES ('mine', %s, '', 0, 'laptop', now())",
+            [mine.account.person_id],
+        )
+    await people.remove_passkey(theirs, b"mine", VISIT)
+    assert [each.label for each in await people.passkeys(mine)] == ["laptop"]
+    await people.remove_passkey(mine, b"mine", VISIT)
+    assert list(await people.passkeys(mine)) == []
+
+
 async def test_a_person_ends_own_sessions_only(people: People, clock: Clock) -> None:
     mine = await logged_in(people, clock, await enrolled(people, clock))
     theirs = await logged_in(people, clock, await enrolled(people, clock, login="jan"), login="jan")

@@ -12,9 +12,10 @@ import httpx
 from obieg.domain.requester import Requester
 from obieg.edges.asgi import Host
 from obieg.edges.fhir import FhirEdge, FhirLimits
+from obieg.edges.health_link import HealthLinkEdge
 from obieg.edges.wado import WadoEdge
 from obieg.mapping import fhir_outcome
-from obieg.protocol import Credentials, FhirReply, Transaction, WadoBinding, WadoReply
+from obieg.protocol import Credentials, FhirReply, LinkBinding, LinkReply, Transaction, WadoBinding, WadoReply
 
 
 class _Anybody:
@@ -43,6 +44,9 @@ def codes_of_request(transaction: Transaction, data: bytes) -> set[str]:
     if isinstance(transaction.binding, WadoBinding):
         host = replace(host, transactions=[replace(idle, encode=lambda _result, _request: WadoReply(content_type=""))])
         edge = WadoEdge(host, affinity_domain="1.2.616.1")
+    elif isinstance(transaction.binding, LinkBinding):
+        link = replace(idle, encode=lambda _result, _request: LinkReply(content_type="application/json"))
+        edge = HealthLinkEdge(replace(host, transactions=[link]), expect_sealed=_nothing)
     else:
         edge = FhirEdge(
             host, limits=FhirLimits(),
@@ -58,6 +62,6 @@ def codes_of_request(transaction: Transaction, data: bytes) -> set[str]:
     response = asyncio.run(ask())
     if not response.content:
         return set()
-    if isinstance(transaction.binding, WadoBinding):
+    if isinstance(transaction.binding, WadoBinding | LinkBinding):
         return {error["code"] for error in response.json()["errors"]}
     return {issue["details"]["coding"][0]["code"] for issue in response.json()["issue"]}

@@ -12,7 +12,7 @@ from obieg.domain.content import MemoryContent
 from obieg.domain.documents import EntryType, Submission
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.rules import check_entry_types, check_submission, check_update
-from obieg.protocol import FhirBinding, MllpBinding, MllpRequest, SoapRequest, Transaction, WadoBinding
+from obieg.protocol import FhirBinding, LinkBinding, MllpBinding, MllpRequest, SoapRequest, Transaction, WadoBinding
 from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 from obieg.wire import hl7v2
 from obieg.wire.soap import SoapFault
@@ -62,7 +62,7 @@ def answered(path: Path) -> set[str]:
 def codes_of(path: Path) -> set[str]:
     """Codes of what is wrong with the message, before anything is looked up."""
     transaction = transaction_of(path)
-    if isinstance(transaction.binding, FhirBinding | WadoBinding):
+    if isinstance(transaction.binding, FhirBinding | WadoBinding | LinkBinding):
         return codes_of_request(transaction, path.read_bytes())
     try:
         if isinstance(transaction.binding, MllpBinding):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -44,7 +44,7 @@ class Store:
 
     async def of(self, named: Named) -> Sequence[Person]:
         self.asked.append(named)
-        return [Person((7, 8), frozenset("ab"), self.facts)]
+        return [Person((7, 8), frozenset("ab"), self.facts, ("70", "80"))]
 
 
 def context(requester: Requester, transaction: str = "ITI-18") -> Context:
@@ -240,3 +240,83 @@ def test_identifiers_in_metadata() -> None:
         "urn:ihe:iti:xds:2015:encounterId",
     )
     assert reference_identifier("7^^^&1.2.3&ISO") == ("1.2.3#7", "")
+
+
+# Kept decisions ------------------------------------------------------------------------------------------------------
+
+ANNA = Named((PatientId("a", OWN),))
+
+
+def _asked_at(requester: Requester, moment: datetime) -> Context:
+    asking = context(requester)
+    asking.received_at = moment
+    return asking
+
+
+def test_what_was_decided_is_kept_for_the_same_question_and_says_the_same() -> None:
+    control = AccessControl(Store(POZ))
+    assert control.kept(ANNA, context(DOCTOR)) is None
+    first = asyncio.run(control.see(ANNA, context(DOCTOR)))
+    assert first.sight.known == ()  # what was just read needs no guard
+    asking = context(msgspec.structs.replace(DOCTOR, token="another"))
+    kept = control.kept(ANNA, asking)
+    assert kept is not None
+    assert asking.decided
+    assert asking.veiled
+    assert kept.sight == first.sight._replace(known=((7, "70"), (8, "80")))
+    for one in (first, kept):
+        one.told(asking)
+        assert asking.access == "author,poz; until=2027-01-01T00:00:00Z"
+    assert (kept.certain, kept.whole, kept.open) == (first.certain, first.whole, first.open)
+    assert kept.decisions[0][0].facts == Facts(())  # it is good for a sight, not for another decision
+
+
+@pytest.mark.parametrize(
+    ("requester", "named", "moment"),
+    [
+        (STRANGER, ANNA, NOW),
+        (msgspec.structs.replace(DOCTOR, purpose_of_use="ETREAT"), ANNA, NOW),
+        (msgspec.structs.replace(DOCTOR, patient="1#2"), ANNA, NOW),
+        (DOCTOR, Named((PatientId("b", OWN),)), NOW),
+        (DOCTOR, Named((PatientId("a", "1.2"),)), NOW),
+        (DOCTOR, Named((PatientId("a", OWN),), uuids=("u",)), NOW),
+        (DOCTOR, Named((PatientId("a", OWN), PatientId("b", OWN))), NOW),
+        (DOCTOR, ANNA, NOW - timedelta(seconds=1)),
+        (DOCTOR, ANNA, NOW + timedelta(hours=12)),  # it is 12 in Warsaw: another day
+    ],
+)
+def test_another_question_is_decided_anew(requester: Requester, named: Named, moment: datetime) -> None:
+    control = AccessControl(Store(POZ))
+    asyncio.run(control.see(ANNA, context(DOCTOR)))
+    assert control.kept(ANNA, _asked_at(DOCTOR, NOW + timedelta(hours=11))) is not None
+    assert control.kept(named, _asked_at(requester, moment)) is None
+
+
+def test_nothing_is_kept_beyond_the_end_of_what_it_rests_on() -> None:
+    end = NOW + timedelta(minutes=5)
+    control = AccessControl(Store(Facts((), declarations=(Declaration("1.6.2#1", "doctor", "", Period(None, end)),))))
+    asyncio.run(control.see(ANNA, context(DOCTOR)))
+    assert control.kept(ANNA, _asked_at(DOCTOR, end - timedelta(microseconds=1))) is not None
+    assert control.kept(ANNA, _asked_at(DOCTOR, end)) is None
+
+
+@pytest.mark.parametrize("act", [act for act in Act if act is not Act.READ])
+def test_only_what_is_read_is_kept(act: Act) -> None:
+    control = AccessControl(Store(POZ))
+    asyncio.run(control.see(ANNA, context(DOCTOR), act))
+    assert control.kept(ANNA, context(DOCTOR)) is None
+
+
+def test_a_question_that_names_more_than_one_patient_is_not_kept() -> None:
+    control, several = AccessControl(Store(POZ)), Named(ANNA.patients, unique_ids=("1.2",))
+    asyncio.run(control.see(several, context(DOCTOR)))
+    assert control.kept(several, context(DOCTOR)) is None
+
+
+def test_the_oldest_decisions_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obieg.actors.access_control.KEPT_MAX", 2)
+    control = AccessControl(Store(POZ))
+    named = [Named((PatientId(name, OWN),)) for name in "abc"]
+    for one in named:
+        asyncio.run(control.see(one, context(DOCTOR)))
+    assert [control.kept(one, context(DOCTOR)) is None for one in named] == [True, False, False]

@@ -9,7 +9,7 @@ import pytest
 from obieg.domain.access_log import expected
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome, StoredAudit
 from obieg.domain.requester import Requester
-from obieg.mapping.access_log import entry, hidden
+from obieg.mapping.access_log import entry, hidden, made_by
 from obieg.mapping.audit import write_audit_message
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -88,3 +88,13 @@ def test_what_must_have_come() -> None:
     assert [(s.repository, s.node, s.complete) for s in found] == [
         ("1.0", "", True), ("1.1", "klinika", True), ("1.2", "szpital", False), ("1.3", "", False),
     ]  # fmt: skip
+
+
+def test_who_did_it_shows_without_reading_all() -> None:
+    """Of others' records it does not: they are read."""
+    mine = own("")
+    assert made_by(mine, "1.2#7")
+    assert not made_by(mine, "1.2#70")
+    assert not made_by(mine, "1.2#8")
+    assert not made_by(row(mine.message, sender="1.2.3.4"), "1.2#7")
+    assert not made_by(row(mine.message, format="fhir-json"), "1.2#7")

@@ -593,6 +593,11 @@ def test_what_may_not_open_takes_back_what_was_denied_before() -> None:
     # It takes back no permission.
     both = consent(permit(actors=(DOCTOR,)), permit(actors=(HOSPITAL,)), permit())
     assert seen(doctor(), facts(consents=(both,), protected=True)) == {"n", "r", "mine"}
+    two = consent(permit(actors=(DOCTOR,)), permit(actors=(HOSPITAL,)))
+    assert seen(doctor(), facts(consents=(two,), protected=True)) == {"n", "r", "mine"}
+    # What is one rule, or opens alike, is one source.
+    for alike in (consent(permit()), consent(permit(), permit(labels=("R",))), consent(deny(), deny(labels=("R",)))):
+        assert [s.basis for s in read(doctor(), facts(consents=(alike,))).filter].count("consent") == 1
     mixed = consent(
         permit(actors=(DOCTOR,)), deny(labels=("R",)), permit(actors=(HOSPITAL,), labels=("R",)), deny(labels=("V",))
     )
@@ -603,6 +608,13 @@ def test_what_may_not_open_takes_back_what_was_denied_before() -> None:
     off = {"switched_off": ("consent",)}
     assert seen(doctor(), facts(consents=(lifted,), declarations=(POZ,)), **off) == {"n"}
     assert names(read(doctor(), facts(consents=(consent(permit()),)), **off)) == ("author",)
+
+
+def test_an_empty_identifier_of_a_document_is_equal_to_nothing() -> None:
+    for field in ("authors", "encounters"):
+        known = facts(consents=(consent(permit(**{field: ("", "1.2#3")})),))
+        papers = [document("empty", **{field: ("",)}), document("both", **{field: ("", "1.2#3")}), document("none")]
+        assert seen(doctor(), known, papers) == {"both"}
 
 
 def test_the_end_of_a_consent_is_that_of_the_provision_or_its_own() -> None:

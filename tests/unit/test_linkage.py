@@ -244,6 +244,16 @@ def test_keys_are_the_same_in_every_process() -> None:
 
 
 @pytest.mark.parametrize(
+    "former", [("Bak", "Lis", "Mak", "Rak", "Sum", "Wal"), ("Wal", "Sum", "Rak", "Mak", "Lis", "Bak")]
+)
+def test_of_more_names_than_keys_the_same_are_chosen_in_every_process(former: tuple[str, ...]) -> None:
+    names = (PersonName("Kot", ("Ewa",), use="L"), *(PersonName(name, use="M") for name in former))
+    assert MATCHER.blocks(Record((), Demographics(names=names, birth_date="19800312"))) == (
+        7832533780821312508, 7642936258068724123, 7321505246478168938, 8557990369262053874, 1901327876901868424,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("left", "right"),
     [
         (record("Żółkiewska"), record("ZOLKIEWSKI")),

@@ -43,6 +43,8 @@ def asked(path: tuple[str, ...], accept: str = "", **parameters: str) -> Any:
         ((*ONE, "metadata"), "application/json", "application/dicom+json", False, ""),
         ((*ONE, "rendered"), "image/avif,image/webp,image/png,*/*;q=0.8", "image/png", False, ""),
         ((*ONE, "rendered"), "image/*", "image/jpeg", False, ""),
+        ((*ONE[:4], "thumbnail"), "image/avif,image/*,*/*;q=0.8", "image/jpeg", False, ""),
+        ((*ONE, "frames", "2", "thumbnail"), "image/png", "image/png", False, ""),
         ((*ONE, "frames", "1,2"), "", "application/octet-stream", True, "1.2.840.10008.1.2.1"),
         ((*ONE, "frames", "1"), "application/octet-stream", "application/octet-stream", False, "1.2.840.10008.1.2.1"),
     ],
@@ -59,7 +61,9 @@ def test_representations(path: tuple[str, ...], accept: str, media: str, multipa
         (ONE[:4], "application/dicom", ""), ((*ONE, "frames", "1,2"), "application/octet-stream", "NotAcceptable"),
         ((*ONE, "frames", "0"), "", "AddressNotFound"), ((*ONE, "frames", "1,2", "rendered"), "", "LimitExceeded"),
         ((*ONE, "frames", ",".join(["1"] * 1001)), "", "LimitExceeded"), (("studies", "1.2", "rendered"), "", "AddressNotFound"),
-        (("studies", "..", "metadata"), "", "AddressNotFound"), (("studies", ""), "", "AddressNotFound"), ((), "", "AddressNotFound"),
+        (("studies", "..", "metadata"), "", "AddressNotFound"),
+        (("studies", "1.2", "series", "", "instances", "1.4"), "", "AddressNotFound"), (("thumbnail", "1"), "", "AddressNotFound"),
+        ((*ONE, "frames", "1,2", "thumbnail"), "", "LimitExceeded"), (("studies", ""), "", "AddressNotFound"), ((), "", "AddressNotFound"),
     ],
 )  # fmt: skip
 def test_what_is_no_question(path: tuple[str, ...], accept: str, code: str) -> None:
@@ -88,6 +92,22 @@ def told(**more: Any) -> dict[str, Any]:
     return {
         "0020000D": element("UI", "1.2"), "0020000E": element("UI", "1.3"), "00080018": element("UI", "1.4"), **more,
     }  # fmt: skip
+
+
+def test_a_thumbnail_is_small_and_of_any_form() -> None:
+    """No address of a thumbnail asks for more than a small picture; ``/thumbnail`` alone is of the first study."""
+    plain = asked(("studies", "1.2", "thumbnail"))
+    assert (plain.kind, plain.parameters, plain.or_else) == (Kind.THUMBNAIL, (("viewport", "128,128"),), ("image/png",))
+    assert asked(("thumbnail",), viewport="512,512").parameters == (("viewport", "512,512"),)
+    assert asked(("thumbnail",)).study == ""
+    assert asked(("thumbnail",), "image/png;q=0.5, image/jpeg").or_else == ("image/png",)
+    assert asked(("thumbnail",), "image/png").or_else == ()
+    assert asked(ONE, "application/dicom, image/png").or_else == ()
+    for more in ({"viewport": "513,16"}, {"window": "40,400,linear"}, {"quality": "90"}, {"viewport": "0,1"}):
+        with pytest.raises(Problem):
+            asked(("thumbnail",), **more)
+    [(path, name, frame)] = wado.archive_paths(plain, [NAME])
+    assert (path, name, frame) == ((*ONE, "rendered"), NAME, 0)
 
 
 def test_metadata_lose_what_leads_into_the_archive_and_what_is_not_listed() -> None:
@@ -129,8 +149,8 @@ def test_what_is_told_of_an_image_bears_any_nonsense() -> None:
         "00281051": element("DS", 400, 80), "00280004": element("CS", "MONOCHROME1"), "00180040": element("IS", 0),
         "00181164": element("DS", 0.1, 0.2),
     }))  # fmt: skip
-    assert (shown.frames, shown.window, shown.inverted, shown.spacing, shown.at_detector, shown.frame_ms) == (
-        1, (40, 400), True, (0.1, 0.2), True, 0,
+    assert (shown.frames, shown.window, shown.inverted, shown.spacing, shown.scale, shown.frame_ms) == (
+        1, (40, 400), True, (0.1, 0.2), "detector", 0,
     )  # fmt: skip
 
 

@@ -32,9 +32,14 @@ async def sealed() -> None:
 class Desk:
     """Answers as the node would, or not."""
 
+    shows_images = False
+
     def __init__(self, **answers: Any) -> None:
         self.kit = Kit(origin="https://obieg.example", name="x", expect_sealed=sealed)
         self._answers = {"read": PATIENT, "search-type": {}, "[id]/$summary": {}, **answers}
+
+    def serves(self, *_asked: str) -> bool:
+        return False
 
     async def fhir(self, _visit: Visit, interaction: str, *_given: Any, **_named: Any) -> Answer:
         found = self._answers[interaction]
@@ -51,7 +56,7 @@ def shown(desk: Desk, path: str = "") -> str:
         }
     )  # fmt: skip
     who = Requester(system="x", person="1.2#3", role="medical-doctor", organisation="1.2#4")
-    pages = WorkPages(desk, SimpleNamespace())  # type: ignore[arg-type]
+    pages = WorkPages(desk, SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
     handler = pages._results if path == "results" else pages._record
     visit = Visit(request=request, requester=who, csrf="c", fields={})
     return bytes(asyncio.run(handler(visit)).body).decode()

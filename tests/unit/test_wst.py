@@ -129,6 +129,16 @@ def test_what_is_claimed_is_what_will_be_read() -> None:
     assert assertion.not_on_or_after == assertion.not_before + timedelta(hours=1)
 
 
+def test_only_an_assistant_acts_for_another_and_only_a_system_says_so() -> None:
+    acting = stated("urn:e-health-suisse:principal-id", "2.16.840.1.113883.3.4424.1.6.2#1111111")
+    assistant = stated(f"{issuing.XSPA}functional-role", "medical assistant")
+    found = read_requester(own(ask(rst(claims(SUBJECT, issuing.PERSON, ORGANISATION, assistant, acting)))))
+    assert (found.role, found.acting_for) == ("medical-assistant", "2.16.840.1.113883.3.4424.1.6.2#1111111")
+    assert ask(rst(claims(SUBJECT, issuing.PERSON, ORGANISATION, ROLE, acting))).codes == ("NotPermitted",)
+    by_person = Requester(system="his", proof="saml", person="1.2#3", role="medical-assistant")
+    assert ask(rst(claims(acting)), by_person).codes == ("NotPermitted",)
+
+
 def test_the_attributes_of_xua() -> None:
     """ITI TF-2:3.40.4.1.2.1."""
     asked = ask(rst(claims(ALL)))

@@ -69,6 +69,15 @@ def test_the_attributes_of_p1() -> None:
     assert found.patient == "2.16.840.1.113883.3.4424.1.1.616#70032816894"
 
 
+def test_an_assistant_names_the_professional() -> None:
+    for value in ("2.16.840.1.113883.3.4424.1.6.2#1111111", "1111111^^^&amp;2.16.840.1.113883.3.4424.1.6.2&amp;ISO"):
+        acting = minting.text_attribute("urn:e-health-suisse:principal-id", value)
+        found = asked(envelope(Assertion(attributes=POLISH + acting).signed(STS)))
+        assert found.acting_for == "2.16.840.1.113883.3.4424.1.6.2#1111111"
+    twice = minting.text_attribute("urn:e-health-suisse:principal-id", "1.2#1") * 2
+    assert "an attribute is given twice" in refused(envelope(Assertion(attributes=POLISH + twice).signed(STS)))
+
+
 @pytest.mark.parametrize(("kind", "algorithm"), [
     ("rsa2048", "rsa-sha256"), ("rsa3072", "rsa-sha384"), ("rsa4096", "rsa-sha512"),
     ("p256", "ecdsa-sha256"), ("p384", "ecdsa-sha384"),
@@ -177,7 +186,10 @@ def test_the_cache_is_bounded() -> None:
 
 async def test_tokens_and_sessions_go_to_their_ports() -> None:
     class Bearer:
-        async def verify(self, token: str, credentials: Credentials) -> Requester:
+        async def verify(self, credentials: Credentials) -> Requester:
+            scheme, _, token = credentials.authorization.partition(" ")
+            if scheme != "bearer":
+                raise Problem.of("AuthenticationFailed", "no token")
             return Requester(system=token, proof="oauth")
 
     class Sessions:

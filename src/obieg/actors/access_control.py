@@ -10,16 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from obieg.domain.access import Act, Deny, DocumentFacts, Facts, Filter, Permit, Settings, act_of, decide, shown
+from obieg.domain.access import (
+    Act,
+    Deny,
+    DocumentFacts,
+    Facts,
+    Filter,
+    Permit,
+    Settings,
+    act_of,
+    asks_as,
+    decide,
+    next_change,
+    shown,
+)
 from obieg.domain.access_explained import Explanation, explain
 from obieg.domain.audit import AuditObject
 from obieg.domain.identifiers import PatientId
-from obieg.domain.obligations import Told, of_reading
+from obieg.domain.obligations import Told, obliges, of_reading
 from obieg.domain.permits import FactsStore, Named, Person
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
@@ -28,6 +41,7 @@ from obieg.protocol import Context
 
 _WARSAW = ZoneInfo("Europe/Warsaw")
 _RESTS_ON_NOTHING = {"author"}
+KEPT_MAX = 8_192  # decisions of a worker, about 2 KiB each
 _PATIENT = "patient"  # the role: what it may do depends on who the patient is, whatever the act
 
 
@@ -78,8 +92,10 @@ class Seen(NamedTuple):
 
     def _told(self, context: Context) -> tuple[Told, ...]:
         """What is committed with the record: patients and the officer are told."""
+        permits = [(person.keys[0], d) for person, d in self.decisions if isinstance(d, Permit) and obliges(d)]
+        if not permits:
+            return ()
         requester, at, transaction = context.requester, _now(context), context.transaction.id
-        permits = ((person.keys[0], d) for person, d in self.decisions if isinstance(d, Permit))
         told = (of_reading(key, permit, requester, at, transaction) for key, permit in permits)
         return tuple(filter(None, told))
 
@@ -109,6 +125,7 @@ class AccessControl:
     def __init__(self, store: FactsStore | None = None, settings: Settings | None = None) -> None:
         self._store = store
         self._settings = self.settings = settings or Settings()
+        self._kept: dict[tuple[Any, ...], tuple[datetime, datetime, Seen]] = {}
 
     @property
     def enforced(self) -> bool:
@@ -164,6 +181,43 @@ class AccessControl:
         context.decided = context.veiled = True
         return await self.seen_by(context.requester, named, _now(context), act)
 
+    async def expect(self, patient: PatientId, context: Context, act: Act) -> None:
+        """Raises Problem ``AddressNotFound`` to whoever may not do this for the patient, as if nobody had this id."""
+        context.objects = (AuditObject("patient", str(patient)),)
+        if self.depends(act, context.requester):
+            seen = await self.see(Named(patients=(patient,)), context, act)
+            if not any(isinstance(decision, Permit) for _, decision in seen.decisions):
+                seen.refused(context, patient.authority)
+                said = "no patient has this id, or none for whom this caller may do this"
+                raise Problem.of("AddressNotFound", said)
+
+    def kept(self, named: Named, context: Context) -> Seen | None:
+        """What :meth:`see` has said to the same question before, for reading; None: ask it.
+
+        It is good only for a batch that asks by its sight. That raises LostRace where it does not hold any more; then
+        :meth:`see` must be asked.
+        """
+        known = self._kept.get(_question(context.requester, named))
+        if known is None or not known[0] <= context.received_at < known[1]:
+            return None
+        context.decided = context.veiled = True
+        return known[2]
+
+    def _keep(
+        self, question: tuple[Any, ...], at: datetime, person: Person, decision: Permit | Deny, sight: Sight
+    ) -> None:
+        """Keeps what was decided, without what it was decided by."""
+        if len(person.versions) != len(person.keys):
+            return
+        if isinstance(decision, Permit) and decision.filter is not None:
+            decision = replace(decision, filter=())
+        bare = Person(person.keys, person.ids, Facts(()))
+        seen = Seen(sight._replace(known=tuple(zip(person.keys, person.versions, strict=True))), [(bare, decision)])
+        self._kept.pop(question, None)
+        self._kept[question] = (at, next_change(person.facts, at), seen)
+        if len(self._kept) > KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
+
     async def seen_by(self, requester: Requester, named: Named, at: datetime, act: Act = Act.READ) -> Seen:
         """As :meth:`see`, of somebody who is not the caller of a request."""
         if self._store is None:
@@ -173,7 +227,10 @@ class AccessControl:
         persons = await self._store.of(named)
         at = at.astimezone(_WARSAW)
         decided = [(person, decide(requester, person.facts, act, at, self._settings)) for person in persons]
-        return Seen(sight((p.keys, d.filter) for p, d in decided if isinstance(d, Permit)), decided)
+        seen = Seen(sight((p.keys, d.filter) for p, d in decided if isinstance(d, Permit)), decided)
+        if act is Act.READ and len(decided) == 1 and _of_one(named):
+            self._keep(_question(requester, named), at, *decided[0], seen.sight)
+        return seen
 
     async def shown(self, seen: Seen, named: Sequence[str]) -> frozenset[str]:
         """Which of these uniqueIds :meth:`see` shows: those of which everything newest of one person is shown."""
@@ -207,6 +264,16 @@ class AccessControl:
         meant = tuple(trace for trace in explained.documents if not asked.isdisjoint(names[trace.entry_uuid]))
         missing = tuple(name for name in documents if not any(_plain(name) in known for known in names.values()))
         return Explained(person, replace(explained, documents=meant), missing)
+
+
+def _of_one(named: Named) -> bool:
+    """Whether it names one patient and nothing else."""
+    return len(named.patients) == 1 and not any(named[1:])
+
+
+def _question(requester: Requester, named: Named) -> tuple[Any, ...]:
+    """What is kept is found again by this; a question that names anything but one patient is found by nothing."""
+    return (named.patients[0] if _of_one(named) else None, *asks_as(requester))
 
 
 def _plain(name: str) -> str:

@@ -14,7 +14,7 @@ from obieg.domain.audit import AuditLog, AuditObject, AuditQuestion, StoredAudit
 from obieg.domain.obligations import NOTICE
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
-from obieg.mapping.access_log import entry, hidden
+from obieg.mapping.access_log import entry, hidden, made_by
 from obieg.protocol import Context
 
 
@@ -41,7 +41,8 @@ class AccessLog:
         rows = await self._log.find(question, asked.count + 1)
         withheld = await self._store.withheld(asked.patient)
         page = rows[: asked.count]
-        found = await asyncio.to_thread(_entries, page, withheld)
+        without = context.requester.person if asked.others else ""
+        found = await asyncio.to_thread(_entries, page, withheld, without)
         places = await self._directory.organisation_names({a.organisation for a in found if a.organisation})
         told = [msgspec.structs.replace(a, organisation_name=places.get(a.organisation, "")) for a in found]
         context.objects = (AuditObject("patient", str(asked.patient)), AuditObject("audit_log", "urn:obieg:access-log"))
@@ -50,5 +51,9 @@ class AccessLog:
         return AccessLogPage(asked.patient, told, page[-1].audit_id if len(rows) > asked.count else None)
 
 
-def _entries(rows: list[StoredAudit], withheld: frozenset[str]) -> list[Access]:
-    return [hidden(entry(row), withheld) for row in rows if row.transaction != NOTICE]
+def _entries(rows: list[StoredAudit], withheld: frozenset[str], without: str) -> list[Access]:
+    """``without``: whose own acts are left out; "" for nobody."""
+    kept = [row for row in rows if row.transaction != NOTICE and not (without and made_by(row, without))]
+    # That this node fetched a document elsewhere to answer somebody, its record of that answer says.
+    found = [each for each in map(entry, kept) if not each.fetched]
+    return [hidden(each, withheld) for each in found if not without or each.person != without]

@@ -131,10 +131,9 @@ class TrustedAuthentication:
                 return await asyncio.to_thread(self._by_assertion, shown, client)
             return self._by_assertion(shown, client)
         if shown.authorization:
-            scheme, _, token = shown.authorization.partition(" ")
-            if scheme.lower() != "bearer" or self._bearer is None:
+            if self._bearer is None:
                 raise SecurityRefused("a way of authorization that this node does not know")
-            return await self._bearer.verify(token.strip(), shown)
+            return await self._bearer.verify(shown)
         if shown.cookie and self._sessions is not None:
             person = await self._sessions.current(shown.cookie)
             if person is not None:

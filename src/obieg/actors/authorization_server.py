@@ -20,10 +20,13 @@ from urllib.parse import urlencode
 import msgspec
 import structlog
 
+from obieg.actors import dpop
 from obieg.actors.bearer import Bearer, thumbprint
 from obieg.actors.client_proof import Clients, ProvedClient
 from obieg.actors.keyring import Keyring
+from obieg.actors.launches import read_subject
 from obieg.codes.load import toml
+from obieg.domain import launching
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.authorization import (
     AuthorizationRequest,
@@ -55,6 +58,7 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # a SHA-256 in base64url (RFC 7
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636, section 4.1
 _ANEW = frozenset({"login", "select_account"})  # a person who logs in chooses as whom
 _PROMPTS = _ANEW | {"none", "consent"}
+_KEY_MARK = "."
 _AFTER = "login_after"  # milliseconds since 1970
 _MAX_AGE_MAX = 10**9  # seconds: no session is as old
 _NUMBER = re.compile(r"[0-9]{1,13}\Z", re.ASCII)
@@ -85,9 +89,11 @@ class AuthorizationServer:
         new_uuid: Callable[[], str],
         sessions: Sessions,
         mutual_tls: bool = False,
+        launch_page: str = "",
     ) -> None:
         """``base``: address of the node, which is the issuer.
 
+        ``launch_page``: where a code of launch is opened; "": this node has no pages of professionals.
         ``find_patient``: what a person wrote, or root#extension, to the logical id of the patient, "" where it names
         nobody; ``find_practitioner``: root#extension to that of the Practitioner. Raises ValueError for clients that
         cannot be used.
@@ -108,6 +114,7 @@ class AuthorizationServer:
         self._new_uuid = new_uuid
         self._sessions = sessions
         self._mutual_tls = mutual_tls
+        self._launch_page = launch_page
 
     def _address(self, name: str) -> str:
         return f"{self.issuer}/auth/{name}"
@@ -149,7 +156,10 @@ class AuthorizationServer:
             "ui_locales_supported": ["pl", "en", "uk"],
             "prompt_values_supported": ["none", "login", "consent", "select_account"],
             "access_token_format": "ihe-jwt",
+            "dpop_signing_alg_values_supported": list(dpop.ALGORITHMS),
         }
+        if self._launch_page:
+            said["grant_types_supported"] = [*said["grant_types_supported"], launching.GRANT_TYPE]
         if self._mutual_tls:
             said["tls_client_certificate_bound_access_tokens"] = True
         return said
@@ -188,6 +198,8 @@ class AuthorizationServer:
         challenge = given.get("code_challenge", "")
         if given.get("code_challenge_method", "") != "S256" or not _CHALLENGE.match(challenge):
             raise OAuthRefused("invalid_request", "code_challenge with the method S256 is required (RFC 7636)")
+        if "dpop_jkt" in given and not _CHALLENGE.match(given["dpop_jkt"]):
+            raise OAuthRefused("invalid_request", "dpop_jkt is the thumbprint of a key (RFC 9449, section 10)")
         self._expect_audience([given[name] for name in ("aud", "resource") if name in given])
         scopes = _scopes(given.get("scope", ""))
         if not scopes:
@@ -200,6 +212,7 @@ class AuthorizationServer:
             state=given.get("state", ""),
             nonce=given.get("nonce", ""),
             launch=given.get("launch", ""),
+            key=given.get("dpop_jkt", ""),
         )
 
     def log_in_first(self, given: Mapping[str, str], person: Requester | None) -> Mapping[str, str] | None:
@@ -245,6 +258,7 @@ class AuthorizationServer:
             nonce=request.nonce,
             redirect_uri=request.redirect_uri,
             challenge=request.challenge,
+            key=request.key,
             state=request.state,
         )
         identifier = self._new_uuid()
@@ -353,6 +367,10 @@ class AuthorizationServer:
             if secret is not None:
                 proof = msgspec.structs.replace(proof, client_id=secret.grant.client_id)
         proved = self.clients.prove(proof)
+        if proof.dpop:
+            possession = self._possessed(proof.dpop)
+            proved = proved._replace(spent=(*proved.spent, possession.spent))
+            proof = msgspec.structs.replace(proof, key=possession.thumbprint)
         self._expect_audience([given["resource"]] if "resource" in given else [])
         match given.get("grant_type", ""):
             case "client_credentials":
@@ -361,10 +379,20 @@ class AuthorizationServer:
                 return await self._for_code(given, proved, proof)
             case "refresh_token":
                 return await self._for_refresh(given, proved, proof)
+            case launching.GRANT_TYPE if self._launch_page:
+                return await self._for_person(given, proved, proof)
             case "":
                 raise OAuthRefused("invalid_request", "grant_type is missing")
             case _:
                 raise OAuthRefused("unsupported_grant_type", "this grant_type is not served")
+
+    def _possessed(self, shown: str) -> dpop.Possession:
+        """The key that the token will be bound to (RFC 9449, section 5)."""
+        try:
+            return dpop.prove(shown, method="POST", address=dpop.address_of(self._address("token")), clock=self._clock)
+        except jwt.JwtRefused as error:
+            said = "the header DPoP must be a proof of possession for this request (RFC 9449)"
+            raise OAuthRefused("invalid_dpop_proof", said, reason=f"proof of possession: {error}") from None
 
     async def _to_client(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:
         """A service acts for itself (SMART Backend Services)."""
@@ -385,8 +413,44 @@ class AuthorizationServer:
         try:
             await self._store.issue_to_client(event, proved.spent)
         except LostRace:
-            raise _replayed() from None
-        return _answer(token, CLIENT_TOKEN_LIFE, scopes)
+            raise _replayed(proved) from None
+        return _answer(token, CLIENT_TOKEN_LIFE, scopes, proof)
+
+    async def _for_person(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:
+        """A hospital's system opens our pages for its person (RFC 8693, section 2); see ``actors/launches``."""
+        client = proved.client
+        if not proved.confidential or not client.launches:
+            await self._spend(proved)
+            raise OAuthRefused("unauthorized_client", "this client may not speak for people")
+        asked = _expected(given, "subject_token_type"), _expected(given, "requested_token_type")
+        if asked != (launching.SUBJECT_TYPE, launching.LAUNCH_TYPE) or "actor_token" in given:
+            await self._spend(proved)
+            raise OAuthRefused("invalid_request", f"{launching.SUBJECT_TYPE} is exchanged for {launching.LAUNCH_TYPE}")
+        now = self._clock()
+        try:
+            named, patient, spent = read_subject(_expected(given, "subject_token"), client, self.clients, now)
+        except OAuthRefused:
+            await self._spend(proved)
+            raise
+        found = await self._find_patient(patient)
+        named = msgspec.structs.replace(named, patient=found)
+        who = Requester(system=client.client_id, address=proof.address, person=named.person)
+        event = self._event(
+            "ITI-71", who, client.client_id, detail=f"launch as {named.role} in {named.organisation}", of=proof
+        )
+        code = secrets.token_urlsafe(32)
+        until = now + launching.CODE_LIFE
+        try:
+            await self._store.begin_launching(digest(code), named, until, event, (*proved.spent, *spent))
+        except LostRace:
+            raise _replayed(proved) from None
+        return {
+            "access_token": code,
+            "issued_token_type": launching.LAUNCH_TYPE,
+            "token_type": "N_A",
+            "expires_in": int(launching.CODE_LIFE.total_seconds()),
+            "launch_uri": f"{self._launch_page}?{urlencode({'code': code})}",
+        }
 
     async def _for_code(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:
         secret = await self._found(_expected(given, "code"), "C", proved)
@@ -398,12 +462,16 @@ class AuthorizationServer:
             or not _verifies(verifier, grant.challenge)
         ):
             raise _invalid_grant("the code is another client's, address or challenge")
+        if grant.key not in ("", proof.key):
+            raise _invalid_grant("the code is bound to another key")
         return await self._issue(given["code"], secret, grant.scopes, proof)
 
     async def _for_refresh(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:
         secret = await self._found(_expected(given, "refresh_token"), "R", proved)
         if secret.grant.client_id != proved.client.client_id:
             raise _invalid_grant("the refresh token is another client's")
+        if _bound_to(given["refresh_token"]) not in ("", proof.key):
+            raise _invalid_grant("the refresh token is bound to another key")
         if not await self._sessions.stands(secret.grant.person):
             raise _invalid_grant("the person may not act so any more")
         # What the client may have today may be less than when it was granted.
@@ -417,7 +485,7 @@ class AuthorizationServer:
         try:
             secret = await self._store.find(digest(shown), self._clock(), proved.spent)
         except LostRace:
-            raise _replayed() from None
+            raise _replayed(proved) from None
         if secret is None or secret.kind != kind:
             raise _invalid_grant("nothing of this name was issued")
         if secret.used:
@@ -444,12 +512,14 @@ class AuthorizationServer:
         token, token_id = await self._access_token(
             _changed(grant, scopes=tuple(scopes)), secret.grant_id, now, PERSON_TOKEN_LIFE, proof
         )
-        answer = _answer(token, PERSON_TOKEN_LIFE, scopes)
+        answer = _answer(token, PERSON_TOKEN_LIFE, scopes, proof)
         new, until = None, now + PERSON_TOKEN_LIFE
         if "offline_access" in grant.scopes:
             refresh_until = min(now + REFRESH_LIFE, (grant.at or now) + GRANT_LIFE)
             if refresh_until > now:
-                answer["refresh_token"] = refresh = secrets.token_urlsafe(32)
+                # One of a client that has no other key is bound to this one (RFC 9449, section 5), and says so.
+                bound = f"{_KEY_MARK}{proof.key}" if proof.key and not proof.assertion else ""
+                answer["refresh_token"] = refresh = secrets.token_urlsafe(32) + bound
                 new = Issued(digest(refresh), "R", refresh_until)
                 until = max(until, refresh_until)
         if grant.patient:
@@ -496,7 +566,8 @@ class AuthorizationServer:
             }, ""
         hidden = ("grant",)
         said = {name: value for name, value in token.claims.items() if name not in hidden}
-        return {"active": True, "token_type": "Bearer"} | said, str(token.claims["jti"])
+        kind = "DPoP" if "jkt" in said.get("cnf", {}) else "Bearer"
+        return {"active": True, "token_type": kind} | said, str(token.claims["jti"])
 
     async def revoke(self, given: dict[str, str], proof: ClientProof) -> None:
         """Ends what the client was given (RFC 7009, section 2); what it was not given is no trouble."""
@@ -540,8 +611,11 @@ class AuthorizationServer:
             claims["grant"] = grant_id
         if grant.patient:
             claims["patient"] = grant.patient
-        if proof.certificate is not None:
-            claims["cnf"] = {"x5t#S256": thumbprint(proof.certificate)}
+        bound = {"x5t#S256": thumbprint(proof.certificate)} if proof.certificate is not None else {}
+        if proof.key:
+            bound["jkt"] = proof.key
+        if bound:
+            claims["cnf"] = bound
         claims["extensions"] = {"ihe_iua": self._iua(grant)}
         key_id, key = await self.keyring.current()
         return jwt.write(claims, key, key_id, typ="at+jwt"), token_id
@@ -604,7 +678,7 @@ class AuthorizationServer:
         try:
             await self._store.spend(proved.spent)
         except LostRace:
-            raise _replayed() from None
+            raise _replayed(proved) from None
 
     async def record_refusal(self, transaction: str, refused: OAuthRefused, proof: ClientProof) -> None:
         """Audits what was refused: every OAuthRefused that one of the methods above has raised."""
@@ -661,6 +735,11 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
+def _bound_to(refresh_token: str) -> str:
+    """The thumbprint of the only key that may use it; "" for any. It is part of the secret: nobody can leave it out."""
+    return refresh_token.partition(_KEY_MARK)[2]
+
+
 def _verifies(verifier: str, challenge: str) -> bool:
     """RFC 7636, section 4.6."""
     if not _VERIFIER.match(verifier):
@@ -685,10 +764,10 @@ def _needs_patient(scopes: Sequence[str]) -> bool:
     return "launch/patient" in scopes or any((s := read_scope(scope)) and s.context == "patient" for scope in scopes)
 
 
-def _answer(token: str, life: timedelta, scopes: Sequence[str]) -> dict[str, Any]:
+def _answer(token: str, life: timedelta, scopes: Sequence[str], proof: ClientProof) -> dict[str, Any]:
     return {
         "access_token": token,
-        "token_type": "Bearer",
+        "token_type": "DPoP" if proof.key else "Bearer",
         "expires_in": int(life.total_seconds()),
         "scope": " ".join(scopes),
     }
@@ -710,9 +789,14 @@ def _invalid_grant(reason: str) -> OAuthRefused:
     return OAuthRefused("invalid_grant", "it is not valid for this request", reason=reason)
 
 
-def _replayed() -> OAuthRefused:
+def _replayed(proved: ProvedClient) -> OAuthRefused:
+    """By whichever of its proofs."""
+    if not proved.confidential:
+        return OAuthRefused(
+            "invalid_dpop_proof", "a proof of possession is taken once", reason="its jti was used before"
+        )
     said = "the client must prove itself by private_key_jwt"
-    return OAuthRefused("invalid_client", said, reason="client assertion: its jti was used before")
+    return OAuthRefused("invalid_client", said, reason="a jti of the client assertion or the proof was used before")
 
 
 def _coding(code: str, system: str) -> dict[str, str]:

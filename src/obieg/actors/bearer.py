@@ -1,4 +1,4 @@
-"""Bearer tokens at this node's FHIR service (ITI-72; RFC 6750, RFC 9068 section 4, RFC 8705 section 3)."""
+"""Tokens at this node's FHIR service (ITI-72; RFC 6750, RFC 9068 section 4, RFC 8705 section 3, RFC 9449 section 7)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 
+from obieg.actors import dpop
 from obieg.actors.client_proof import SKEW
 from obieg.actors.keyring import Keyring
 from obieg.codes.load import toml
@@ -22,6 +24,9 @@ from obieg.protocol import Credentials
 from obieg.wire import jwt
 
 _TYPES = frozenset(toml("smart.toml")["header"]["access_token"])
+
+_BOUND = "dpop"
+_SCHEMES = ("bearer", _BOUND)
 
 log = structlog.get_logger()
 
@@ -47,11 +52,16 @@ class Bearer:
         self._authority = assigning_authority
         self._clock = clock
 
-    async def verify(self, token: str, credentials: Credentials) -> Requester:
-        """Whoever bears the token. Raises Problem ``AuthenticationFailed``, which does not say why."""
+    async def verify(self, credentials: Credentials) -> Requester:
+        """Whoever bears the token, or has its key. Raises Problem ``AuthenticationFailed``, which does not say why."""
         try:
+            scheme, _, shown = credentials.authorization.partition(" ")
+            if scheme.lower() not in _SCHEMES:
+                raise jwt.JwtRefused("neither Bearer nor DPoP")
+            token = shown.strip()
             read, grant = await self.read(token)
-            self._expect_binding(read.claims, credentials.certificate)
+            possession = self._possessed(token, credentials) if scheme.lower() == _BOUND else None
+            self._expect_binding(read.claims, credentials.certificate, possession)
         except jwt.JwtRefused as error:
             log.info("an access token was refused", reason=str(error), address=credentials.address)
             raise Problem.of(
@@ -71,7 +81,7 @@ class Bearer:
             "scopes": tuple(str(claims["scope"]).split()),
             "token": str(claims["jti"]),
             "until": until,
-            "spent": (),
+            "spent": (possession.spent,) if possession is not None else (),
             "repositories": (),
         }
         person = grant.person if grant is not None else Requester(system="")
@@ -107,17 +117,28 @@ class Bearer:
         if made > now + skew or (begins is not None and begins > now + skew):
             raise jwt.JwtRefused("not valid yet")
 
+    def _possessed(self, token: str, credentials: Credentials) -> dpop.Possession:
+        parts = urlsplit(self._issuer)
+        own = dpop.Address(parts.scheme, parts.netloc, parts.path.rstrip("/") + credentials.path)
+        return dpop.prove(credentials.dpop, method=credentials.method, address=own, token=token, clock=self._clock)
+
     @staticmethod
-    def _expect_binding(claims: dict[str, Any], certificate: bytes | None) -> None:
-        """A token that was bound to a certificate is of use only over a connection that has proved its key."""
-        if "cnf" not in claims:
-            return
-        confirmed = claims["cnf"]
-        wanted = confirmed.get("x5t#S256") if isinstance(confirmed, dict) and len(confirmed) == 1 else None
-        if certificate is None or not isinstance(wanted, str):
-            raise jwt.JwtRefused("bound to a certificate that was not shown")
-        if not hmac.compare_digest(thumbprint(certificate).encode(), wanted.encode()):
-            raise jwt.JwtRefused("bound to another certificate")
+    def _expect_binding(claims: dict[str, Any], certificate: bytes | None, possession: dpop.Possession | None) -> None:
+        """A token that was bound to a key is of use only to who has proved that key: each one that it names."""
+        confirmed = claims.get("cnf", {})
+        if not isinstance(confirmed, dict) or ("cnf" in claims and not confirmed):
+            raise jwt.JwtRefused("bound to nothing that can be proved")
+        proved = {
+            "x5t#S256": thumbprint(certificate) if certificate is not None else "",
+            "jkt": possession.thumbprint if possession is not None else "",
+        }
+        for name, wanted in confirmed.items():
+            if not isinstance(wanted, str) or not proved.get(name):
+                raise jwt.JwtRefused("bound to a key that was not proved")
+            if not hmac.compare_digest(proved[name].encode(), wanted.encode()):
+                raise jwt.JwtRefused("bound to another key")
+        if possession is not None and "jkt" not in confirmed:
+            raise jwt.JwtRefused("shown as bound, which it is not")
 
 
 def thumbprint(certificate: bytes) -> str:

@@ -72,22 +72,29 @@ class Clients:
             return ProvedClient(client, confidential=False)
         if proof.assertion_type != ASSERTION_TYPE:
             raise jwt.JwtRefused("of another type")
-        token = jwt.read(proof.assertion, types=_TYPES)
+        token, spent = self.signed(proof.assertion)
         client_id = jwt.text(token.claims, "iss")
-        client = self._clients.get(client_id)
-        if client is None:
-            raise jwt.JwtRefused("of an unknown client")
-        jwt.verify(token, self._keys[client_id])
         if jwt.text(token.claims, "sub") != client_id or proof.client_id not in ("", client_id):
             raise jwt.JwtRefused("iss, sub and client_id are not one")
+        return ProvedClient(self._clients[client_id], confidential=True, spent=spent)
+
+    def signed(self, text: str, by: str = "") -> tuple[jwt.Jwt, tuple[Spent, ...]]:
+        """A JWT that a registered client made for this server, and what it uses up.
+
+        ``by``: the client whose it must be. Raises JwtRefused.
+        """
+        token = jwt.read(text, types=_TYPES)
+        client_id = jwt.text(token.claims, "iss")
+        if client_id not in self._clients or by not in ("", client_id):
+            raise jwt.JwtRefused("of an unknown client" if not by else "of another client")
+        jwt.verify(token, self._keys[client_id])
         audience = token.claims.get("aud")
         named = audience[0] if isinstance(audience, list) and len(audience) == 1 else audience
         if not isinstance(named, str) or named not in self._audiences:
             raise jwt.JwtRefused("aud is not this server alone")
         token_id = jwt.text(token.claims, "jti")
         until = self._in_time(token)
-        spent = Spent(kind="jwt", issuer=client_id, identifier=token_id, until=until + SKEW)
-        return ProvedClient(client, confidential=True, spent=(spent,))
+        return token, (Spent(kind="jwt", issuer=client_id, identifier=token_id, until=until + SKEW),)
 
     def _in_time(self, token: jwt.Jwt) -> datetime:
         """When it ends."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 
@@ -15,14 +14,7 @@ from obieg.domain.decisions import STATED, Decided, DecisionQuery, Resource
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
 from obieg.mapping import xacml
-from obieg.protocol import AuditSink, Context, SoapQuestion, SoapRequest, Transaction
-
-
-class Asker(Protocol):
-    """Sends a question to another node."""
-
-    async def ask(self, transaction: Transaction, question: SoapQuestion, address: str) -> SoapRequest:
-        """The answer. Raises Problem for a fault, RetryLater where there is none."""
+from obieg.protocol import Asker, AuditSink, Context, SoapQuestion, Transaction
 
 
 class DecisionPoint:
@@ -79,5 +71,5 @@ class RegionDecides:
     async def permitted(self, documents: tuple[str, ...], subject: dict[str, str]) -> frozenset[str]:
         """See the port."""
         question = xacml.write_query(documents, subject, query_id=self._new_uuid(), at=datetime.now(UTC))
-        answer = await self._asker.ask(self._transaction, SoapQuestion(question), self._address)
+        answer = await self._asker.ask(self._transaction, SoapQuestion(question), self._address, subject)
         return xacml.read_answer(answer, documents)

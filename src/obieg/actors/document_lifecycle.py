@@ -23,6 +23,7 @@ from obieg.domain.document_facts import written_by
 from obieg.domain.documents import Association, DocumentEntry, Submission, SubmissionSet
 from obieg.domain.identifiers import patient_id
 from obieg.domain.lifecycle import LifecycleStore, RemovableDocument
+from obieg.domain.own_documents import check_mark
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.removing import Removal, Retention, Standing, plan_removal
@@ -64,10 +65,12 @@ class DocumentLifecycle:
         *,
         restricted: bool,
         found_already: tuple[Finding, ...] = (),
+        theirs: bool = False,
     ) -> tuple[Finding, ...]:
         """Carries out an update (ITI-57; ITI-92 when ``restricted``); what comes back are warnings. Raises Problem.
 
-        ``found_already`` is what was wrong with the message itself.
+        ``found_already`` is what was wrong with the message itself; ``theirs``: an actor has found that the caller may
+        change what the update names.
         """
         if context.large:
             wrong, fingerprint = await asyncio.to_thread(self._examine, submission)
@@ -82,7 +85,8 @@ class DocumentLifecycle:
             facts = await self._store.update_facts(final, known_here, fingerprint)
             if facts.repeated and not found_already:
                 return ()
-            closed = _closed(_named(final, facts), facts.objects, self._access.changes(context))
+            own = None if theirs else self._access.changes(context)
+            closed = _closed(_named(final, facts), facts.objects, own)
             facts = facts._replace(objects={u: s for u, s in facts.objects.items() if u not in closed})
             update, findings = plan_update(
                 final,
@@ -92,7 +96,9 @@ class DocumentLifecycle:
                 now=context.received_at.strftime("%Y%m%d%H%M%S"),
                 new_uuid=self._new_uuid,
             )
-            findings = [*wrong, *findings, *self._check_repositories(final, facts, context)]
+            unbound = () if theirs else self._check_repositories(final, facts, context)
+            marked = check_mark(final, context.transaction.permission)
+            findings = [*wrong, *findings, *unbound, *marked]
             if closed and not findings:
                 raise _not_theirs()
             if findings or update is None:

@@ -8,6 +8,7 @@ reading again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +20,7 @@ from obieg.actors.access_control import AccessControl, Seen
 from obieg.domain.audit import AuditEvent, AuditObject
 from obieg.domain.documents import Association, AssociationType, DocumentEntry, EntryType, Submission
 from obieg.domain.identifiers import PatientId, is_uuid_urn, patient_id
+from obieg.domain.own_documents import check_mark
 from obieg.domain.permits import Named
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.queries import SEARCHES, DocumentSearch, FoundResources, QueryAnswer, StoredQuery, by_ids
@@ -125,7 +127,8 @@ class DocumentRegistry:
             wrong, fingerprint = self._examine(submission, limited)
         if brought is not None and brought.fingerprint:
             fingerprint = brought.fingerprint
-        findings = [*found_already, *wrong, *unbound, *check_entry_types(submission, entry_type)]
+        marked = check_mark(submission, context.transaction.permission)
+        findings = [*found_already, *wrong, *unbound, *marked, *check_entry_types(submission, entry_type)]
         storing = None if findings or brought is None else asyncio.ensure_future(brought.store())
         try:
             return await self._decide(
@@ -246,8 +249,15 @@ class DocumentRegistry:
         return QueryAnswer(await find(query, context), self.home_community_id, self.assigning_authority)
 
     async def _find(self, query: StoredQuery, context: Context) -> list[FoundObject] | list[str]:
+        named = _named(query)
+        kept = self._access.kept(named, context)
+        if kept is not None:
+            with contextlib.suppress(LostRace):  # it does not hold any more
+                return await self._found(query, context, kept)
+        return await self._found(query, context, await self._access.see(named, context))
+
+    async def _found(self, query: StoredQuery, context: Context, seen: Seen) -> list[FoundObject] | list[str]:
         limit = self._results_max
-        seen = await self._access.see(_named(query), context)
         seen.refused(context, self.assigning_authority)
         if query.patient is not None:
             seen.told(context)
@@ -305,7 +315,14 @@ class DocumentRegistry:
 
         A patient who is not known here is answered like one without documents.
         """
-        seen = await self._access.see(_sought(query), context)
+        named = _sought(query)
+        kept = self._access.kept(named, context)
+        if kept is not None:
+            with contextlib.suppress(LostRace):  # it does not hold any more
+                return await self._page(query, context, kept)
+        return await self._page(query, context, await self._access.see(named, context))
+
+    async def _page(self, query: DocumentSearch, context: Context, seen: Seen) -> FoundResources:
         seen.refused(context, self.assigning_authority)
         foreign = any(p.authority != self.assigning_authority for p in query.patients)
         # Whom a question is about stands in its audit row: if it names them by their ids here, in the same round trip.
@@ -316,6 +333,7 @@ class DocumentRegistry:
         version = self._renderer.version
         parameters = {**with_schemes(query, self._renderer.domain), "count": query.count + 1}
         [page] = await self._store.search([(query.question, parameters)], version, audit, seen.sight)
+        sight = seen.sight._replace(known=())  # it stood when the page was read: what belongs to the page is of then
         rows, more = page.rows[: query.count], len(page.rows) > query.count
         found = await self._rendered(rows)
         if not known:
@@ -326,7 +344,7 @@ class DocumentRegistry:
             await self._store.record(context.audit())
         context.audited = True
         seen.told(context, shown=bool(found))
-        included, capped = await self._included(query, found, seen.sight) if query.include and found else ((), False)
+        included, capped = await self._included(query, found, sight) if query.include and found else ((), False)
         after = (rows[-1].position, rows[-1].found.entry_uuid) if more and rows else None
         return FoundResources(page.total, found, included, after, capped)
 

@@ -30,6 +30,7 @@ import msgspec
 import structlog
 
 from obieg.actors.access_control import AccessControl
+from obieg.actors.document_consumer import DocumentConsumer
 from obieg.actors.document_registry import Brought, DocumentRegistry, with_final_ids
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.content import MemoryContent
@@ -228,11 +229,13 @@ class DocumentRepository:
         on_demand: Sequence[OnDemandSource] = (),
         access: AccessControl | None = None,
         decisions: Decisions | None = None,
+        consumer: DocumentConsumer | None = None,
     ) -> None:
         """``registry`` on a node that is its own; else ``client`` and the registry's address.
 
         ``on_demand`` are asked in their order who makes the document of an on-demand entry; ``decisions``, whether
-        somebody may have documents that are registered elsewhere.
+        somebody may have documents that are registered elsewhere; ``consumer`` fetches documents of other repositories
+        for callers who name their entry.
         """
         self._store = store
         self._documents = documents
@@ -248,6 +251,7 @@ class DocumentRepository:
         self._sources = on_demand
         self._access = access or AccessControl()
         self._decisions = decisions
+        self._consumer = consumer
 
     # providing --------------------------------------------------------------------------------------------------
 
@@ -308,7 +312,9 @@ class DocumentRepository:
         }
         stored = await self._put(final, by_final_id, pending=True)
         unique_ids = tuple(d.unique_id for d in stored)
-        pending = Pending(final.submission_set.entry_uuid[9:], fingerprint, unique_ids, message)
+        pending = Pending(
+            final.submission_set.entry_uuid[9:], fingerprint, unique_ids, message, stated(context.requester)
+        )
         for _ in range(HOLD_ATTEMPTS_MAX):
             try:
                 await self._store.hold(stored, pending, LEASE_S, context.audit())
@@ -343,7 +349,7 @@ class DocumentRepository:
         """
         assert self._client is not None  # noqa: S101 - a repository has a registry or a client, wiring sees to it
         try:
-            findings = await self._client.register(pending.message, self._registry_address)
+            findings = await self._client.register(pending.message, self._registry_address, pending.subject)
         except RetryLater as error:
             log.warning("the registry did not answer", submission=pending.submission_id, error=str(error))
             await self._store.postpone(pending, PAUSE_S_MAX, str(error))
@@ -585,9 +591,11 @@ class DocumentRepository:
         return found._replace(sight=seen.sight)
 
     async def retrieve_located(self, found: LocatedDocument, context: Context) -> Content:
-        """The content of a document; Problem where it is not here, or not here any more."""
+        """The content of a document; Problem where it is not here, or not here any more, nor given by who has it."""
         request = DocumentRequest(found.unique_id, found.repository_unique_id)
         if found.repository_unique_id != self.repository_unique_id:
+            if self._consumer is not None and self._consumer.reaches(found.repository_unique_id):
+                return await self._fetch(self._consumer, found, context)
             said = f"the document is in the repository {found.repository_unique_id}: retrieve it there by its uniqueId"
             raise Problem.of("XDSUnknownRepositoryId", said, found.unique_id)
         retrieved = await self._retrieve((request,), [], context, found.sight)
@@ -599,6 +607,25 @@ class DocumentRepository:
                 raise Problem.of("ResourceGone", said, found.unique_id)
             raise Problem.of("AddressNotFound", "the document is described here and never came here", found.unique_id)
         raise Problem(retrieved.findings)
+
+    async def _fetch(self, consumer: DocumentConsumer, found: LocatedDocument, context: Context) -> Content:
+        """From the repository that has it: records of what was asked there and of what is answered here."""
+        fetched = await consumer.fetch(found, context, self._store.record)
+        await self._store.record_each((context.audit(), fetched.record))
+        context.audited = True
+        return fetched.content
+
+    async def fetch_some(
+        self, founds: Sequence[LocatedDocument], context: Context, within_s: float
+    ) -> Mapping[str, Content]:
+        """What other repositories give within a time of documents that the caller may see, by uniqueId.
+
+        Each message to one of them is recorded; what comes of it is for whoever asks to record.
+        """
+        if self._consumer is None:
+            return {}
+        reached = [found for found in founds if self._consumer.reaches(found.repository_unique_id)]
+        return await self._consumer.fetch_some(reached, context, self._store.record, within_s) if reached else {}
 
     async def held(self, unique_ids: Sequence[str], sight: Sight) -> dict[str, FoundDocument]:
         """Which of these documents lie here and can be read; whoever asks records what it reads."""

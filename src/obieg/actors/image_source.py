@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 
 import orjson
 import structlog
+from msgspec.structs import replace
 
 from obieg.actors.access_control import AccessControl
 from obieg.actors.document_repository import DocumentRepository
@@ -88,7 +89,11 @@ class ImageSource:
             shown = await self._overview(asked.document, study, manifest, listed)
             await self._record(asked, context)
             return shown, asked
-        names = [name for series in listed for name in series.names()]
+        if asked.kind is Kind.THUMBNAIL:  # the middle of the longest series
+            longest = max(listed, key=lambda series: len(series.instances))
+            names = [[*longest.names()][len(longest.instances) // 2]]
+        else:
+            names = [name for series in listed for name in series.names()]
         if asked.kind is Kind.METADATA:
             found = [each for series in listed for each in await self._metadata(series, asked.instance)]
             data = await asyncio.to_thread(orjson.dumps, found)
@@ -96,8 +101,8 @@ class ImageSource:
             return data, asked
         paths = wado.archive_paths(asked, names)
         path, name, _ = next(paths)
+        first, asked = await self._opened(asked, path)
         accept = wado.archive_accept(asked)
-        first = await self._archive.open(path, accept, asked.parameters)
         try:
             await self._record(asked, context)
         except BaseException:
@@ -110,6 +115,17 @@ class ImageSource:
                 yield following, await self._archive.open(path, accept, asked.parameters)
 
         return parts(), asked
+
+    async def _opened(self, asked: ImagesAsked, path: Sequence[str]) -> tuple[ArchivedPart, ImagesAsked]:
+        """The first part in the first form that the archive can give it in, and the question for that."""
+        for media_type in asked.or_else:
+            try:
+                return await self._archive.open(path, wado.archive_accept(asked), asked.parameters), asked
+            except Problem as problem:
+                if problem.findings[0].code != "NotAcceptable":
+                    raise
+            asked = replace(asked, media_type=media_type)
+        return await self._archive.open(path, wado.archive_accept(asked), asked.parameters), asked
 
     # the manifest ---------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from obieg.actors.access_control import AccessControl
 from obieg.actors.patient_curation import OPERATOR
@@ -17,6 +18,7 @@ from obieg.domain.access import Act
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.operating import (
     NOTICE_LENGTH_MAX,
+    CertificateShown,
     Figures,
     Health,
     House,
@@ -29,11 +31,14 @@ from obieg.domain.operating import (
     Waiting,
     troubles,
 )
+from obieg.domain.previewing import Effect, Kind, Preview, effects, refused_codes
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import LostRace
 
 _FIGURES_KEPT = timedelta(minutes=5)
 _NOTICE_KEPT = timedelta(seconds=15)
+_KEYS_LENGTH_MAX = 500  # characters of what differs, in the audit
+_PEER = {True: "caller", False: "called"}  # what a certificate of somebody else is for
 
 
 def audited(
@@ -115,7 +120,7 @@ class Operations:
         """How the node and those that it knows are."""
         now = self._now()
         database, sealing = await asyncio.gather(self._store.database(), self._store.sealing())
-        news, heard = await asyncio.gather(self.news(), self._store.heard())
+        news, heard, peers = await asyncio.gather(self.news(), self._store.heard(), self._store.peers())
         disks, workers = await asyncio.to_thread(lambda: (self._house.disks(), self._house.workers()))
         certificates = await asyncio.to_thread(self._house.certificates)
         came = {one.repository: one for one in news}
@@ -135,6 +140,7 @@ class Operations:
                 )
             )
         ends = [certificate.not_after for certificate in certificates]
+        shown = [CertificateShown(_PEER[one.incoming], one.subject, one.not_after, one.seen_at) for one in peers]
         return Health(
             now,
             self._house.version,
@@ -143,13 +149,28 @@ class Operations:
             disks,
             workers,
             nodes,
-            certificates,
-            troubles(database, sealing, disks, ends, now),
+            sorted([*certificates, *shown], key=lambda one: (one.not_after, one.subject)),
+            troubles(database, sealing, disks, ends, now, peers=[one.not_after for one in peers]),
         )
 
     def settings(self) -> Sequence[tuple[str, str]]:
         """The settings by name, without secrets."""
         return self._house.settings()
+
+    async def preview(self, kind: Kind, data: bytes, by: Operator) -> Preview:
+        """What proposed settings, codes or trust would change and break; nothing is applied, who asked is recorded."""
+        proposal = await asyncio.to_thread(self._house.proposal, kind, data)
+        found: list[Effect] = []
+        if not proposal.faults:
+            in_use = await self._store.in_use(codes=proposal.codes is not None)
+            refused = refused_codes(proposal, in_use.codes)
+            facilities = await self._store.documents_of_codes(refused) if refused else {}
+            found = effects(proposal, in_use, refused, facilities)
+        counted = f"{len(proposal.changes)} changes, {len(found)} effects" if not proposal.faults else "not valid"
+        keys = ", ".join(one.key for one in proposal.changes)[:_KEYS_LENGTH_MAX]
+        digest = sha256(data).hexdigest()
+        await self.looked(by, f"preview of {kind} sha256 {digest}: {counted}" + (f": {keys}" if keys else ""))
+        return Preview(proposal, found)
 
     async def news(self) -> Sequence[NodeNews]:
         """What came by repository, as of the last minutes."""

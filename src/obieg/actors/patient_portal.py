@@ -130,7 +130,7 @@ def _unnamed(said: dict[str, Any], withheld: frozenset[str]) -> dict[str, Any]:
     """Without the name of who is in ``withheld``."""
     if not {said.get("person"), said.get("acting_for")} & withheld:
         return said
-    kept = {key: value for key, value in said.items() if key not in ("person", "name", "acting_for")}
+    kept = {key: value for key, value in said.items() if key not in ("person", "name", "acting_for", "acting_for_name")}
     return {**kept, "withheld": True}
 
 

@@ -46,7 +46,7 @@ CONTENT_TYPE = "application/fhir+json"
 DOCUMENTS_MAX = 200  # the newest; more are not looked at
 DOCUMENT_BYTES_MAX = 16 * 1024 * 1024
 BYTES_MAX = 128 * 1024 * 1024  # of all documents of one summary
-_CDA_TYPES = frozenset({"text/xml", "application/xml", "application/hl7-cda+xml", "application/hl7-sda+xml"})
+CDA_TYPES = frozenset({"text/xml", "application/xml", "application/hl7-cda+xml", "application/hl7-sda+xml"})
 _FHIR = toml("cda_sections.toml")["fhir"]
 _TYPE = _FHIR["document"][1]  # LOINC
 _FORMATS = frozenset({_FHIR["bundle_profile"], _FHIR["composition_profile"]})
@@ -165,15 +165,7 @@ class PatientSummary:
         if person.replaced_by is not None:
             said = f"this Patient was merged into Patient/{person.replaced_by.value}: ask for that one's summary"
             raise Problem.of("AddressNotFound", said)
-        found, more = await self._registry.newest(approved_documents(patient), self._documents_max, seen.sight)
-        entries = await asyncio.to_thread(
-            lambda: tuple(
-                entry
-                for o in found
-                if isinstance(entry := read_rendering("D", o.rendering, o.status, o.version), DocumentEntry)
-                and not is_summary(entry)
-            )
-        )
+        entries, more = await newest_documents(self._registry, patient, self._documents_max, seen.sight)
         made_of = [(e.entry_uuid, e.version, e.hash, e.repository_unique_id) for e in entries]
         person = msgspec.structs.replace(person, score=0, grade="")
         key = hashlib.sha256(_encode([ips.VERSION, person, made_of, more, self._documents_max])).hexdigest()
@@ -184,13 +176,13 @@ class PatientSummary:
     async def _make(self, known: _Known, sight: Sight, *, made_at: datetime, base: str) -> Made:
         sources = [ips.to_source(entry) for entry in known.entries]
         own = self._repository.repository_unique_id
-        here = [s for s in sources if s.repository_unique_id == own and s.mime_type in _CDA_TYPES]
+        here = [s for s in sources if s.repository_unique_id == own and s.mime_type in CDA_TYPES]
         held = await self._repository.held([s.unique_id for s in dict.fromkeys(here)], sight) if here else {}
         extracts: list[tuple[Source, Extract]] = []
         unread: list[Unread] = []
         left = self._bytes_max
         for source in sources:
-            reason = _unreadable(source, own, held.get(source.unique_id), left)
+            reason = unreadable(source, own, held.get(source.unique_id), left)
             if reason is not None:
                 unread.append(reason)
                 continue
@@ -262,6 +254,22 @@ class SummarySource:
         return OnDemandMade(made.data, made.content_type, made.key.encode())
 
 
+async def newest_documents(
+    registry: DocumentRegistry, patient: PatientId, count: int, sight: Sight
+) -> tuple[tuple[DocumentEntry, ...], bool]:
+    """The newest approved documents that facilities handed in, and whether there are older ones."""
+    found, more = await registry.newest(approved_documents(patient), count, sight)
+    entries = await asyncio.to_thread(
+        lambda: tuple(
+            entry
+            for o in found
+            if isinstance(entry := read_rendering("D", o.rendering, o.status, o.version), DocumentEntry)
+            and not is_summary(entry)
+        )
+    )
+    return entries, more
+
+
 def is_summary(entry: DocumentEntry) -> bool:
     """Whether the entry is of a summary in FHIR, by its type or format: ours on demand, or a snapshot of one.
 
@@ -272,11 +280,11 @@ def is_summary(entry: DocumentEntry) -> bool:
     return entry.mime_type.startswith("application/fhir+") and (typed or formatted)
 
 
-def _unreadable(source: Source, own: str, row: FoundDocument | None, left: int) -> Unread | None:
+def unreadable(source: Source, own: str, row: FoundDocument | None, left: int) -> Unread | None:
     """Why a document is not even opened."""
     if source.repository_unique_id != own:
         return Unread(source, "elsewhere", source.repository_unique_id)
-    if source.mime_type not in _CDA_TYPES:
+    if source.mime_type not in CDA_TYPES:
         return Unread(source, "format", source.mime_type or "?")
     if row is None:
         return Unread(source, "missing")

@@ -48,8 +48,10 @@ from obieg.domain.accounts import (
     Listed,
     LogIn,
     LoginRefused,
+    Opening,
     Passkey,
     Place,
+    Professional,
     Session,
     check_password,
     fold_login,
@@ -60,12 +62,14 @@ from obieg.domain.accounts import (
     totp_step,
 )
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
+from obieg.domain.launching import Launched, Launching
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.registry import LostRace
 from obieg.domain.requester import Requester
 
 _TABLE = toml("people.toml")
 _ASSURANCE: dict[str, str] = _TABLE["assurance"]
+ASSISTANTS: frozenset[str] = frozenset(toml("access.toml")["roles"]["assistant"])
 # Hashings at once in one worker: they bound the memory that guessing can take.
 HASHINGS_MAX = 2
 _LABEL_MAX = 60
@@ -114,6 +118,14 @@ class Enrolment(NamedTuple):
     secret: bytes
 
 
+class Opened(NamedTuple):
+    """What became of a code of launch."""
+
+    proved: Proved | None  # None: another person is logged in in this browser, and nothing was done
+    launching: Launching
+    account: Account  # whom it opens for
+
+
 class Current(NamedTuple):
     """A session as its pages see it."""
 
@@ -137,8 +149,24 @@ class Current(NamedTuple):
             assurance=_ASSURANCE[session.method],
             token=session.session_id,
             until=session.until,
-            logged_in_at=session.started_at,
+            issuer=session.vouched_by,
+            acting_for=whom.identifier if (whom := self.acting_for) is not None else "",
+            acting_for_name=whom.name if whom is not None else "",
+            logged_in_at=session.proved_at or session.started_at,
         )
+
+    @property
+    def professionals(self) -> tuple[Professional, ...]:
+        """For whom the person may act where they are; nobody but assistants acts for others."""
+        place = self.session.place
+        if place is None or place.role not in ASSISTANTS:
+            return ()
+        return tuple(whom for whom in self.account.assists if whom.organisation == place.organisation)
+
+    @property
+    def acting_for(self) -> Professional | None:
+        """For whom they act."""
+        return self.session.acting_for if self.session.acting_for in self.professionals else None
 
 
 class People:
@@ -245,6 +273,80 @@ class People:
         used = msgspec.structs.replace(passkey, sign_count=verified.new_sign_count, used_at=self._clock())
         return await self._log_in(attempt, account, "passkey", visit, passkey=used)
 
+    # launched by another system -------------------------------------------------------------------------------------
+
+    async def open(self, code: str, current: Current | None, visit: Visit, *, instead: bool = False) -> Opened:
+        """A session by a code of launch; ``current`` is who is logged in in this browser.
+
+        Where that is another person nothing happens unless ``instead``, which ends their session. Whoever opens a code
+        that was used ends what it became: two have it, and one of them should not. Raises LoginRefused.
+        """
+        now, digest = self._clock(), _hash(code)
+        found = await self._store.launched(digest, now)
+        if found is None:
+            await self._failed(None, visit, "launch: no such code, or it is over")
+            raise LoginRefused("launch_over")
+        launching = found.launching
+        account = await self._store.account(identifier=launching.person)
+        if found.session_id:
+            await self._end_opened_twice(found, account, visit)
+        if account is None or account.disabled:
+            await self._failed(account, visit, f"launch by {launching.client_id}: no account of {launching.person}")
+            raise LoginRefused("launch_stranger")
+        here = launching.organisation, launching.role
+        place = next((p for p in account.places if (p.organisation, p.role) == here), None)
+        if place is None:
+            await self._failed(account, visit, f"launch by {launching.client_id}: not {here[1]} in {here[0]}")
+            raise LoginRefused("launch_place")
+        other = current is not None and current.account.person_id != account.person_id
+        if other and not instead:
+            return Opened(None, launching, account)
+        token = _new_token()
+        session = Session(
+            session_id=self._new_uuid(),
+            person_id=account.person_id,
+            method="launch",
+            started_at=now,
+            seen_at=now,
+            until=now + self._lifetime,
+            address=visit.address,
+            agent=_line(visit.agent, _AGENT_MAX),
+            place=place,
+            vouched_by=launching.client_id,
+            proved_at=launching.proved_at,
+            token=_hash(token),
+        )
+        said = f"launched by {launching.client_id} as {place.role} in {place.organisation}"
+        events = [self._event("login", account, visit, said, session=session.session_id)]
+        if current is not None:
+            ended = current.session.session_id
+            said = "another person opened a launch in the same browser" if other else "opened by a launch anew"
+            events.append(self._event("logout", current.account, visit, said, session=ended))
+        replaces = current.session.session_id if current is not None else ""
+        try:
+            await self._store.open(Opening(code=digest, session=session, replaces=replaces), *events)
+        except LostRace:
+            again = await self._store.launched(digest, now)
+            if again is not None and again.session_id:
+                await self._end_opened_twice(again, account, visit)
+            raise LoginRefused("launch_over") from None
+        return Opened(Proved(token, session, account), launching, account)
+
+    async def whom_launched(self, code: str) -> Account | None:
+        """For whom a code of launch opens; None where it is over, or used."""
+        found = await self._store.launched(_hash(code), self._clock())
+        if found is None or found.session_id:
+            return None
+        return await self._store.account(identifier=found.launching.person)
+
+    async def _end_opened_twice(self, found: Launched, account: Account | None, visit: Visit) -> None:
+        said = f"launch by {found.launching.client_id}: its code was used twice, what it opened is ended"
+        await self._failed(account, visit, said)
+        if account is not None:
+            event = self._event("logout", account, visit, said, session=found.session_id)
+            await self._store.end(event, session_id=found.session_id, reason="launched twice")
+        raise LoginRefused("launch_twice")
+
     # choosing what to log in by -------------------------------------------------------------------------------------
 
     async def enrolment(self, token: str) -> Enrolment:
@@ -333,13 +435,22 @@ class People:
         return Current(*found) if found else None
 
     async def stands(self, person: Requester) -> bool:
-        """Whether the person may still log in and act in the same role and organisation."""
+        """Whether the person may still log in and act in the same role and organisation, and for whom they act."""
         account = await self._store.account(identifier=person.person)
-        places = {(p.organisation, p.role) for p in account.places} if account and not account.disabled else set()
-        return (person.organisation, person.role) in places
+        if account is None or account.disabled:
+            return False
+        assists = {(whom.organisation, whom.identifier) for whom in account.assists}
+        if person.acting_for and (person.organisation, person.acting_for) not in assists:
+            return False
+        return (person.organisation, person.role) in {(p.organisation, p.role) for p in account.places}
 
     async def choose(self, current: Current, place: tuple[str, str], visit: Visit) -> None:
-        """Organisation and role to act in from now on. Raises LoginRefused."""
+        """Organisation and role to act in from now on. Raises LoginRefused.
+
+        Who was launched acts where the system that did it may speak for them, and nowhere else.
+        """
+        if current.session.vouched_by:
+            raise LoginRefused("launched")
         chosen = next((p for p in current.account.places if (p.organisation, p.role) == place), None)
         if chosen is None:
             raise LoginRefused("place")
@@ -349,6 +460,17 @@ class People:
             await self._store.choose(current.session.session_id, chosen, event)
         except LostRace:
             raise LoginRefused("place") from None
+
+    async def act_for(self, current: Current, professional: str, visit: Visit) -> None:
+        """For whom an assistant acts from now on; "": for nobody. Raises LoginRefused."""
+        if professional and professional not in {whom.identifier for whom in current.professionals}:
+            raise LoginRefused("assists")
+        said = f"acts for {professional or 'nobody'}"
+        event = self._event("login", current.account, visit, said, session=current.session.session_id)
+        try:
+            await self._store.act_for(current.session.session_id, professional, event)
+        except LostRace:
+            raise LoginRefused("assists") from None
 
     async def sessions(self, current: Current) -> Sequence[Session]:
         """The person's, the newest first."""
@@ -435,6 +557,19 @@ class People:
         event = self._operated(account, by, f"role {place.role} in {place.organisation} {done}")
         await self._store.place(account.person_id, place, event, remove=remove)
 
+    async def assist(self, login: str, whom: Professional, by: str, *, remove: bool = False) -> None:
+        """Lets an assistant act for a professional, or no longer. Raises Problem."""
+        account = await self._known(login)
+        if remove and (whom.organisation, whom.identifier) not in {
+            (p.organisation, p.identifier) for p in account.assists
+        }:
+            raise Problem.of("RuleBroken", f"{login} does not act for {whom.identifier} there", "for")
+        if not remove and (wrong := _check_professional(account, whom)):
+            raise Problem(wrong)
+        done = "no longer acts for" if remove else "may act for"
+        event = self._operated(account, by, f"{done} {whom.identifier} in {whom.organisation}")
+        await self._store.assist(account.person_id, whom, event, remove=remove)
+
     async def disable(self, login: str, by: str, *, disabled: bool = True) -> None:
         """Shuts a person out, or lets them in again. Raises Problem."""
         account = await self._known(login)
@@ -477,7 +612,9 @@ class People:
         return account
 
     def _expect_fresh(self, current: Current) -> None:
-        """What one logs in by is changed only by whoever has just logged in."""
+        """What one logs in by is changed only by whoever has just logged in, here."""
+        if current.session.vouched_by:
+            raise LoginRefused("launched")
         if self._clock() - current.session.started_at > FRESH:
             raise LoginRefused("stale")
 
@@ -634,6 +771,20 @@ def _check_place(place: Place) -> list[Finding]:
         wrong.append(Finding("RuleBroken", "an organisation is written as root#extension", "organisation"))
     if not place.organisation_name.strip():
         wrong.append(Finding("RuleBroken", "the organisation needs a name", "organisation name"))
+    return wrong
+
+
+def _check_professional(account: Account, whom: Professional) -> list[Finding]:
+    wrong = []
+    if not any(p.organisation == whom.organisation and p.role in ASSISTANTS for p in account.places):
+        said = f"{account.login} is no assistant ({', '.join(sorted(ASSISTANTS))}) in {whom.organisation}"
+        wrong.append(Finding("RuleBroken", said, "organisation"))
+    if "#" not in whom.identifier or not is_person_identifier(whom.identifier):
+        wrong.append(Finding("RuleBroken", "a professional is written as root#extension", "for"))
+    if whom.identifier == account.identifier:
+        wrong.append(Finding("RuleBroken", "nobody acts for themself", "for"))
+    if not whom.name.strip():
+        wrong.append(Finding("RuleBroken", "the professional needs a name", "name"))
     return wrong
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from obieg.domain.audit import AuditObject
+from obieg.domain.decisions import stated
 from obieg.domain.issuing import Claims, IssuedToken, TokenRequest
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
@@ -28,6 +30,7 @@ _SYSTEMS, _PEOPLE = ("laboratory", "certificate"), ("saml", "session")
 # What proves a person says it finally, and what it may leave open.
 _FIXED = ("person", "person_name", "role", "organisation", "child_organisation")
 _NARROWING = ("purpose_of_use", "patient")
+_ASSISTANT = "medical-assistant"
 
 
 class SecurityTokenService:
@@ -74,6 +77,32 @@ class SecurityTokenService:
         context.objects += (AuditObject("assertion", draft.id, details=details),)
         return IssuedToken(draft.id, assertion, now, ends)
 
+    async def vouch(self, requester: Requester, now: datetime, holder: bytes) -> bytes:
+        """An assertion naming who asks this node, for a question that this node asks for them elsewhere.
+
+        It says what the node itself has found proved, and holds in the hands of who has the key of the certificate
+        ``holder`` (DER) alone: whoever is asked cannot ask others with it. Raises Problem for what it cannot carry.
+        """
+        facts: dict[str, Any] = {**stated(requester)}
+        if not (requester.person or requester.person_name):
+            facts["person"] = requester.system
+        claims = Claims(**facts, home_community=f"urn:oid:{self._home_community_id}")
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        draft = Draft(
+            id=f"_{self._new_uuid()}",
+            issuer=self._issuer,
+            issued_at=now,
+            until=min(filter(None, (now + _LIFETIME, requester.until))),
+            name_id=claims.person or claims.person_name,
+            name_id_format=wst.TABLE["token"]["name_id"],
+            audiences=(self._issuer,),
+            authenticated_at=min(requester.logged_in_at or now, now),
+            authn_context=requester.assurance or wst.TABLE["token"]["authn_context"],
+            holder=holder,
+            attributes=wst.attributes_of(claims, polish=False),
+        )
+        return await asyncio.to_thread(write_assertion, draft, self._key)
+
     def _granted(self, claims: Claims, requester: Requester) -> Claims:
         """What is said of the subject."""
         if requester.proof not in (*_SYSTEMS, *_PEOPLE):
@@ -97,6 +126,8 @@ class SecurityTokenService:
         bound = self._organisations.get(requester.system, "")
         if bound and claims.organisation not in ("", bound):
             findings.append(_not_permitted("organisation", "it is not that of the calling system"))
+        if claims.acting_for and claims.role != _ASSISTANT:
+            findings.append(_not_permitted("acting_for", f"only somebody of the role {_ASSISTANT} acts for another"))
         given = {"organisation": bound or claims.organisation}
         if not (claims.person or claims.person_name):
             given["person"] = requester.system  # it asks for itself
@@ -116,7 +147,7 @@ def _of_person(claims: Claims, requester: Requester, findings: list[Finding]) ->
     ]
     findings += [
         _not_permitted(fact, "only a system may state it of its users")
-        for fact in ("organisation_name", "source_organisation", "authn_context")
+        for fact in ("organisation_name", "source_organisation", "authn_context", "acting_for")
         if getattr(claims, fact)
     ]
     given = {fact: getattr(requester, fact) for fact in _FIXED}

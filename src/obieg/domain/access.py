@@ -28,6 +28,7 @@ class Act(StrEnum):
     CONSENT = "consent"
     EMERGENCY = "emergency"
     LOG = "log"
+    ANSWER = "answer"
     OPERATE = "operate"
     INSPECT = "inspect"
     MAINTAIN = "maintain"
@@ -205,6 +206,7 @@ class DocumentFacts(Value, frozen=True):
 _TABLE = toml("access.toml")
 _ACTS = _TABLE["acts"]
 BASES = _TABLE["bases"]
+TOLD = {**BASES, "link": _TABLE["link"]}  # what people are told of why something was shown
 HOLD = "hold"
 _RESEARCH = frozenset(_TABLE["research"]["codes"])
 _ROLES = {role: group for group, roles in _TABLE["roles"].items() for role in roles}
@@ -274,6 +276,20 @@ def ask(requester: Requester, facts: Facts, at: datetime, settings: Settings) ->
         names,
         names.union((requester.organisation, requester.child_organisation)) - {""},
         requester.patient not in ("", *facts.identifiers),
+    )
+
+
+def asks_as(requester: Requester) -> tuple[str, ...]:
+    """All that :func:`decide` looks at of a requester who wants to read."""
+    return (
+        requester.person,
+        requester.role,
+        requester.organisation,
+        requester.child_organisation,
+        requester.purpose_of_use,
+        requester.acting_for,
+        requester.patient,
+        requester.proof,
     )
 
 
@@ -630,6 +646,22 @@ def earliest(first: datetime | None, second: datetime | None) -> datetime | None
     if first is None or second is None:
         return first or second
     return min(first, second)
+
+
+def next_change(facts: Facts, at: datetime) -> datetime:
+    """Until when the same facts are decided alike: the next midnight, or the begin or end of a period before it."""
+    periods = [
+        *[declaration.period for declaration in facts.declarations],
+        *[encounter.period for encounter in facts.encounters],
+        *[representative.period for representative in facts.representatives],
+        *[consent.period for consent in facts.consents],
+        *[provision.period for consent in facts.consents for provision in consent.provisions],
+        *[emergency.period for emergency in facts.emergencies],
+        *[hold.period for hold in facts.holds],
+    ]
+    moments = [moment for period in periods for moment in (period.begin, period.end) if moment is not None]
+    midnight = datetime.combine(at.date() + timedelta(days=1), time(), at.tzinfo)
+    return min([midnight, *[moment for moment in moments if moment > at]])
 
 
 # What is shown -------------------------------------------------------------------------------------------------------

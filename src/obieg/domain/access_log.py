@@ -31,12 +31,14 @@ class Access(Value, frozen=True):
     organisation: str = ""  # root#extension
     organisation_name: str = ""
     acting_for: str = ""
+    acting_for_name: str = ""
     system: str = ""
     purpose: str = ""
     bases: tuple[str, ...] = ()  # of codes/access.toml
     until: str = ""  # the end of the bases
     documents: tuple[str, ...] = ()  # uniqueIds, as far as the record names them
     withheld: bool = False  # an officer decided that the name is not shown now
+    fetched: bool = False  # this node asked another repository, to answer somebody
 
     @property
     def emergency(self) -> bool:
@@ -50,6 +52,7 @@ class LogQuestion(Value, frozen=True):
     patient: PatientId
     count: int = COUNT
     before: int | None = None  # number of a record
+    others: bool = False  # without what who asks did themself; a page may then have fewer
 
 
 class AccessLogPage(NamedTuple):

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from obieg.codes.load import toml
 from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Value
+from obieg.domain.launching import Launched
 
 _TABLE = toml("people.toml")
 _TOTP = _TABLE["totp"]
@@ -43,7 +44,8 @@ class LoginRefused(Exception):  # noqa: N818 - the word of the house
 
     ``wrong`` (which part of it is not told), ``wait`` (too many failures), ``over`` (it took too long: begin again),
     ``passkey``, ``short``, ``long``, ``guessable``, ``code``, ``stale`` (log in again first), ``last`` (nothing to log
-    in by would remain), ``place``.
+    in by would remain), ``place``, ``assists``; of a launch ``launch_over``, ``launch_twice``, ``launch_stranger``,
+    ``launch_place``, and ``launched`` (what only somebody who has logged in here may do).
     """
 
     def __init__(self, reason: str) -> None:
@@ -59,6 +61,14 @@ class Place(Value, frozen=True):
     role: str  # code of codes/roles.toml
 
 
+class Professional(Value, frozen=True):
+    """For whom an assistant may act, and where."""
+
+    organisation: str  # root#extension
+    identifier: str  # root#extension
+    name: str  # with title, as colleagues say it
+
+
 class Account(Value, frozen=True):
     """A person who may log in here."""
 
@@ -69,6 +79,7 @@ class Account(Value, frozen=True):
     created_at: datetime
     disabled: bool = False
     places: tuple[Place, ...] = ()
+    assists: tuple[Professional, ...] = ()
     password: str = ""  # argon2id, PHC string format
     totp: bytes = b""  # the secret, wrapped by the node's master key
     totp_step: int = 0  # of the newest code that was used
@@ -110,13 +121,16 @@ class Session(Value, frozen=True):
 
     session_id: str  # UUID; no secret
     person_id: str
-    method: str  # passkey, password
+    method: str  # passkey, password, launch
     started_at: datetime
     seen_at: datetime
     until: datetime  # at the latest
     address: str
     agent: str  # what the browser calls itself
     place: Place | None = None
+    vouched_by: str = ""  # client_id of the system that launched it; "": the person logged in here
+    proved_at: datetime | None = None  # when the person proved to it who they are
+    acting_for: Professional | None = None  # of an assistant
     token: bytes = b""  # SHA-256 of what the cookie says; only of a new one
 
 
@@ -146,6 +160,14 @@ class LogIn(Value, frozen=True):
     passkey: Passkey | None = None  # with its new counter and time
     enrolled: Enrolled | None = None  # the one-time password is used up
     replaces: str = ""  # session that this one takes the place of
+
+
+class Opening(Value, frozen=True):
+    """All that opening a launch changes."""
+
+    code: bytes  # SHA-256; is used up
+    session: Session
+    replaces: str = ""  # session of the same browser, whoever's
 
 
 class AccountStore(Protocol):
@@ -190,6 +212,12 @@ class AccountStore(Protocol):
     async def log_in(self, done: LogIn, event: AuditEvent) -> None:
         """All in one commit. Raises LostRace when the attempt, code or invitation was used by another request."""
 
+    async def launched(self, code: bytes, now: datetime) -> Launched | None:
+        """What a code of launch stands for, until its end."""
+
+    async def open(self, done: Opening, *events: AuditEvent) -> None:
+        """All in one commit. Raises LostRace when the code was used by another request."""
+
     async def session(self, token: bytes, now: datetime, idle: timedelta) -> tuple[Session, Account] | None:
         """One that has not ended, of a person who is not disabled; it is used by this."""
 
@@ -198,6 +226,12 @@ class AccountStore(Protocol):
 
     async def choose(self, session_id: str, place: Place, event: AuditEvent) -> None:
         """Where the person acts from now on. Raises LostRace when the place is not theirs any more."""
+
+    async def act_for(self, session_id: str, professional: str, event: AuditEvent) -> None:
+        """For whom an assistant acts from now on; "": for nobody. Raises LostRace when they may not for this one."""
+
+    async def assist(self, person_id: str, whom: Professional, event: AuditEvent, *, remove: bool = False) -> None:
+        """Lets a person act for a professional, or no longer."""
 
     async def end(
         self, event: AuditEvent, *, session_id: str = "", person_id: str = "", but: str = "", reason: str = ""

@@ -94,6 +94,10 @@ class AffinityDomain:
             if name == attribute
         )
 
+    def patterns(self, attribute: str) -> dict[str, str]:
+        """By codingScheme, what a code of it must look like where its code system is open."""
+        return {scheme: pattern.pattern for (name, scheme), pattern in self._open.items() if name == attribute}
+
     @classmethod
     def from_json(cls, data: bytes) -> AffinityDomain:
         """Reads the form in which test suites and other communities publish their agreement.

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Value
+from obieg.domain.launching import Launching
 from obieg.domain.requester import Requester, Spent
 
 
@@ -32,6 +33,7 @@ class AuthorizationRequest(Value, frozen=True):
     state: str = ""
     nonce: str = ""
     launch: str = ""
+    key: str = ""  # thumbprint of the one that the code will be bound to (RFC 9449, section 10)
 
 
 class Grant(Value, frozen=True):
@@ -45,6 +47,7 @@ class Grant(Value, frozen=True):
     at: datetime | None = None
     redirect_uri: str = ""  # of the authorization request
     challenge: str = ""
+    key: str = ""  # as in the request
     state: str = ""
 
 
@@ -107,6 +110,8 @@ class ClientProof(Value, frozen=True):
     assertion: str = ""
     other: bool = False  # it shows a password or something else that this server does not take
     certificate: bytes | None = None  # DER: the client's, whose key the TLS connection has proved
+    dpop: str = ""  # a proof of possession, as it came
+    key: str = ""  # thumbprint of the key that it has proved
     address: str = ""
 
 
@@ -177,6 +182,11 @@ class AuthorizationStore(Protocol):
 
     async def launch(self, digest: bytes, now: datetime) -> Launch | None:
         """A launch that has not ended."""
+
+    async def begin_launching(
+        self, digest: bytes, launching: Launching, until: datetime, event: AuditEvent, spent: tuple[Spent, ...]
+    ) -> None:
+        """Stores what a code stands for. Raises LostRace when something was spent before."""
 
     async def forget(self, now: datetime) -> None:
         """Forgets all that has ended."""

@@ -42,7 +42,9 @@ class Decided(Value, frozen=True):
     at: datetime
 
 
-STATED = ("person", "person_name", "role", "organisation", "child_organisation", "purpose_of_use", "patient")
+STATED = (
+    "person", "person_name", "role", "organisation", "child_organisation", "purpose_of_use", "patient", "acting_for",
+)  # fmt: skip
 
 
 def stated(requester: Requester) -> dict[str, str]:

@@ -56,9 +56,6 @@ class _Fitting(NamedTuple):
     doubtful: Mapping[int, Judgement]  # for a person to decide
 
 
-_FITS_NOBODY = _Fitting(None, {}, {})
-
-
 class Feeding:
     """Decides feeds; knows no database, no clock and no chance but what it is given."""
 
@@ -111,10 +108,11 @@ class Feeding:
         elif anchor is not None and own and own[0] not in known and own[0].value != anchor.affinity_domain_id:
             said = "the other identifiers' patient has another affinity-domain id; send A40 if they are one person"
             findings.append(_finding(feed, own[0], "DuplicateKeyIdentifier", said))
-        for i in feed.identifiers:
+        for i in feed.identifiers if known else ():
             if i not in trusted and i in known and known[i].retired:
                 findings.append(_finding(feed, i, "UnknownKeyIdentifier", _RETIRED))
-        findings += self._two_numbers(feed)
+        if len(feed.identifiers) > len(trusted) + 1:
+            findings += self._two_numbers(feed)
         if findings:
             raise Problem(findings)
         if anchor is not None:
@@ -188,6 +186,7 @@ class Feeding:
             tasks=likeliest(tasks),
             blocks=blocks if moved else (),
             in_blocks=facts.in_blocks,
+            standing=_standing(feed, facts),
         )
         return Decision(self.announced(change, id_, facts, kin), id_)
 
@@ -200,7 +199,9 @@ class Feeding:
             if (standing := facts.standings.get(i)) is not None:
                 groups[standing.patient_key] = [r for r in facts.records if r.survivor_key == standing.patient_key]
                 by_number.add(standing.patient_key)
-        fitting = self._fitting(record, facts, groups, by_number, own) if groups else _FITS_NOBODY
+        if not groups:
+            return self._of_newcomer(feed, record, facts, own)
+        fitting = self._fitting(record, facts, groups, by_number, own)
         joined, taken = fitting.joined, fitting.taken
         key = joined if joined is not None else self._new_key()
         if joined is not None:
@@ -237,8 +238,24 @@ class Feeding:
             # Only who adds a patient must know that nobody else adds the same one at the same time.
             blocks=blocks if joined is None else (),
             in_blocks=facts.in_blocks,
+            standing=_standing(feed, facts) if joined is not None else (),
         )
         return Decision(self.announced(change, id_, facts, kin), id_)
+
+    def _of_newcomer(self, feed: PatientFeed, record: Record, facts: Facts, own: PatientId | None) -> Decision:
+        """A feed that nobody known is near to."""
+        key = self._new_key()
+        id_ = own or PatientId(self._new_id(), self._authority)
+        blocks = self._matcher.blocks(record)
+        change = Change(
+            key,
+            id_,
+            SavedRecord(key, self._new_key(), 0, feed.source, record, blocks),
+            tuple([i for i in feed.identifiers if i != id_]),
+            blocks=blocks,
+            in_blocks=facts.in_blocks,
+        )
+        return Decision(self.announced(change, id_, facts, ()), id_)
 
     def _fitting(
         self,
@@ -652,6 +669,12 @@ def _joins(judgement: Judgement, *, by_number: bool) -> bool:
     if judgement.conflict:
         return False
     return judgement.verdict is Verdict.SAME or (by_number and judgement.verdict is Verdict.UNDECIDED)
+
+
+def _standing(feed: PatientFeed, facts: Facts) -> tuple[tuple[PatientId, int], ...]:
+    """Whom the feed's identifiers named: a link may be taken back between two statements that read the facts."""
+    named = ((i, facts.standings.get(i)) for i in sorted(feed.identifiers))
+    return tuple((i, standing.patient_key) for i, standing in named if standing is not None and not standing.retired)
 
 
 def _by(standing: Standing, survivor: Standing) -> int:

@@ -12,8 +12,6 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 
-import msgspec
-
 from obieg.domain.identifiers import PatientId
 from obieg.domain.linkage import LinkageMatcher, Prepared, Weights
 from obieg.domain.matching import Record
@@ -216,8 +214,8 @@ class Memory:
         known = self._records
         return Facts(
             standings,
-            tuple([r for key in named for r in known.get(key, ())]),
-            tuple([r for key in near for r in known.get(key, ())]),
+            tuple([r for key in named for r in known.get(key, ())]) if named else (),
+            tuple([r for key in near for r in known.get(key, ())]) if near else (),
             in_blocks,
             self._kept_apart(),
             self._retired,
@@ -360,24 +358,14 @@ def _state(block: int, entries: Iterable[int]) -> int:
     return state
 
 
-_read_folded = msgspec.msgpack.Decoder(Prepared).decode
-_write_folded = msgspec.msgpack.Encoder().encode
-_NOTHING = Record()
-
-
-def folded(prepared: Prepared) -> bytes:
-    """What was folded of a record, without the record, for :meth:`RememberingMatcher.remember` in another process."""
-    return _write_folded(msgspec.structs.replace(prepared, record=_NOTHING))
-
-
 class _Remembered:
     """A record that may be compared many times."""
 
     __slots__ = ("blocks", "prepared", "record")
 
-    def __init__(self, record: Record, prepared: Prepared | bytes, blocks: tuple[int, ...] | None) -> None:
+    def __init__(self, record: Record, prepared: Prepared | None, blocks: tuple[int, ...] | None) -> None:
         self.record = record
-        self.prepared = prepared  # of another process: read when it is first compared, for most never are
+        self.prepared = prepared  # when it is first compared, for most never are
         self.blocks = blocks
 
 
@@ -392,25 +380,26 @@ class RememberingMatcher(LinkageMatcher):
     def prepare(self, record: Record) -> Prepared:
         """As the matcher's own."""
         found = self._remembered.get((id(record.identifiers), id(record.demographics)))
+        if found is not None and found.prepared is not None:
+            return found.prepared
+        prepared = super().prepare(record)
         if found is None:
-            prepared = super().prepare(record)
-            self.remember(record, prepared)
-        elif isinstance(found.prepared, bytes):
-            prepared = found.prepared = msgspec.structs.replace(_read_folded(found.prepared), record=found.record)
+            self._remember(_Remembered(record, prepared, None))
         else:
-            prepared = found.prepared
+            found.prepared = prepared
         return prepared
 
     def blocks(self, record: Record) -> tuple[int, ...]:
         """As the matcher's own."""
         found = self._remembered.get((id(record.identifiers), id(record.demographics)))
-        if found is None or found.blocks is None:
-            return self.blocks_prepared(self.prepare(record))
-        return found.blocks
+        return super().blocks(record) if found is None or found.blocks is None else found.blocks
 
-    def remember(self, record: Record, prepared: Prepared | bytes, blocks: tuple[int, ...] | None = None) -> None:
-        """Takes what was prepared with the same weights; from another process as :func:`folded` gives it."""
+    def remember(self, record: Record, blocks: tuple[int, ...]) -> None:
+        """Takes the blocks of a record, as another process has found them."""
+        self._remember(_Remembered(record, None, blocks))
+
+    def _remember(self, what: _Remembered) -> None:
         if len(self._remembered) >= REMEMBERED_MAX:
             for key in list(islice(self._remembered, REMEMBERED_MAX // 4)):
                 del self._remembered[key]
-        self._remembered[id(record.identifiers), id(record.demographics)] = _Remembered(record, prepared, blocks)
+        self._remembered[id(what.record.identifiers), id(what.record.demographics)] = what

@@ -70,6 +70,7 @@ class Kind(StrEnum):
     METADATA = "metadata"  # all but their pixels
     FRAMES = "frames"  # pixels as they are
     RENDERED = "rendered"  # a picture
+    THUMBNAIL = "thumbnail"  # a small picture that stands for several images
     OVERVIEW = "overview"  # what a page needs to show a study; not asked over DICOMweb
 
 
@@ -83,10 +84,19 @@ class ImagesAsked(Value, frozen=True):
     instance: str = ""  # "": all of the series
     frames: tuple[int, ...] = ()  # numbers from 1
     media_type: str = ""  # of the answer, or of each part of it
+    or_else: tuple[str, ...] = ()  # media types of a picture that do as well, the best one first
     multipart: bool = False
     transfer_syntax: str = ""  # UID, or * for the one that an object is kept in
     parameters: tuple[tuple[str, str], ...] = ()  # of a picture: window, viewport, quality
     request_id: str = ""
+
+
+class Region(Value, frozen=True):
+    """A part of an ultrasound image that has a scale of its own (DICOM PS3.3, C.8.5.5)."""
+
+    box: tuple[int, int, int, int]  # left, top, right, bottom: pixels from 0, the last ones are within
+    spacing: tuple[float, float] = (0.0, 0.0)  # between rows, between columns, in mm; 0 where it shows no lengths
+    shows: str = ""  # a name of codes/dicom.toml, [regions]
 
 
 class ShownImage(Value, frozen=True):
@@ -98,7 +108,10 @@ class ShownImage(Value, frozen=True):
     rows: int = 0
     columns: int = 0
     spacing: tuple[float, float] = (0.0, 0.0)  # between rows, between columns
-    at_detector: bool = False  # the spacing is that of the detector: the body is nearer to the tube, so smaller
+    # Where the spacing is: "plane" of a section, "detector" (the body is nearer to the tube, so smaller), "calibrated"
+    # by something of known size in a radiograph, "unsaid" of a radiograph that does not tell.
+    scale: str = ""
+    regions: tuple[Region, ...] = ()  # what is measured in, where there are any; of two that overlap the first counts
     window: tuple[float, float] = (0.0, 0.0)  # centre and width; a width of 0: none is told
     slope: float = 1.0
     intercept: float = 0.0
@@ -120,7 +133,6 @@ class ShownSeries(Value, frozen=True):
     body_part: str = ""
     thickness: float = 0.0  # of its slices
     count: int = 0  # objects that the manifest lists
-    key: str = ""  # the object in the middle: its picture stands for the series
     images: tuple[ShownImage, ...] = ()  # in their order; only of the series that was asked for
 
 

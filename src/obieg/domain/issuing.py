@@ -22,6 +22,7 @@ class Claims(Value, frozen=True):
     child_organisation: str = ""
     purpose_of_use: str = ""
     patient: str = ""
+    acting_for: str = ""  # the professional for whom an assistant acts
     home_community: str = ""  # OID
     source_organisation: str = ""  # on whose behalf the organisation acts (P1)
     authenticated_at: datetime | None = None

@@ -161,31 +161,11 @@ class LinkageMatcher:
     def prepare(self, record: Record) -> Prepared:
         """Folds a record once for many comparisons. A Prepared belongs to the weights of this matcher."""
         demographics = record.demographics
-        family, given = "", ""
-        former: list[str] = []
-        for name in demographics.names:
-            if not family and not given and name.use not in ("M", "B"):
-                family, given = names.family(name.family), names.fold(" ".join(name.given))
-            elif name.family:
-                former.append(names.family(name.family))
-        if not family and not given and demographics.names:
-            family, given = names.family(demographics.name.family), names.fold(" ".join(demographics.name.given))
+        family, given, former = _names(demographics)
         words = tuple(given.split(" ")) if given else ()
         number, wrong, documents, numbers = _identifiers(record.identifiers)
-        stated, sex = demographics.birth_date[:8], demographics.sex if demographics.sex in ("M", "F") else ""
-        derived = ""
-        if number:
-            said = pesel.read(number)
-            sex = sex or said.sex
-            if not stated or (len(stated) < 8 and said.birth_date.startswith(stated)):
-                stated = said.birth_date
-            elif said.birth_date != stated:
-                derived = said.birth_date
-        mother = demographics.mother
-        if mother and (
-            not mother.value or (mother.authority == _authorities().pesel and not pesel.is_valid(mother.value))
-        ):
-            mother = None
+        stated, derived = _born(demographics, number)
+        sex = demographics.sex if demographics.sex in ("M", "F") else pesel.read(number).sex if number else ""
         return Prepared(
             record,
             family=family,
@@ -202,7 +182,7 @@ class LinkageMatcher:
             documents=documents,
             numbers=numbers,
             numbering=frozenset([n.authority for n in numbers]),
-            mother=mother,
+            mother=_mother(demographics),
             mother_family=names.family(demographics.mother_name.family) if demographics.mother_name else "",
             birth_order=demographics.birth_order,
             single=None if demographics.multiple_birth is None else not demographics.multiple_birth,
@@ -215,27 +195,26 @@ class LinkageMatcher:
 
         Identifiers are not among them: the index looks those up. A record too thin to be matched has none.
         """
-        return self.blocks_prepared(self.prepare(record))
-
-    @staticmethod
-    def blocks_prepared(prepared: Prepared) -> tuple[int, ...]:
-        """As :meth:`blocks`."""
-        born = prepared.birth_date
-        family = names.sound(prepared.family)
-        given = names.sound(prepared.given[0]) if prepared.given else ""
+        demographics = record.demographics
+        name, words, former = _names(demographics)
+        born, _ = _born(demographics, _pesel(record.identifiers))
+        family = names.sound(name) if name else ""
+        given = names.sound(words.partition(" ")[0]) if words else ""
         keys: list[str] = []
         if len(born) == 8:
             # Family and given name make keys of one kind, so that swapped ones meet.
-            keys += [f"{name}|{born}" for name in (family, given) if name]
+            keys += [f"{each}|{born}" for each in (family, given) if each]
         if born and family and given:
-            keys.append(f"{'|'.join(sorted((family, given)))}|{born[:4]}")
-        if prepared.mother and len(born) == 8:
-            keys.append(f"{prepared.mother.value}|{prepared.mother.authority}|{born}")
-        if len(born) == 8 and (prepared.former or " " in prepared.family):
-            others = {names.sound(name) for name in (*prepared.former, *prepared.family.split())} - {family, given}
-            keys += [f"{name}|{born}" for name in sorted(others, key=len, reverse=True)]
-        if given or family:
-            keys += [f"{number}|{given or family}" for number in sorted(prepared.telecoms)]
+            first, second = (family, given) if family <= given else (given, family)
+            keys.append(f"{first}|{second}|{born[:4]}")
+        if len(born) == 8:
+            if mother := _mother(demographics):
+                keys.append(f"{mother.value}|{mother.authority}|{born}")
+            if former or " " in name:
+                others = {names.sound(each) for each in (*former, *name.split())} - {family, given}
+                keys += [f"{each}|{born}" for each in sorted(others, key=lambda each: (-len(each), each))]
+        if demographics.telecoms and (given or family):
+            keys += [f"{number}|{given or family}" for number in sorted(addresses.numbers(demographics.telecoms))]
         return tuple([_key(key) for key in dict.fromkeys(keys)][:BLOCKS_MAX])
 
     # judging ---------------------------------------------------------------------------------------------------------
@@ -570,6 +549,50 @@ def _newborn(left: Prepared, right: Prepared, level: dict[str, str]) -> tuple[Ve
     if (ordered and of_one_mother) or single:
         return Verdict.SAME, "same_newborn"
     return None if left.given and right.given else (Verdict.UNDECIDED, "possible_twins")
+
+
+def _names(demographics: Demographics) -> tuple[str, str, list[str]]:
+    """The family name, the given names and other family names, folded."""
+    family, given = "", ""
+    former: list[str] = []
+    for name in demographics.names:
+        if not family and not given and name.use not in ("M", "B"):
+            family, given = names.family(name.family), names.fold(" ".join(name.given))
+        elif name.family:
+            former.append(names.family(name.family))
+    if not family and not given and demographics.names:
+        family, given = names.family(demographics.name.family), names.fold(" ".join(demographics.name.given))
+    return family, given, former
+
+
+def _born(demographics: Demographics, number: str) -> tuple[str, str]:
+    """The birth date as stated, else as the PESEL ``number`` has it; that of the PESEL where it is another one."""
+    stated = demographics.birth_date[:8]
+    if not number:
+        return stated, ""
+    said = pesel.read(number).birth_date
+    if said == stated:
+        return stated, ""
+    if not stated or (len(stated) < 8 and said.startswith(stated)):
+        return said, ""
+    return stated, said
+
+
+def _mother(demographics: Demographics) -> PatientId | None:
+    """The mother's identifier, where it may be one."""
+    mother = demographics.mother
+    if mother is None or not mother.value:
+        return None
+    return None if mother.authority == _authorities().pesel and not pesel.is_valid(mother.value) else mother
+
+
+def _pesel(identifiers: Iterable[PatientId]) -> str:
+    """The valid PESEL."""
+    root = _authorities().pesel
+    for identifier in identifiers:
+        if identifier.authority == root and (read := pesel.read(identifier.value)).valid:
+            return read.number
+    return ""
 
 
 def _identifiers(

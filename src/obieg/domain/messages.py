@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from obieg.codes.load import toml
+from obieg.domain.access import Facts
 from obieg.domain.documents import Value
 from obieg.domain.persons import Demographics, Telecom
 
@@ -51,10 +52,12 @@ class Reach(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A notice that is to be sent to a patient."""
+    """A notice that is to be sent to a patient, and to guardians."""
 
     kind: str  # of domain/obligations.py, Told
     at: datetime
+    by: str  # who did what is told: root#extension; "": nobody that it names
+    facts: Facts
     records: Sequence[Demographics]  # what is said of the person, the newest first
 
 
@@ -63,6 +66,9 @@ class NoticeStore(Protocol):
 
     async def pending(self, patient_key: int, notice_id: int) -> Pending | None:
         """None for one that is gone."""
+
+    async def records(self, person: str) -> Sequence[Demographics]:
+        """What is said of a person with this identifier (root#extension), the newest first; () where nobody has it."""
 
 
 def reach(records: Iterable[Demographics], otherwise: str) -> Reach:
@@ -96,9 +102,9 @@ def _said(texts: Mapping[str, str], language: str, **values: str) -> str:
     return texts[language].format(**values)
 
 
-def to_patient(kind: str, to: Reach, portal: str, reference: str, *, sms: bool) -> Message:
-    """What a patient is told of a notice."""
-    row, language = _TABLE["patient"][kind], to.language
+def to_person(whose: str, kind: str, to: Reach, portal: str, reference: str, *, sms: bool) -> Message:
+    """What a patient is told of a notice, or (``whose`` is guardian, not patient) who represents the patient."""
+    row, language = _TABLE[whose][kind], to.language
     text = _said(row["text"], language, portal=portal or _TABLE["portal"][language])
     return (
         Message(to.mobile, "", text, reference) if sms else Message(to.email, row["subject"][language], text, reference)

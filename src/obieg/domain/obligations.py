@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from obieg.codes.load import toml
-from obieg.domain.access import Permit
+from obieg.domain.access import Act, Facts, Permit, Settings, decide
 from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
 from obieg.domain.requester import Requester
@@ -51,9 +51,15 @@ def who(requester: Requester) -> dict[str, Any]:
         "role": requester.role,
         "organisation": requester.organisation,
         "acting_for": requester.acting_for,
+        "acting_for_name": requester.acting_for_name,
         "system": "" if requester.person else requester.system,
     }
     return {name: value for name, value in said.items() if value or name in ("person", "organisation")}
+
+
+def obliges(permit: Permit) -> bool:
+    """Whether a permitted reading obliges to tell anybody."""
+    return NOTIFY in permit.obligations or REPORT in permit.obligations
 
 
 def of_reading(patient_key: int, permit: Permit, requester: Requester, at: datetime, transaction: str) -> Told | None:
@@ -62,9 +68,41 @@ def of_reading(patient_key: int, permit: Permit, requester: Requester, at: datet
     if not (notify or report):
         return None
     bases = ",".join(permit.bases)
-    key = f"access:{at:%Y-%m-%d}:{requester.person}:{requester.organisation}:{bases}"
+    key = f"access:{at:%Y-%m-%d}:{requester.person}:{requester.acting_for}:{requester.organisation}:{bases}"
     said = {**who(requester), "bases": list(permit.bases), "transaction": transaction}
     return Told(patient_key, "access", key, said, notify, report, permit.until)
+
+
+class Receivers(Value, frozen=True):
+    """Who is told, outside the portal, that it has a notice about a patient."""
+
+    patient: bool
+    guardians: tuple[str, ...]  # root#extension of each
+
+
+def receivers(facts: Facts, by: str, at: datetime, settings: Settings) -> Receivers:
+    """Who may read the notice (act ``log``) as the patient or as a guardian now, but for ``by``, who did what it tells.
+
+    So guardians are told until the patient is 18, and nobody who represents another is told of what they did. A patient
+    under 16 is told where nobody represents them: what is recorded of how to reach them is all there is. ``at``: in the
+    region's time zone.
+    """
+    people = dict.fromkeys(r.person for r in facts.representatives if r.kind == _GUARDIAN)
+    guardians = [person for person in people if _GUARDIAN in _reading(person, facts, at, settings)]
+    grown = any(_PATIENT in _reading(name, facts, at, settings) for name in facts.identifiers)
+    return Receivers(
+        patient=by not in facts.identifiers and (grown or not guardians),
+        guardians=tuple(person for person in guardians if person != by),
+    )
+
+
+_GUARDIAN, _PATIENT = "guardian", "patient"  # bases
+
+
+def _reading(person: str, facts: Facts, at: datetime, settings: Settings) -> tuple[str, ...]:
+    """The bases on which somebody may read notices."""
+    decision = decide(Requester(system="", person=person, role=_PATIENT), facts, Act.LOG, at, settings)
+    return decision.bases if isinstance(decision, Permit) else ()
 
 
 # Break-glass ---------------------------------------------------------------------------------------------------------

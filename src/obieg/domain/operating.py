@@ -10,6 +10,7 @@ from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Value
 from obieg.domain.obligations import Review
 from obieg.domain.outbox import Backlog
+from obieg.domain.previewing import CodeInUse, InUse, Kind, PeerCertificate, Proposal
 from obieg.domain.requester import Requester
 
 NOTICE_LENGTH_MAX = 500  # characters of what all pages say
@@ -123,11 +124,12 @@ class NodeNews(Value, frozen=True):
 
 
 class CertificateShown(Value, frozen=True):
-    """A certificate that this node uses or trusts."""
+    """A certificate that this node uses or trusts, or that others showed."""
 
-    purpose: str  # key of the pages' texts: own, authority, issuer, stamping
+    purpose: str  # key of the pages' texts: own, authority, issuer, stamping, caller, called
     subject: str
     not_after: datetime
+    seen_at: datetime | None = None  # by whom others are known: the last day on which it was
 
 
 class Disk(Value, frozen=True):
@@ -171,6 +173,9 @@ class House(Protocol):
 
     def settings(self) -> Sequence[tuple[str, str]]:
         """The settings by name, without secrets."""
+
+    def proposal(self, kind: Kind, data: bytes) -> Proposal:
+        """What ``data`` would change of what the node runs by, as far as its settings and files say."""
 
 
 class NodeHealth(NamedTuple):
@@ -346,14 +351,32 @@ class OperationsStore(Protocol):
     async def figures(self, at: datetime) -> Figures:
         """Reads very much, so not for every request."""
 
+    async def in_use(self, *, codes: bool) -> InUse:
+        """What a proposal may break; with ``codes`` it reads all documents."""
+
+    async def documents_of_codes(self, refused: Sequence[CodeInUse]) -> Mapping[str, int]:
+        """Documents that have one of these, by repository; reads all documents."""
+
+    async def peers(self) -> list[PeerCertificate]:
+        """The newest certificate of each who called and was called."""
+
     async def document(self, name: str) -> Found | None:
         """The document of a uniqueId, entryUUID or logical id."""
 
 
 def troubles(
-    database: DatabaseState, sealing: SealingState, disks: Collection[Disk], ends: Collection[datetime], at: datetime
+    database: DatabaseState,
+    sealing: SealingState,
+    disks: Collection[Disk],
+    ends: Collection[datetime],
+    at: datetime,
+    *,
+    peers: Collection[datetime] = (),
 ) -> list[str]:
-    """What needs somebody, the worst first: keys of the pages' texts."""
+    """What needs somebody, the worst first: keys of the pages' texts.
+
+    ``ends``: of own certificates and of those that are trusted; ``peers``: of those that others showed.
+    """
     found = {
         "deviations": bool(sealing.deviations),
         "leader": not database.leader,
@@ -361,6 +384,7 @@ def troubles(
         "disk": any(disk.free * 10 < disk.total for disk in disks),
         "expired": any(end <= at for end in ends),
         "expiring": any(at < end <= at + CERTIFICATE_WARNING for end in ends),
+        "peers": any(end <= at + CERTIFICATE_WARNING for end in peers),
         "dead": database.dead_letters > 0,
         "reviews": database.open_reviews > 0,
         "inbox": database.waiting_inbox > 0,

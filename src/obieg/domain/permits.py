@@ -24,6 +24,7 @@ class Person(NamedTuple):
     keys: tuple[int, ...]  # the survivor's first
     ids: frozenset[str]  # affinity-domain ids, without authority
     facts: Facts
+    versions: tuple[str, ...] = ()  # of what is known, one for each key: another one as soon as anything of it changes
 
 
 class MeantDocument(NamedTuple):

@@ -103,6 +103,7 @@ class LocatedDocument(NamedTuple):
     patient_id: str  # affinity-domain id, without authority
     hash: str  # SHA-1, hexadecimal; "" for an on-demand entry
     mime_type: str
+    size: int | None = None  # None for an on-demand entry
     sight: Sight = EVERYTHING  # of whoever has located it
 
 
@@ -279,6 +280,7 @@ class Pending(NamedTuple):
     fingerprint: bytes  # of the submission as received: by it a repetition is recognised
     unique_ids: tuple[str, ...]
     message: bytes
+    subject: Mapping[str, str]  # who provided it, as domain/decisions says who asks
     attempts: int = 0  # how often it was taken after the first attempt; only the latest may give it up
 
 
@@ -309,6 +311,9 @@ class RepositoryStore(Protocol):
 
     async def record(self, audit: AuditEvent) -> None:
         """Stores the audit row of a retrieval that found not all, or made something."""
+
+    async def record_each(self, audits: Sequence[AuditEvent]) -> None:
+        """Stores several audit rows in one commit."""
 
     async def located(self, entry_uuid: str, sight: Sight) -> LocatedDocument | None:
         """The document of an entry by its entryUUID without ``urn:uuid:``; None where no entry has it."""

@@ -41,5 +41,6 @@ class Requester(Value, frozen=True):
     until: datetime | None = None  # when the proof ends
     logged_in_at: datetime | None = None  # of a session: when the person proved who they are
     spent: tuple[Spent, ...] = ()  # what this request uses up: stored in the commit of its audit record
+    acting_for_name: str = ""  # where the proof says it
     remark: str = ""  # what every audit record of the request says besides
     repositories: tuple[str, ...] | None = ()

@@ -27,11 +27,14 @@ class Sight(NamedTuple):
     permitted: tuple[int, ...] | None = None  # keys of patients; None: of everybody, everything
     filtered: tuple[int, ...] = ()  # those of them to whose documents rules apply
     rules: str | None = None  # JSON
+    # Of one that was kept: keys of patients with the versions of what it was decided by. Whatever is asked by it is
+    # answered only while these stand (storage/link.py).
+    known: tuple[tuple[int, str], ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:
         """As statements name them."""
-        return self._asdict()
+        return {"permitted": self.permitted, "filtered": self.filtered, "rules": self.rules}
 
 
 EVERYTHING = Sight()

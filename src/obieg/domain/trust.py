@@ -24,6 +24,7 @@ class OAuthClient(Value, frozen=True):
     redirect_uris: tuple[str, ...] = ()  # compared as they are; none: it cannot ask for a person
     name: str = ""  # for people
     launch_uri: str = ""  # where a page of this node starts it with a patient (SMART App Launch); none: it cannot
+    launches: tuple[str, ...] = ()  # root#extension of organisations whose people it may send here without log-in
 
 
 class TrustedNode(Value, frozen=True):

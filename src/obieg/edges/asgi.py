@@ -403,6 +403,9 @@ def credentials(scope: Scope, base: str) -> Credentials:
         target=base + scope["path"],
         # One that stands twice is none that proves anything.
         authorization=", ".join(_values(scope, b"authorization")),
+        dpop=", ".join(_values(scope, b"dpop")),
+        method=scope["method"],
+        path=scope["path"],
         cookie="; ".join(_values(scope, b"cookie")),
         foreign=scope["method"] not in SAFE_METHODS and not is_from_here(scope, base),
     )

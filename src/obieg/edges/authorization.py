@@ -245,6 +245,7 @@ class AuthorizationEdge:
             assertion=given.get("client_assertion", ""),
             other=bool(shown.authorization) or "client_secret" in given,
             certificate=shown.certificate,
+            dpop=shown.dpop,
             address=shown.address,
         )
 

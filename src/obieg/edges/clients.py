@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.subscriptions import address_fault, endpoint_fault
 from obieg.edges.content import PartSink, SpooledContent
 from obieg.edges.mtom import Package
-from obieg.protocol import Content, Notification, Sending, SoapOperation, SoapQuestion, SoapRequest, Transaction
+from obieg.protocol import Asker, Content, Notification, Sending, SoapOperation, SoapQuestion, SoapRequest, Transaction
 from obieg.wire import hl7v2, mime, mllp, soap
 from obieg.wire.soap import SoapFault
 from obieg.wire.xml import XmlRefused, parse_message
@@ -31,6 +31,11 @@ from obieg.wire.xml import XmlRefused, parse_message
 TIMEOUT_S = 30.0
 HOOK_TIMEOUT_S = 15.0  # for one notification, from looking up the name to the answer
 ANSWER_BYTES_MAX = 32 << 20
+# For documents that somebody waits for: to reach a repository, its silence, a place among those who ask it, the whole.
+CONNECT_S, SILENCE_S, PLACE_S, WHOLE_S = 3.0, 8.0, 3.0, 20.0
+BYTES_PER_S = 1 << 20  # of a document, the least
+AT_ONCE = 8  # questions to one repository, for each worker
+ENVELOPE_BYTES_MAX = 1 << 20  # of an answer, besides its documents
 PARTS_MAX = 1001  # of one answer: the documents of one ITI-43 and the root
 
 
@@ -43,41 +48,50 @@ class SoapAsker:
         spool_folder: Path,
         source_address: str = "",
         timeout_s: float = TIMEOUT_S,
+        connect_s: float = TIMEOUT_S,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """``timeout_s`` is how long the other side may be silent; a large document may take longer as a whole.
 
-        ``tls`` says whom to trust and who we are; without it, whom the system trusts.
+        ``connect_s`` is how long it may take to reach it. ``tls`` says whom to trust and who we are; without it, whom
+        the system trusts.
         """
         transport = httpx.AsyncHTTPTransport(local_address=source_address or None, verify=tls or True)
-        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport)
+        self._http = httpx.AsyncClient(timeout=httpx.Timeout(timeout_s, connect=connect_s), transport=transport)
         self._spool = spool_folder
 
     async def ask(
-        self, transaction: Transaction | Notification, question: SoapQuestion, address: str, assertion: bytes = b""
+        self,
+        transaction: Transaction | Notification,
+        question: SoapQuestion,
+        address: str,
+        assertion: bytes = b"",
+        *,
+        bytes_max: int | None = None,
     ) -> SoapRequest:
         """The answer. Raises Problem for a SOAP fault, RetryLater where it is unknown what the other side did.
 
-        ``assertion`` tells who asks (ITI-40).
+        ``assertion`` tells who asks (ITI-40). ``bytes_max``: of the answer with its documents; a larger one is a
+        Problem, too.
         """
         assert isinstance(transaction.binding, SoapOperation)  # noqa: S101 - only such transactions are sent
         binding = transaction.binding
         try:
             try:
-                return await self._exchange(binding, question, address, assertion)
+                return await self._exchange(binding, question, address, assertion, bytes_max)
             except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
                 if isinstance(error, httpx.ConnectError):
                     raise
                 # A connection that was kept may have ended unnoticed. To repeat the message is harmless, with another
                 # MessageID: where somebody vouches for who asks, one is taken once.
-                return await self._exchange(binding, question, address, assertion)
+                return await self._exchange(binding, question, address, assertion, bytes_max)
         except (httpx.HTTPError, OSError) as error:
             raise RetryLater(f"{address} does not answer ({type(error).__name__}: {error})") from error
         except (XmlRefused, SoapFault, mime.MimeRefused) as error:
             raise RetryLater(f"{address} does not answer with SOAP: {error}") from error
 
     async def _exchange(
-        self, binding: SoapOperation, question: SoapQuestion, address: str, assertion: bytes
+        self, binding: SoapOperation, question: SoapQuestion, address: str, assertion: bytes, bytes_max: int | None
     ) -> SoapRequest:
         message_id = f"urn:uuid:{uuid.uuid4()}"
         root = soap.write_envelope(
@@ -92,7 +106,7 @@ class SoapAsker:
         async with self._http.stream("POST", address, content=content, headers=headers) as answer:
             media, parameters = mime.content_type(answer.headers.get("content-type", ""))
             if media == "multipart/related":
-                data, parts = await self._receive(answer, parameters)
+                data, parts = await self._receive(answer, parameters, bytes_max)
             elif media == soap.SOAP_TYPE:
                 data, parts = await _limited(answer), {}
             else:
@@ -107,8 +121,11 @@ class SoapAsker:
         access = answer.headers.get("x-obieg-access", "")
         return SoapRequest(envelope.body, parts, mtom=media == "multipart/related", access=access)
 
-    async def _receive(self, answer: httpx.Response, parameters: dict[str, str]) -> tuple[bytes, dict[str, Content]]:
+    async def _receive(
+        self, answer: httpx.Response, parameters: dict[str, str], bytes_max: int | None
+    ) -> tuple[bytes, dict[str, Content]]:
         """The root part, and the others by Content-ID, taken to a file where they are large."""
+        received = 0
         start = parameters.get("start", "").removeprefix("<").removesuffix(">")
         parser = mime.MultipartParser(parameters.get("boundary", ""), parts_max=PARTS_MAX)
         parts: dict[str, Content] = {}
@@ -116,6 +133,10 @@ class SoapAsker:
         content_id = first = ""
         try:
             async for piece in answer.aiter_bytes():
+                received += len(piece)
+                if bytes_max is not None and received > bytes_max:
+                    said = f"the answer is larger than the {bytes_max} bytes that it can have"
+                    raise Problem.of("RepositoryAnswerUnfit", said, str(answer.url))
                 for event in parser.feed(piece):
                     if isinstance(event, mime.PartStart):
                         content_id = event.content_id
@@ -143,23 +164,63 @@ class SoapAsker:
         await self._http.aclose()
 
 
+class SoapRepositoryClient:
+    """Implements :class:`obieg.protocol.RepositoryClient`.
+
+    A repository has connections of its own and few places, so that one that is slow keeps nobody from the others; who
+    waits for a place is soon told that it does not answer.
+    """
+
+    def __init__(
+        self, name: str, address: str, *, spool_folder: Path, tls: ssl.SSLContext | None, at_once: int = AT_ONCE
+    ) -> None:
+        """``name``: for people. ``tls``: whom to trust and who we are."""
+        self.name = name
+        self.address = address
+        self._asker = SoapAsker(spool_folder=spool_folder, timeout_s=SILENCE_S, connect_s=CONNECT_S, tls=tls)
+        self._places = asyncio.Semaphore(at_once)
+
+    async def ask(
+        self, transaction: Transaction, question: SoapQuestion, *, assertion: bytes, size: int
+    ) -> SoapRequest:
+        """See the port."""
+        try:
+            async with asyncio.timeout(PLACE_S):
+                await self._places.acquire()
+        except TimeoutError:
+            raise RetryLater(f"{self.name} has not yet answered what it was asked before") from None
+        try:
+            async with asyncio.timeout(WHOLE_S + size / BYTES_PER_S):
+                return await self._asker.ask(
+                    transaction, question, self.address, assertion, bytes_max=size + ENVELOPE_BYTES_MAX
+                )
+        except TimeoutError:
+            raise RetryLater(f"{self.address} takes too long") from None
+        finally:
+            self._places.release()
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        await self._asker.close()
+
+
 class SoapRegistryClient:
     """Implements :class:`obieg.protocol.RegistryClient` over ITI-42."""
 
-    def __init__(self, asker: SoapAsker, transaction: Transaction, read_answer: Any) -> None:
+    def __init__(self, region: Asker, transaction: Transaction, read_answer: Any) -> None:
         """``read_answer`` gives status and findings of a RegistryResponse element (injected from ``mapping``)."""
-        self._asker = asker
+        self._region = region
         self._transaction = transaction
         self._read_answer = read_answer
 
-    async def register(self, message: bytes, registry: str) -> tuple[Finding, ...]:
+    async def register(self, message: bytes, registry: str, subject: Mapping[str, str]) -> tuple[Finding, ...]:
         """See the port."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                answer = await self._asker.ask(self._transaction, SoapQuestion(message), registry)
+                answer = await self._region.ask(self._transaction, SoapQuestion(message), registry, subject)
         except TimeoutError as error:
             raise RetryLater(f"{registry} did not answer within {TIMEOUT_S:.0f} s") from error
-        except Problem as problem:  # a SOAP fault: the registry has not taken it as ITI-42, which may be mended
+        except Problem as problem:  # the registry has not taken it as ITI-42, or nobody vouches: it may be mended
             raise RetryLater(f"{registry}: {problem}") from problem
         status, findings = self._read_answer(answer.body)
         errors: tuple[Finding, ...] = tuple(f for f in findings if not f.warning)

@@ -8,7 +8,7 @@ from typing import Any
 from obieg.edges.asgi import Receive, Scope, Send, send_whole
 
 _METHODS = b"GET, HEAD, POST, PUT, DELETE"
-_HEADERS = b"accept, authorization, content-type, if-match, if-none-match, if-none-exist, prefer, x-request-id"
+_HEADERS = b"accept, authorization, content-type, dpop, if-match, if-none-match, if-none-exist, prefer, x-request-id"
 _EXPOSED = b"etag, last-modified, location, content-location, www-authenticate, x-request-id"
 _KEPT_S = b"600"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import httpx
+import structlog
 
 from obieg.domain.images import nothing
 from obieg.domain.problems import Problem, RetryLater
@@ -17,6 +19,8 @@ METADATA_BYTES_MAX = 64 * 1024 * 1024
 _JSON = "application/dicom+json"
 _MISSING = frozenset({400, 404, 410})  # 400: a frame that the object does not have
 _UNABLE = frozenset({406, 415})
+
+log = structlog.get_logger()
 
 
 class _Part:
@@ -82,7 +86,7 @@ class DicomwebArchive:
         # As they stand: archives know no comma in percent-encoding.
         address = "?".join(filter(None, (url, "&".join(f"{name}={value}" for name, value in parameters))))
         try:
-            async with self._http.stream("GET", address, headers={"Accept": accept}) as answer:
+            async with self._answer(address, accept) as answer:
                 _expect(answer)
                 declared = answer.headers.get("content-type", "")
                 media, about = mime.content_type(declared)
@@ -101,6 +105,18 @@ class DicomwebArchive:
                 parser.finish()
         except (httpx.HTTPError, OSError, mime.MimeRefused) as error:
             raise RetryLater(f"the archive of images does not answer ({type(error).__name__}: {error})") from error
+
+    @asynccontextmanager
+    async def _answer(self, address: str, accept: str) -> AsyncIterator[httpx.Response]:
+        request = self._http.build_request("GET", address, headers={"Accept": accept})
+        answer = await self._http.send(request, stream=True)
+        try:
+            yield answer
+        finally:
+            try:
+                await answer.aclose()
+            except Exception as error:  # noqa: BLE001 - nobody waits for it any more, and nothing is lost
+                log.info("a connection to the archive of images did not end well", error=repr(error))
 
     async def close(self) -> None:
         """Ends its connections."""

@@ -2,14 +2,15 @@
 
 An address is taken apart, the caller proved, the rest left to the transaction. What comes from an archive is passed on
 piece by piece as it comes: the first piece is awaited before anything is answered, so that an archive that is away is
-told as such; one that breaks off later breaks off the connection, which no reader can take for a whole answer.
+told as such; one that breaks off later breaks off the connection, which no reader can take for a whole answer. Whoever
+leaves meanwhile ends the transfer from the archive, also while it is silent.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import parse_qsl
@@ -17,6 +18,7 @@ from urllib.parse import parse_qsl
 import structlog
 
 from obieg.domain.problems import Finding, Problem, RetryLater
+from obieg.domain.requester import Requester
 from obieg.domain.scopes import expect_patient, expect_scope, need
 from obieg.edges.asgi import (
     Exchange,
@@ -28,7 +30,7 @@ from obieg.edges.asgi import (
     base_address,
     send_whole,
 )
-from obieg.protocol import WadoBinding, WadoReply, WadoRequest
+from obieg.protocol import Context, WadoBinding, WadoReply, WadoRequest
 
 PREFIX = "/wado"
 PARAMETERS_MAX = 10
@@ -42,6 +44,8 @@ log = structlog.get_logger()
 
 @dataclass(slots=True, kw_only=True)
 class _Exchange(Exchange):
+    path: str  # behind the prefix: the manifest, and what of it
+    person: Requester | None = None  # who asks, where a page of this node knows it already
     first: bytes = b""  # piece of the answer
 
 
@@ -57,8 +61,15 @@ class WadoEdge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        path = scope["path"].removeprefix(PREFIX).removeprefix("/")
+        await self._answer(receive, send, _Exchange.begin(scope, self._host.new_request_id(), path=path))
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, path: str, person: Requester) -> None:
+        """The same for a page of this node: ``path`` begins with the manifest, ``person`` is who visits the page."""
+        await self._answer(receive, send, _Exchange.begin(scope, self._host.new_request_id(), path=path, person=person))
+
+    async def _answer(self, receive: Receive, send: Send, exchange: _Exchange) -> None:
         host = self._host
-        exchange = _Exchange.begin(scope, host.new_request_id())
         refuse = partial(self._refused, exchange)
         outcome, reply = await host.settle(
             exchange, self._serve(exchange), refuse, protocol="DICOMweb", keeper="Repository"
@@ -91,16 +102,10 @@ class WadoEdge:
         transaction = exchange.transaction = self._transaction
         assert transaction is not None  # noqa: S101 - see above
         base = base_address(scope, host.public_url) + PREFIX
-        context = await host.admit(
-            exchange,
-            transaction,
-            received_at=host.clock(),
-            source_user=exchange.address,
-            destination_user=base,
-        )
+        context = await self._context(exchange, base)
         if scope["method"] != "GET":
             raise Problem.of("MethodNotAllowed", "images are retrieved here by GET, and nothing else")
-        document, *path = scope["path"].removeprefix(PREFIX).removeprefix("/").split("/")
+        document, *path = exchange.path.split("/")
         request = WadoRequest(
             document=document,
             path=tuple(path),
@@ -122,6 +127,25 @@ class WadoEdge:
             exchange.first = await anext(reply.pieces, b"")
         return reply
 
+    async def _context(self, exchange: _Exchange, base: str) -> Context:
+        """Raises Problem ``AuthenticationFailed``."""
+        transaction, person = exchange.transaction, exchange.person
+        assert transaction is not None  # noqa: S101 - see above
+        now = self._host.clock()
+        if person is None:
+            return await self._host.admit(
+                exchange, transaction, received_at=now, source_user=exchange.address, destination_user=base
+            )
+        exchange.context = Context(
+            transaction=transaction,
+            requester=person,
+            request_id=exchange.request_id,
+            received_at=now,
+            source_user=person.token,
+            destination_user=base,
+        )
+        return exchange.context
+
 
 def _parameters(query: bytes) -> tuple[tuple[str, str], ...]:
     try:
@@ -141,23 +165,30 @@ async def _send_pieces(
 ) -> bool:
     """Whether all of it was sent. What breaks off is not ended: the server then ends the connection."""
     await send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+    now, sending = asyncio.get_running_loop().time, True
     gone = asyncio.create_task(_disconnected(receive))
     try:
-        async with aclosing(pieces):
-            piece: bytes | None = exchange.first
-            while piece is not None:
-                if gone.done():
-                    return False
-                if piece:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                piece = await anext(pieces, None)
-    except (RetryLater, Problem) as error:
-        log.warning("images broke off", request_id=exchange.request_id, error=str(error))
+        async with aclosing(pieces), asyncio.timeout(None) as waiting:
+            gone.add_done_callback(lambda _: waiting.reschedule(now()) if sending else None)
+            try:
+                piece: bytes | None = exchange.first
+                while piece is not None:
+                    if piece:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    piece = await anext(pieces, None)
+            finally:
+                sending = False
+    except Exception as error:
+        if gone.done():
+            log.info("the reader of images has gone", request_id=exchange.request_id, error=type(error).__name__)
+        elif isinstance(error, (RetryLater, Problem)):
+            log.warning("images broke off", request_id=exchange.request_id, error=str(error))
+        else:
+            log.exception("images failed", request_id=exchange.request_id)
         return False
     finally:
         gone.cancel()
-        with suppress(asyncio.CancelledError):
-            await gone
+        await asyncio.wait([gone])
     await send({"type": "http.response.body", "body": b""})
     return True
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from obieg.codes.load import toml
+from obieg.domain.access import TOLD
 from obieg.domain.access_log import COUNT, COUNT_MAX, Access, AccessLogPage, LogQuestion
-from obieg.domain.audit import AuditMessage, AuditParticipant, StoredAudit
+from obieg.domain.audit import AuditFormat, AuditMessage, AuditParticipant, StoredAudit
 from obieg.domain.problems import Problem
-from obieg.mapping.audit import DESTINATION, SOURCE, AuditUnreadable
+from obieg.mapping.audit import DESTINATION, SOURCE, AuditUnreadable, says_by
 from obieg.mapping.balp import message_of
 from obieg.mapping.emergency import named
 from obieg.mapping.fhir_bundle import searchset
@@ -20,13 +20,13 @@ from obieg.mapping.fhir_parameters import CURSOR, arguments
 from obieg.mapping.fhir_patient import instant, reference
 from obieg.protocol import FhirReply, FhirRequest
 
-_BASES = toml("access.toml")["bases"]
 _ACCESS = re.compile(r"(?:^|; )access: ([a-z,-]+)(?:; until=([0-9TZ:.+-]+))?")
 _MACHINE = frozenset((SOURCE, DESTINATION, "110150", "110151"))
 _DOCUMENT = frozenset(("3",))  # ParticipantObjectTypeCodeRole: report
 _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
 _TERMS = "http://terminology.hl7.org/CodeSystem/"
 _PURPOSE, _BASIS, _ROLE = f"{_TERMS}v3-ActReason", "urn:obieg:access-basis", "urn:obieg:role"
+AGENT, ACTING_FOR = "urn:obieg:agent", "acting-for"  # in whose name it was done
 _DOCUMENTS_NAMED = 20  # of one entry
 _WITHHELD = "name withheld by a decision of the data-protection officer"
 
@@ -57,19 +57,26 @@ def entry(row: StoredAudit) -> Access:
         role=next((r.code for r in person.roles), "") if person else "",
         organisation=proof.get("organisation", ""),
         acting_for=proof.get("acting for", ""),
+        acting_for_name=proof.get("acting for name", ""),
         system=proof.get("client", "") or (system.user_id if system else ""),
         purpose=proof.get("purpose of use", "") or next(iter(purposes), ""),
         bases=tuple(access[1].split(",")) if access else (),
         until=(access[2] or "") if access else "",
         documents=tuple(o.identifier for o in message.objects if o.role in _DOCUMENT),
+        fetched=not row.sender and row.transaction == "ITI-43" and message.action == "C",
     )
+
+
+def made_by(row: StoredAudit, person: str) -> bool:
+    """Whether this person did it, as far as that shows without reading all of the record: in this node's own."""
+    return not row.sender and row.format == AuditFormat.OWN and says_by(row.message, person)
 
 
 def hidden(found: Access, withheld: Collection[str]) -> Access:
     """Without the name of who is in ``withheld``."""
     if not {found.person, found.acting_for} & {*withheld} - {""}:
         return found
-    return msgspec.structs.replace(found, person="", name="", acting_for="", withheld=True)
+    return msgspec.structs.replace(found, person="", name="", acting_for="", acting_for_name="", withheld=True)
 
 
 def _proof(message: AuditMessage) -> dict[str, str]:
@@ -96,7 +103,8 @@ def read_request(request: FhirRequest) -> LogQuestion:
         raise Problem.of("DataTypeError", "a number from 1 on is expected", "http._count")
     if before and not _NUMBER.match(before):
         raise Problem.of("UnknownCursor", "this answer has no such page; ask anew", f"http.{CURSOR}")
-    return LogQuestion(patient, min(int(count), COUNT_MAX), int(before) if before else None)
+    others = given["others"] == [True]
+    return LogQuestion(patient, min(int(count), COUNT_MAX), int(before) if before else None, others)
 
 
 def write_page(page: AccessLogPage, request: FhirRequest) -> FhirReply:
@@ -106,7 +114,7 @@ def write_page(page: AccessLogPage, request: FhirRequest) -> FhirReply:
         {"fullUrl": f"{request.base}/AuditEvent/{r['id']}", "resource": r, "search": {"mode": "match"}}
         for r in resources
     ]
-    used = [(n, v) for n, v in request.parameters if n == "_count"]
+    used = [(n, v) for n, v in request.parameters if n in ("_count", "others")]
     cursor = "" if page.before is None else str(page.before)
     path = f"Patient/{request.id}/$access-log"
     return FhirReply(body=searchset(request, entries, path=path, used=used, cursor=cursor))
@@ -114,9 +122,7 @@ def write_page(page: AccessLogPage, request: FhirRequest) -> FhirReply:
 
 def _event(found: Access, page: AccessLogPage) -> dict[str, Any]:
     why = [
-        {"coding": [{"system": _BASIS, "code": b, "display": _BASES[b]["name"]["pl"]}]}
-        for b in found.bases
-        if b in _BASES
+        {"coding": [{"system": _BASIS, "code": b, "display": TOLD[b]["name"]["pl"]}]} for b in found.bases if b in TOLD
     ]
     if found.purpose:
         why.append({"coding": [{"system": _PURPOSE, "code": found.purpose}]})
@@ -149,7 +155,9 @@ def _agents(found: Access) -> list[dict[str, Any]]:
         agent["role"] = [{"coding": [{"system": _ROLE, "code": found.role}]}]
     agents = [agent]
     if found.acting_for:
-        agents.append({"who": {"identifier": fhir_identifier(found.acting_for)}, "requestor": False})
+        whom = {"identifier": fhir_identifier(found.acting_for), "display": found.acting_for_name or found.acting_for}
+        kind = {"coding": [{"system": AGENT, "code": ACTING_FOR}]}
+        agents.append({"type": kind, "who": whom, "requestor": False})
     if found.organisation:
         place = found.organisation_name or found.organisation
         agents.append(

@@ -29,7 +29,8 @@ LIMITS = XmlLimits(bytes_max=4 * 1024 * 1024, depth_max=16, attributes_max=40, t
 DCM = "DCM"
 SOURCE, DESTINATION = "110153", "110152"
 # How the caller proved who asks, where that is told with a token of its own: the kind of object that says so.
-TOKENS = {"saml": "saml_token", "oauth": "oauth_token", "session": "session"}
+TOKENS = {"saml": "saml_token", "oauth": "oauth_token", "session": "session", "link": "health_link"}
+_STATED = "statement"  # of a person whom a system names, where nothing of the person's own proves it (XACML)
 _SOURCE = '<RoleIDCode csd-code="110153" codeSystemName="DCM" originalText="Source Role ID"/>'
 _DESTINATION = '<RoleIDCode csd-code="110152" codeSystemName="DCM" originalText="Destination Role ID"/>'
 
@@ -47,7 +48,9 @@ def write_audit_message(event: AuditEvent, *, recorded_at: datetime, source_id: 
     answers = event.event in _ANSWERS_AS_SOURCE
     asking = event.source_user or event.source_address or "unknown"
     parts.append(_participant(asking, event.source_address, _DESTINATION if answers else _SOURCE, requestor="true"))
-    proof = event.proof if event.proof is not None and event.proof.proof in TOKENS else None
+    proof = event.proof
+    if proof is not None and proof.proof not in TOKENS and not proof.person:
+        proof = None
     if proof is not None and proof.person:
         parts.append(_person(proof))
     elif event.requester and event.requester != event.source_user:
@@ -62,6 +65,11 @@ def write_audit_message(event: AuditEvent, *, recorded_at: datetime, source_id: 
         parts.append(_object(_token(proof)))
     parts.append("</AuditMessage>")
     return "".join(parts)
+
+
+def says_by(message: str, person: str) -> bool:
+    """Whether an AuditMessage of :func:`write_audit_message` names this person as a participant, without reading it."""
+    return f'<ActiveParticipant UserID="{attribute(person)}"' in message
 
 
 def _person(proof: Requester) -> str:
@@ -86,11 +94,12 @@ def _token(proof: Requester) -> AuditObject:
         "purpose of use": proof.purpose_of_use,
         "patient": proof.patient,
         "acting for": proof.acting_for,
+        "acting for name": proof.acting_for_name,
         "assurance": proof.assurance,
         "scopes": " ".join(proof.scopes or ()),
     }
     return AuditObject(
-        TOKENS[proof.proof], proof.token or "unknown", details=tuple((n, v) for n, v in said.items() if v)
+        TOKENS.get(proof.proof, _STATED), proof.token or "unknown", details=tuple((n, v) for n, v in said.items() if v)
     )
 
 

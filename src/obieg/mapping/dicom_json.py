@@ -7,13 +7,20 @@ from typing import Any
 
 import orjson
 
-from obieg.domain.images import ImageName, ListedSeries, ShownImage, ShownSeries, ShownStudy
+from obieg.codes.load import toml
+from obieg.domain.images import ImageName, ListedSeries, Region, ShownImage, ShownSeries, ShownStudy
 from obieg.wire.dicom import TAGS, DicomRefused
 
 DEPTH_MAX = 32
 OBJECTS_MAX = 20_000  # of one answer
 _OF_THE_ARCHIVE = frozenset(f"{TAGS[name]:08X}" for name in ("RetrieveURL", "RetrieveAETitle"))
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_TABLE = toml("dicom.toml")
+_PROJECTIONS = frozenset(_TABLE["projections"]["modalities"])
+_REGIONS: dict[str, str] = _TABLE["regions"]
+_CM: int = _TABLE["units"]["cm"]
+REGIONS_MAX = 64  # of one image
+_MM_OF_CM = 10.0
 
 Attributes = Mapping[str, Any]
 
@@ -101,7 +108,6 @@ def shown_series(listed: ListedSeries, found: Sequence[Attributes], *, images: b
     """``found``: metadata of its objects; ``images``: of all of them, to be shown one by one."""
     item = found[0] if found else {}
     shown = sorted(map(shown_image, found), key=lambda image: image.number) if images else []
-    middle = shown[len(shown) // 2].instance if shown else listed.instances[len(listed.instances) // 2]
     return ShownSeries(
         uid=listed.uid,
         modality=text(item, "Modality"),
@@ -110,17 +116,13 @@ def shown_series(listed: ListedSeries, found: Sequence[Attributes], *, images: b
         body_part=text(item, "BodyPartExamined"),
         thickness=number(item, "SliceThickness"),
         count=len(listed.instances),
-        key=middle,
         images=tuple(shown),
     )
 
 
 def shown_image(item: Attributes) -> ShownImage:
     """What a viewer must know of one object."""
-    spacing, at_detector = numbers(item, "PixelSpacing"), False
-    if len(spacing) != 2:
-        spacing, at_detector = numbers(item, "ImagerPixelSpacing"), True
-    known = len(spacing) == 2 and min(spacing) > 0
+    spacing, scale = _spacing(item)
     center, width = numbers(item, "WindowCenter"), numbers(item, "WindowWidth")
     photometric = text(item, "PhotometricInterpretation")
     rate = number(item, "CineRate")
@@ -130,8 +132,9 @@ def shown_image(item: Attributes) -> ShownImage:
         frames=max(1, int(number(item, "NumberOfFrames", 1))),
         rows=int(number(item, "Rows")),
         columns=int(number(item, "Columns")),
-        spacing=(spacing[0], spacing[1]) if known else (0.0, 0.0),
-        at_detector=known and at_detector,
+        spacing=spacing,
+        scale=scale,
+        regions=_regions(item),
         window=(center[0], width[0]) if center and width and width[0] > 0 else (0.0, 0.0),
         slope=number(item, "RescaleSlope", 1.0),
         intercept=number(item, "RescaleIntercept"),
@@ -142,3 +145,39 @@ def shown_image(item: Attributes) -> ShownImage:
         grey=photometric in _GREY and number(item, "SamplesPerPixel", 1) == 1,
         frame_ms=number(item, "FrameTime") or (1000 / rate if rate > 0 else 0.0),
     )
+
+
+def _spacing(item: Attributes) -> tuple[tuple[float, float], str]:
+    """Between rows and between columns in mm, and where that is; see :class:`obieg.domain.images.ShownImage`."""
+    own, imager = (_pair(item, name) for name in ("PixelSpacing", "ImagerPixelSpacing"))
+    if own is None:
+        return (imager, "detector") if imager is not None else ((0.0, 0.0), "")
+    if text(item, "Modality") not in _PROJECTIONS:
+        return own, "plane"
+    if text(item, "PixelSpacingCalibrationType"):
+        return own, "calibrated"
+    # PS3.3, 10.7.1.3: the same values twice say nothing of the body, other values were corrected for it.
+    return own, "unsaid" if imager is None else "detector" if own == imager else "calibrated"
+
+
+def _pair(item: Attributes, name: str) -> tuple[float, float] | None:
+    found = numbers(item, name)
+    return (found[0], found[1]) if len(found) == 2 and all(0 < each < float("inf") for each in found) else None
+
+
+def _regions(item: Attributes) -> tuple[Region, ...]:
+    """Those of high priority first, as they lie above the others (PS3.3, C.8.5.5.1.4, bit 0)."""
+    found = [each for each in values(item, "SequenceOfUltrasoundRegions")[:REGIONS_MAX] if isinstance(each, dict)]
+    return tuple(map(_region, sorted(found, key=lambda each: int(number(each, "RegionFlags")) & 1)))
+
+
+def _region(item: Attributes) -> Region:
+    left, top, right, bottom = (
+        int(number(item, f"RegionLocation{end}", -1.0)) for end in ("MinX0", "MinY0", "MaxX1", "MaxY1")
+    )
+    units = {number(item, f"PhysicalUnits{axis}Direction") for axis in "XY"}
+    # An increment may be negative: upwards, or to the left.
+    down, across = (abs(number(item, f"PhysicalDelta{axis}")) * _MM_OF_CM for axis in "YX")
+    lengths = units == {_CM} and all(0 < each < float("inf") for each in (down, across))
+    shows = _REGIONS.get(f"{number(item, 'RegionSpatialFormat'):g}", "other")
+    return Region((left, top, right, bottom), (down, across) if lengths else (0.0, 0.0), shows)

@@ -84,6 +84,7 @@ def _notice(each: Notice) -> list[dict[str, Any]]:
         id=("String", str(each.id)),
         kind=("Code", each.kind),
         who=("String", said.get("name") or said.get("person") or said.get("system") or ""),
+        actingFor=("String", said.get("acting_for_name") or said.get("acting_for") or ""),
         withheld=("Boolean", bool(said.get("withheld"))),
         place=("String", each.organisation_name or said.get("organisation", "")),
         bases=("String", ",".join(said.get("bases", ()))),

@@ -180,20 +180,15 @@ class Reading:
                 street, other, city, state, postal_code, country, use, _, county, tract = _valued(texts)
                 if not street:  # SAD: street and number may stand apart
                     street = f"{repetition.get(1, 2).strip()} {repetition.get(1, 3).strip()}".strip()
-                address = Address(
-                    street=f"{street} {other}".strip() if other else street,
-                    city=city,
-                    state=state,
-                    postal_code=postal_code,
-                    country=country,
-                    use=use,
-                    terc=county if _MUNICIPALITY.match(county) else "",
-                    simc=tract if _MUNICIPALITY.match(tract) else "",
-                )
+                if other:
+                    street = f"{street} {other}".strip()
+                terc = county if county and _MUNICIPALITY.match(county) else ""
+                simc = tract if tract and _MUNICIPALITY.match(tract) else ""
+                address = Address(street, city, state, postal_code, country, use, terc, simc)
                 if len(repetition.raw) > VALUE_LENGTH_MAX:
                     for value in (address.street, city, state, postal_code, country, use):
                         self._length(value, f"PID-{number}")
-                if address != Address(use=use):
+                if street or city or state or postal_code or country or terc or simc:
                     addresses.append(address)
         return tuple(addresses) if said else _UNSAID
 

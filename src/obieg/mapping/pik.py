@@ -421,16 +421,31 @@ def _localized(text: str, language: str = "") -> Localized:
 def _submission_set(
     entry: DocumentEntry, *, source_id: str, now: datetime, new_uuid: Callable[[], UUID]
 ) -> SubmissionSet:
+    return submission_set(
+        entry.patient_id or "", entry.author, entry.title, source_id=source_id, now=now, new_uuid=new_uuid
+    )
+
+
+def submission_set(
+    patient_id: str,
+    author: tuple[Author, ...],
+    title: Localized,
+    *,
+    source_id: str,
+    now: datetime,
+    new_uuid: Callable[[], UUID],
+) -> SubmissionSet:
+    """The set of one submission about one patient."""
     content = _DOMAIN["attribute"]["contentTypeCode"]["codes"][0]
     return SubmissionSet(
         entry_uuid=new_uuid().urn,
         unique_id=f"{_ROOTS['uuid']}.{new_uuid().int}",
         source_id=source_id,
-        patient_id=entry.patient_id,
+        patient_id=patient_id,
         submission_time=now.astimezone(UTC).strftime("%Y%m%d%H%M%S"),
         content_type_code=Code(content["code"], content["scheme"], _localized(content["display"])),
-        author=entry.author,
-        title=entry.title,
+        author=author,
+        title=title,
     )
 
 

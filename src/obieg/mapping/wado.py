@@ -25,6 +25,7 @@ from obieg.wire.zip_stream import ZipWriter
 DICOM, JSON, OCTETS, ZIP = "application/dicom", "application/dicom+json", "application/octet-stream", "application/zip"
 FRAMES_MAX = 1_000  # of one request
 VIEWPORT_MAX = 4_096
+THUMBNAIL, THUMBNAIL_MAX = 128, 512  # pixels of a side: where nobody says how many, and at most
 _ANSWERED = toml("dicom.toml")["answered"]
 _PROBLEMS = toml("problems.toml")
 _SYNTAXES: list[str] = _ANSWERED["transfer_syntaxes"]
@@ -37,6 +38,7 @@ _PARAMETERS = {  # of pictures (PS3.18, 8.3.5.1)
     "viewport": re.compile(r"[1-9][0-9]{0,3},[1-9][0-9]{0,3}\Z", re.ASCII),
     "quality": re.compile(r"(?:[1-9][0-9]?|100)\Z", re.ASCII),
 }
+_TAKEN = {Kind.RENDERED: frozenset(_PARAMETERS), Kind.THUMBNAIL: frozenset({"viewport"})}
 _FRAMES = re.compile(r"[1-9][0-9]{0,6}(?:,[1-9][0-9]{0,6})*\Z", re.ASCII)
 _ACCEPTED = re.compile(r'((?:[^,"]|"[^"]*")+)')
 
@@ -46,9 +48,21 @@ _ACCEPTED = re.compile(r'((?:[^,"]|"[^"]*")+)')
 
 def read(request: WadoRequest) -> ImagesAsked:
     """What is asked for. Raises Problem."""
-    study = series = instance = frames = ""
-    kind = Kind.OBJECTS
+    study: str | None = None
+    series: str | None = None
+    instance: str | None = None
+    kind, frames = Kind.OBJECTS, ""
     match request.path:
+        case ["thumbnail"]:  # ours: a page knows the manifest before it knows what is in it
+            kind = Kind.THUMBNAIL
+        case ["studies", study, "thumbnail"]:
+            kind = Kind.THUMBNAIL
+        case ["studies", study, "series", series, "thumbnail"]:
+            kind = Kind.THUMBNAIL
+        case ["studies", study, "series", series, "instances", instance, "thumbnail"]:
+            kind = Kind.THUMBNAIL
+        case ["studies", study, "series", series, "instances", instance, "frames", frames, "thumbnail"]:
+            kind = Kind.THUMBNAIL
         case ["studies", study]:
             pass
         case ["studies", study, "metadata"]:
@@ -69,11 +83,13 @@ def read(request: WadoRequest) -> ImagesAsked:
             kind = Kind.RENDERED
         case _:
             raise nothing()
-    if not all(map(is_uid, filter(None, (request.document, study, series, instance)))) or not study:
+    named = [uid for uid in (study, series, instance) if uid is not None]
+    if not all(map(is_uid, (request.document, *named))):
         raise nothing()
     numbers = _frames(frames, several=kind is Kind.FRAMES)
     accepted, parameters = _parameters(request, kind)
-    asked = ImagesAsked(request.document, kind, study, series, instance, numbers, request_id=request.request_id)
+    place = (study or "", series or "", instance or "")
+    asked = ImagesAsked(request.document, kind, *place, numbers, request_id=request.request_id)
     return msgspec.structs.replace(_negotiated(asked, accepted), parameters=parameters)
 
 
@@ -95,25 +111,33 @@ def _parameters(request: WadoRequest, kind: Kind) -> tuple[str, tuple[tuple[str,
         if name == "accept":
             accepted = value
             continue
-        rule = _PARAMETERS.get(name) if kind is Kind.RENDERED else None
+        rule = _PARAMETERS[name] if name in _TAKEN.get(kind, ()) else None
         if rule is None:
             raise Problem.of("UnsupportedQueryField", f"the parameter {name[:40]!r} is not known here", name[:40])
-        if not rule.match(value) or name in found or (name == "viewport" and not _fits(value)):
+        if not rule.match(value) or name in found or (name == "viewport" and not _fits(value, kind)):
             raise Problem.of("DataTypeError", f"the parameter {name} has no value that it may have, or two", name)
         found[name] = value
+    if kind is Kind.THUMBNAIL:
+        found.setdefault("viewport", f"{THUMBNAIL},{THUMBNAIL}")
     return accepted, tuple(found.items())
 
 
-def _fits(viewport: str) -> bool:
-    return all(int(side) <= VIEWPORT_MAX for side in viewport.split(","))
+def _fits(viewport: str, kind: Kind) -> bool:
+    most = THUMBNAIL_MAX if kind is Kind.THUMBNAIL else VIEWPORT_MAX
+    return all(int(side) <= most for side in viewport.split(","))
 
 
 def _negotiated(asked: ImagesAsked, accept: str) -> ImagesAsked:
     """The representation that the caller likes best among ours (PS3.18, 8.7.5)."""
     wanted = [(_quality(p), media, p) for media, p in map(mime.content_type, _ACCEPTED.findall(accept)) if media]
-    for quality, media, parameters in sorted(wanted, key=lambda w: -w[0]) or [(1.0, "*/*", {})]:
-        if quality and (found := _offered(asked, media, parameters)) is not None:
-            return found
+    liked = sorted(wanted, key=lambda w: -w[0]) or [(1.0, "*/*", {})]
+    offered = [_offered(asked, media, parameters) for quality, media, parameters in liked if quality]
+    found = [each for each in offered if each is not None]
+    if found:
+        best = found[0]
+        others = dict.fromkeys(media for each in found for media in (each.media_type, *each.or_else))
+        pictures = tuple(media for media in others if media in _PICTURES and media != best.media_type)
+        return msgspec.structs.replace(best, or_else=pictures if asked.kind in _TAKEN else ())
     raise Problem.of("NotAcceptable", f"nothing of {accept[:120]!r} is given here: {_ours(asked)} is", "http.Accept")
 
 
@@ -131,14 +155,14 @@ def _offered(asked: ImagesAsked, media: str, parameters: dict[str, str]) -> Imag
         media = parameters.get("type", "*/*").lower()
     syntax = parameters.get("transfer-syntax", _READABLE)
     anything = media == "*/*"
-    chosen = ""
+    chosen, or_else = "", tuple[str, ...]()
     match asked.kind:
         case Kind.METADATA:
             chosen, multipart, syntax = JSON if anything or media in (JSON, "application/json") else "", False, ""
-        case Kind.RENDERED:
-            if media == "image/*":
-                anything = True
-            chosen, multipart, syntax = _PICTURES[0] if anything else media if media in _PICTURES else "", False, ""
+        case Kind.RENDERED | Kind.THUMBNAIL:
+            fit = _PICTURES if anything or media == "image/*" else [each for each in _PICTURES if each == media]
+            chosen, or_else = (fit[0], tuple(fit[1:])) if fit else ("", ())
+            multipart, syntax = False, ""
         case Kind.FRAMES:
             chosen, multipart = OCTETS if anything or media == OCTETS else "", multipart or anything
             if not multipart and len(asked.frames) > 1:
@@ -149,16 +173,19 @@ def _offered(asked: ImagesAsked, media: str, parameters: dict[str, str]) -> Imag
                 chosen, syntax = ZIP, parameters.get("transfer-syntax", _KEPT)
             elif anything or media == DICOM:
                 chosen, multipart = (DICOM, True) if anything or multipart or not asked.instance else (DICOM, False)
-    known = asked.kind in (Kind.METADATA, Kind.RENDERED) or syntax in _SYNTAXES
+    known = asked.kind is Kind.METADATA or asked.kind in _TAKEN or syntax in _SYNTAXES
     if not chosen or not known:
         return None
-    return msgspec.structs.replace(asked, media_type=chosen, multipart=multipart, transfer_syntax=syntax)
+    return msgspec.structs.replace(
+        asked, media_type=chosen, or_else=or_else, multipart=multipart, transfer_syntax=syntax
+    )
 
 
 def _ours(asked: ImagesAsked) -> str:
     return {
         Kind.METADATA: JSON,
         Kind.RENDERED: " or ".join(_PICTURES),
+        Kind.THUMBNAIL: " or ".join(_PICTURES),
         Kind.FRAMES: f'multipart/related; type="{OCTETS}"; transfer-syntax={_READABLE}',
     }.get(asked.kind, f'multipart/related; type="{DICOM}" with transfer-syntax {" or ".join(_SYNTAXES)}, or {ZIP}')
 
@@ -172,7 +199,7 @@ def archive_paths(asked: ImagesAsked, names: Sequence[ImageName]) -> Iterator[tu
         path = ("studies", name.study, "series", name.series, "instances", name.instance)
         if asked.kind is Kind.OBJECTS:
             yield path, name, 0
-        elif asked.kind is Kind.RENDERED:
+        elif asked.kind in _TAKEN:
             frames = ("frames", str(asked.frames[0])) if asked.frames else ()
             yield (*path, *frames, "rendered"), name, 0
         else:
@@ -182,7 +209,7 @@ def archive_paths(asked: ImagesAsked, names: Sequence[ImageName]) -> Iterator[tu
 
 def archive_accept(asked: ImagesAsked) -> str:
     """What the archive is to answer with; in our words, whatever the caller wrote."""
-    if asked.kind is Kind.RENDERED:
+    if asked.kind in _TAKEN:
         return asked.media_type
     kind = OCTETS if asked.kind is Kind.FRAMES else DICOM
     return f'multipart/related; type="{kind}"; transfer-syntax={asked.transfer_syntax}'

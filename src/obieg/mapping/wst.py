@@ -238,7 +238,10 @@ def _claims(element: Any) -> tuple[frozenset[str], Claims]:
         said = read_facts(read)
     except SecurityRefused as error:
         raise Problem.of("TableValueNotFound", f"the claims cannot be issued: {error}", "Claims") from None
-    facts = ("person", "person_name", "role", "organisation", "child_organisation", "purpose_of_use", "patient")
+    facts = (
+        "person", "person_name", "role", "organisation", "child_organisation", "purpose_of_use", "patient",
+        "acting_for",
+    )  # fmt: skip
     if any(len(said.get(fact, "")) > _FACT_LENGTH_MAX for fact in facts):
         raise Problem.of("LimitExceeded", f"a claim is longer than {_FACT_LENGTH_MAX} characters", "Claims")
     given: dict[str, Any] = {fact: said.get(fact, "") for fact in facts} | besides | authn
@@ -357,7 +360,12 @@ _FORMS: dict[str, Any] = {
 
 
 def write_request(claims: Claims) -> bytes:
-    """A request for an assertion of any bearer, for the community of who is asked (WS-Trust 1.3, sections 3.1, 4.1)."""
+    """A request for an assertion of any bearer, for the community of who is asked (WS-Trust 1.3, sections 3.1, 4.1).
+
+    Raises Problem for what no assertion can say.
+    """
+    if not known_role(claims.role):
+        raise Problem.of("TableValueNotFound", f"no assertion can say the role {claims.role}", "role")
     stated = "".join(map(write_attribute, attributes_of(claims, polish=False)))
     return (
         f'<wst:RequestSecurityToken xmlns:wst="{WST}"><wst:TokenType>{_TOKEN["type"]}</wst:TokenType>'
@@ -366,13 +374,17 @@ def write_request(claims: Claims) -> bytes:
     ).encode()
 
 
-def read_issued(body: Any) -> bytes:
-    """The assertion of an answer, in exclusive canonical form. Raises Problem where there is none."""
+def read_issued(body: Any) -> IssuedToken:
+    """The assertion of an answer, in exclusive canonical form. Raises Problem where there is none that ends."""
     found = next(body.iter(_tag("saml:Assertion")), None)
-    if found is None:
-        raise Problem.of("MessageNotReadable", "the answer holds no assertion")
+    conditions = None if found is None else found.find(_tag("saml:Conditions"))
+    if found is None or conditions is None:
+        raise Problem.of("MessageNotReadable", "the answer holds no assertion with conditions")
+    begins, ends = (_time(conditions.get(name), name) for name in ("NotBefore", "NotOnOrAfter"))
+    if begins is None or ends is None:
+        raise Problem.of("MessageNotReadable", "the assertion does not say when it begins and ends", "Conditions")
     written: bytes = etree.tostring(found, method="c14n", exclusive=True, with_tail=False)
-    return written
+    return IssuedToken(found.get("ID", ""), written, begins, ends)
 
 
 def known_role(role: str) -> bool:

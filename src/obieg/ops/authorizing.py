@@ -20,12 +20,15 @@ from obieg.edges.authorization import AuthorizationEdge
 from obieg.edges.cors import Application, Cors
 from obieg.ops.documents import master_key_file
 from obieg.ops.failure import Failure
+from obieg.ops.logging_in import origin_of
+from obieg.ops.portals import has_portals
 from obieg.ops.settings import Settings
 from obieg.protocol import Sessions
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.authorization_store import PostgresAuthorization
 from obieg.storage.keys import KeyFile
 from obieg.storage.link import Database
+from obieg.web.areas import LAUNCH
 
 AUTHORIZATION_NAMES: dict[str, str] = toml("smart.toml")["transactions"]
 KEEP_PAUSE_S = 600.0
@@ -101,6 +104,7 @@ def open_authorization(
             clock=clock,
             new_uuid=new_uuid,
             sessions=sessions,
+            launch_page=f"{origin_of(settings)}{LAUNCH}" if has_portals(settings) else "",
             mutual_tls=settings.tls.certificate_file is not None or bool(settings.http.proxies),
         )
     except ValueError as error:

@@ -23,6 +23,7 @@ COMMANDS = {
     "demo_emergency": ("demo-emergency",),
     "commands_documents": ("submit", "find", "get"),
     "commands_xdm": ("xdm",),
+    "commands_check": ("check",),
     "commands_database": ("db",),
     "commands_transactions": ("explain",),
     "commands_access": ("access",),

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from obieg.codes.load import toml
+from obieg.domain.access import TOLD
 from obieg.domain.access_log import PROVIDING, Access, Expected, expected
 from obieg.domain.audit import AuditEvent, AuditObject, AuditQuestion, Outcome, StoredAudit
 from obieg.domain.identifiers import PatientId, patient_id
@@ -28,7 +28,6 @@ from obieg.storage.audit_repository_store import looked_up, named
 from obieg.storage.statements import load
 
 _SQL = load("emergency.sql")
-_BASES = toml("access.toml")["bases"]
 _Patient = Annotated[
     str,
     typer.Option(
@@ -97,7 +96,7 @@ def _line(found: Access) -> str:
     who = "(name withheld)" if found.withheld else found.name or found.person or found.system or "unknown"
     number = f" ({found.person})" if found.name and found.person else ""
     place = found.organisation_name or found.organisation
-    why = ", ".join(_BASES[b]["name"]["en"] if b in _BASES else b for b in found.bases) or found.purpose
+    why = ", ".join(TOLD[b]["name"]["en"] if b in TOLD else b for b in found.bases) or found.purpose
     done = "" if found.outcome == "0" else "  REFUSED"
     parts = (local(found.at), f"{who}{number}", place, f"{found.transaction} {found.what}", why)
     return "  ".join(filter(None, parts)) + done

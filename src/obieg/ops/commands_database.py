@@ -15,7 +15,7 @@ from obieg.ops.index_access import told
 from obieg.ops.migrate import migrate as apply_migrations
 from obieg.ops.options import SettingsFile
 from obieg.ops.postgres import reach
-from obieg.ops.wiring import affinity_domain
+from obieg.ops.wiring_patients import affinity_domain
 
 
 def register(app: typer.Typer) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from obieg.actors.patient_sessions import PatientSessions
 from obieg.actors.people import People
-from obieg.domain.accounts import ROLES, Place
+from obieg.domain.accounts import ROLES, Place, Professional
 from obieg.ops.accounts import os_user
 from obieg.ops.asking import loaded
 from obieg.ops.documents import explained
@@ -44,6 +44,7 @@ def register(app: typer.Typer) -> None:
     people.command()(add)
     people.command("list")(list_)
     people.command()(role)
+    people.command()(assist)
     people.command()(disable)
     people.command()(reset)
     people.command()(sessions)
@@ -85,6 +86,7 @@ def list_(node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_js
                     "passkeys": a.passkeys,
                     "invited_until": a.one_time_until,
                     "places": a.places,
+                    "assists": a.assists,
                 }
                 for a in accounts
             ]
@@ -100,6 +102,8 @@ def list_(node: NodeFile = None, settings: OptionalSettingsFile = None, *, as_js
         console.print(f"{a.login}  {a.name} ({a.identifier}): {way}", markup=False)
         for place in a.places:
             console.print(f"    {place.role} at {place.organisation_name} ({place.organisation})", markup=False)
+        for whom in a.assists:
+            console.print(f"    for {whom.name} ({whom.identifier}) at {whom.organisation}", markup=False)
     if not accounts:
         console.print("Nobody may log in here. obieg people add makes an account.")
 
@@ -119,6 +123,25 @@ def role(
     place = Place(organisation, organisation_name, role_code)
     _asked(node, settings, lambda people: people.grant(login, place, by or os_user(), remove=remove))
     typer.echo(f"{login}: {role_code} at {organisation} {'taken' if remove else 'given'}")
+
+
+def assist(
+    login: _Login,
+    organisation: _Organisation,
+    professional: Annotated[
+        str, typer.Option("--for", metavar="ROOT#EXTENSION", help="The professional's number, e.g. of the licence.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="The professional's name with title; only to begin with.")] = "",
+    node: NodeFile = None,
+    settings: OptionalSettingsFile = None,
+    by: By = "",
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="No longer.")] = False,
+) -> None:
+    """Let an assistant act for a professional at a facility: read what that person may, with both in the log."""
+    whom = Professional(organisation, professional, name)
+    _asked(node, settings, lambda people: people.assist(login, whom, by or os_user(), remove=remove))
+    typer.echo(f"{login}: {'no longer acts' if remove else 'may act'} for {professional} at {organisation}")
 
 
 def disable(

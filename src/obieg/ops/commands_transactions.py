@@ -14,6 +14,7 @@ from obieg.ops.failure import Failure
 from obieg.protocol import (
     Binding,
     FhirBinding,
+    LinkBinding,
     MllpBinding,
     Notification,
     SoapBinding,
@@ -109,5 +110,7 @@ def _binding(binding: Binding | SoapOperation) -> list[str]:
             return [f"FHIR R4 at {types}: {', '.join(binding.interactions)}"]
         case WadoBinding():
             return ["WADO-RS at /wado/{uniqueId of a manifest}/studies/…"]
+        case LinkBinding():
+            return ["HTTP at /shl/{secret of a link}"]
         case MllpBinding():
             return [f"HL7 v2 over MLLP: {binding.message_type}^{', '.join(binding.events)}"]

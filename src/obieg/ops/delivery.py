@@ -19,6 +19,7 @@ from obieg.domain.problems import RetryLater
 from obieg.domain.registry import LostRace
 from obieg.edges.clients import MllpClient, NotifiedReceiver, SoapAsker, SubscriberHooks, over_mllp, over_soap
 from obieg.ops.failure import Failure
+from obieg.ops.peers import hearing
 from obieg.ops.settings import Settings, SubscriberSettings
 from obieg.ops.wiring_patients import PROTOCOLS
 from obieg.protocol import Receiver
@@ -172,4 +173,4 @@ def _tls(subscriber: SubscriberSettings) -> ssl.SSLContext | None:
             "Nothing could be told to it, so the node does not start.",
             "Correct ca_file, certificate_file or key_file of its [[subscribers]] entry in the settings.",
         ) from error
-    return context
+    return hearing(context)

@@ -43,7 +43,7 @@ from obieg.domain.problems import Problem, RetryLater
 from obieg.edges.patient_login import PREFIX as PATIENT_LOGIN
 from obieg.mapping.pik import describe_cda
 from obieg.mapping.pik_values import demographics_info
-from obieg.ops import demo_desk, demo_settings, world
+from obieg.ops import demo_desk, demo_settings, demo_studies, world
 from obieg.ops import settings as node_settings
 from obieg.ops.commands_node import SETTINGS_NAME
 from obieg.ops.demo_directory import fill_directory
@@ -58,9 +58,10 @@ from obieg.ops.population import DOCUMENTS, PEOPLE, SEED, DemoDocument, Person, 
 from obieg.ops.postgres import reach
 from obieg.ops.submitting import Item, Outcome, Result, Submitter
 from obieg.ops.supervisor import write_atomically
+from obieg.web.areas import PROFESSIONALS
 
 READY_NAME, LOADED_NAME, LOG_NAME = "ready.json", "loaded.json", "node.log"
-PEOPLE_NAME, PATIENTS_NAME, WORLD_NAME = "people.json", "patients.toml", "world"
+PEOPLE_NAME, PATIENTS_NAME, WORLD_NAME, IMAGES_FOLDER = "people.json", "patients.toml", "world", "images"
 ASKER = "lekarz-poz"  # in whose name commands ask
 DIAGNOSTICIANS: str = toml("national/pl/pik.toml")["roots"]["npwz_diagnostician"]
 STANDINS = Path(__file__).resolve().parents[3]  # the folder that has them, in a clone
@@ -124,7 +125,7 @@ class _Demo:
             self._console.print("Starting a region and two hospitals …")
             async with _nodes(self._data, stop, free_ports=self._headless) as running:
                 endpoints, ended, ports = running
-                await _while(stop, ended, self._load(endpoints))
+                await _while(stop, ended, self._load(endpoints, ports))
                 desk = await _while(stop, ended, self._desk(endpoints, ports))
                 async with demo_desk.serving(desk, ports.desk):
                     self._tell(endpoints, desk)
@@ -134,7 +135,7 @@ class _Demo:
 
     # the population ---------------------------------------------------------------------------------------------------
 
-    async def _load(self, endpoints: dict[str, Any]) -> None:
+    async def _load(self, endpoints: dict[str, Any], ports: Ports) -> None:
         """Hands the population in, unless that was done before."""
         count, wanted, seed = self._population
         mark = self._data / LOADED_NAME
@@ -167,18 +168,42 @@ class _Demo:
             seen = {document.person.number for documents in by_facility.values() for document in documents}
             await parts[-1].announce([person for person in persons if person.number not in seen])
             await parts[-1].announce_changes(told)
+            studied = await self._load_studies(persons, made, endpoints, ports, Path(spool)) if _standins()[0] else {}
             progress.add_task(f"Telling {len(told.resources)} facts of the patients", total=None)
             _check(results)
             settings = self._data / REGION / SETTINGS_NAME
             await asyncio.to_thread(fill_directory, settings, self._data / "directory.csv", seed)
             await asyncio.to_thread(_load_world, settings, self._data / WORLD_NAME, told, endpoints["base_url"])
         _write_patients(self._data / PATIENTS_NAME, told.listed)
-        self._shown = _shown(made, seed)
+        self._shown = _shown(made, seed) | studied
         write_atomically(mark, json.dumps(loaded | {"shown": self._shown}) + "\n")
         counts = Counter(result.outcome for result in results)
         done = counts[Outcome.NEW] + counts[Outcome.REPLACED]
         earlier = f", {counts[Outcome.SKIPPED]} were there" if counts[Outcome.SKIPPED] else ""
         self._console.print(f"Handed in {done} documents of {count} patients{earlier}.")
+
+    async def _load_studies(
+        self,
+        persons: Sequence[Person],
+        made: Sequence[DemoDocument],
+        endpoints: dict[str, Any],
+        ports: Ports,
+        spool: Path,
+    ) -> dict[str, str]:
+        """Hands in the manifests of the studies at the regional repository; where the first one is seen."""
+        listed = demo_studies.studies(persons, made, self._population[2])
+        demo_studies.write(self._data / IMAGES_FOLDER / demo_studies.STUDIES_NAME, listed)
+        archive, source = f"http://{HOST}:{ports.images}", endpoints["repository_uid"]
+        items = await demo_studies.items(listed, archive, source_id=source, seed=self._population[2])
+        part = _Part(demo_settings.IMAGES_OF, (), endpoints | {"nodes": {}}, self._data, spool, lambda _: None)
+        # The archive knows them by the hospital's numbers, and so must the region.
+        await part.announce([study.person for study in listed], known=True)
+        results, patient = await part.submit(items)
+        _check(results)
+        if not items:
+            return {}
+        document = entry_uuid(items[0].described.entry.unique_id or "")
+        return {"study": f"{PROFESSIONALS}/treatment/{patient}/document/{document}/images"}
 
     # what people see --------------------------------------------------------------------------------------------------
 
@@ -195,6 +220,7 @@ class _Demo:
             secrets=secrets,
             patients=self._data / PATIENTS_NAME if settings.wezel_krajowy.own_entity_id else None,
             messages=f"http://localhost:{ports.sms}/" if settings.notices.sms_url else "",
+            study=self._shown.get("study", "") if settings.images.archive_url else "",
         )
 
     def _tell(self, endpoints: dict[str, Any], desk: demo_desk.Desk) -> None:
@@ -230,6 +256,8 @@ class _Demo:
             table.add_row(f"[bold]{desk.messages}[/]", "Stand-in of an SMS gateway: what patients were sent")
         out.print()
         out.print(table)
+        if "study" in self._shown:
+            out.print("The images of studies come from a stand-in of an archive; a program drew them, of nobody.")
         people = Table("Login", "Password", "Who", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for worker in desk.workers:
             who = f"{worker.name}, {ROLES[worker.place.role]['pl']}"
@@ -317,9 +345,19 @@ class _Part:
         )
         return Item(f"{self._facility.key} {document.unique_id}", described, content, author)
 
-    async def announce(self, persons: Sequence[Person]) -> None:
-        """Patients of whom there is no document yet."""
-        await self._feed([(person, ()) for person in persons], known=False)
+    async def submit(self, items: Sequence[Item]) -> tuple[list[Result], str]:
+        """What became of each, and the affinity-domain id of the first one's patient."""
+        exchange = self._exchange()
+        try:
+            results = await Submitter(exchange, jobs=JOBS).submit(items)
+            whose = await exchange.affinity_domain_id(items[0].described.entry.source_patient_id or "") if items else ""
+            return results, (whose or "").partition("^")[0]
+        finally:
+            await exchange.close()
+
+    async def announce(self, persons: Sequence[Person], *, known: bool = False) -> None:
+        """Patients with this facility's numbers; ``known``: the region has heard of them."""
+        await self._feed([(person, ()) for person in persons], known=known)
 
     async def announce_changes(self, told: Facts) -> None:
         """Mobile numbers of those who want to be told, and who has died."""
@@ -451,9 +489,14 @@ def _standins() -> tuple[bool, bool]:
 
 
 async def _start_standins(data: Path, ports: Ports, *, identity: bool) -> dict[str, asyncio.subprocess.Process]:
-    for name in ("sms", "wezel-krajowy"):
+    for name in ("sms", "wezel-krajowy", IMAGES_FOLDER):
         (data / name).mkdir(exist_ok=True)
-    found = {"sms": await _start(data / "sms", "standins.sms_gateway", "--port", str(ports.sms))}
+    listed = (data / IMAGES_FOLDER / demo_studies.STUDIES_NAME).absolute()
+    archive = ("--port", str(ports.images), "--studies", str(listed))
+    found = {
+        "sms": await _start(data / "sms", "standins.sms_gateway", "--port", str(ports.sms)),
+        IMAGES_FOLDER: await _start(data / IMAGES_FOLDER, "standins.image_archive", *archive),
+    }
     if not identity:
         return found
     metadata = data / IDENTITY_METADATA

@@ -34,6 +34,7 @@ from obieg.ops.failure import Failure
 from obieg.ops.settings import Settings
 from obieg.web.kit import session_cookie
 
+STUDIED_BY = "lekarz-poz"
 _AFTER_LOGIN = "/login"  # which sends on to where the person begins
 _AFTER_PATIENT = "/patient"
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action *; frame-ancestors 'none'"
@@ -57,6 +58,7 @@ class Desk(NamedTuple):
     secrets: Mapping[str, Secret]
     patients: Path | None  # file of those whom the stand-in of Węzeł Krajowy offers; None where patients cannot log in
     messages: str  # address of the gateway's stand-in, which shows SMS; "" for none
+    study: str = ""  # path of the viewer with a study whom STUDIED_BY may see; "" where there are no images
 
 
 def application(desk: Desk) -> Starlette:
@@ -71,7 +73,8 @@ def application(desk: Desk) -> Starlette:
         origin, site = request.headers.get("origin", ""), request.headers.get("sec-fetch-site", "")
         if not (_is_ours(request, desk) and is_own_page(origin, site, (desk.own,))):
             return HTMLResponse("Formularz nie pochodzi z tej strony.", 403)
-        login = parse_qs((await request.body()).decode("ascii", "replace")).get("login", [""])[0]
+        said = parse_qs((await request.body()).decode("ascii", "replace"))
+        login = said.get("login", [""])[0]
         if login not in desk.secrets:
             return HTMLResponse("Nie ma takiej osoby.", 404)
         visit = Visit(HOST, request.headers.get("user-agent", ""))
@@ -79,7 +82,8 @@ def application(desk: Desk) -> Starlette:
             token = await asyncio.to_thread(log_in, desk.settings, login, desk.secrets[login], visit)
         except Failure as failure:
             return HTMLResponse(escape(f"{failure.what} {failure.remedy}"), 503)
-        answer = RedirectResponse(f"{desk.pages}{_AFTER_LOGIN}", 303)
+        then = desk.study if "study" in said and desk.study else _AFTER_LOGIN
+        answer = RedirectResponse(f"{desk.pages}{then}", 303)
         answer.set_cookie(session_cookie(desk.pages), token, path="/", httponly=True, samesite="lax")
         return answer
 
@@ -119,6 +123,11 @@ def _page(desk: Desk) -> str:
         else "<p>Pacjenci nie mogą się zalogować: brakuje atrapy Węzła Krajowego.</p>"
     )
     messages = f'<h2>Wiadomości SMS</h2><p><a href="{escape(desk.messages)}">Co wysłano do pacjentów</a></p>'
+    images = (
+        '<h2>Obrazy</h2><form method="post" action="/enter"><input type="hidden" name="study" value="1">'
+        f'<button name="login" value="{STUDIED_BY}"><strong>RTG i tomografia w przeglądarce obrazów</strong><br>'
+        "jako lekarz POZ; obrazy narysował program, nikogo na nich nie ma</button></form>"
+    )
     return (
         '<!doctype html><html lang="pl"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         '<title>Pulpit pokazu</title><link rel="stylesheet" href="/style.css"></head><body>'
@@ -128,7 +137,8 @@ def _page(desk: Desk) -> str:
         f'<h2>Pracownicy</h2><form method="post" action="/enter">{staff}</form>'
         f"<details><summary>Loginy, hasła i kody, aby zalogować się samemu</summary><table><tr><th>Login<th>Hasło"
         f"<th>Kod{rows}</table><p>Kod zmienia się co pół minuty, ten za {valid_for(now).seconds} s: odśwież stronę."
-        f"</p></details><h2>Pacjenci</h2>{as_patient}{messages if desk.messages else ''}</body></html>"
+        f"</p></details><h2>Pacjenci</h2>{as_patient}{images if desk.study else ''}"
+        f"{messages if desk.messages else ''}</body></html>"
     )
 
 

@@ -50,7 +50,8 @@ PLACES = (
     Place("szpital-b", "127.0.0.3", 8082, 1),
 )
 HOSPITALS = PLACES[1:]
-PAGES_PORT, DESK_PORT, IDENTITY_PORT, SMS_PORT, AUDIT_PORT = 8080, 8090, 8099, 8098, 6514
+PAGES_PORT, DESK_PORT, IDENTITY_PORT, SMS_PORT, IMAGES_PORT, AUDIT_PORT = 8080, 8090, 8099, 8098, 8097, 6514
+IMAGES_OF = "szpital-b"  # whose numbers of patients the archive of images knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Ports:
     desk: int
     identity: int
     sms: int
+    images: int
     audit: int
 
 
@@ -87,7 +89,8 @@ def certificate_of(data: Path, name: str) -> dict[str, str]:
 def write(data: Path, *, free_ports: bool, standins: bool, identity: bool) -> Ports:
     """The settings files with what they name; who the nodes are, and their ports where free, stay as they were.
 
-    ``standins``: whether there is one that takes SMS; ``identity``: whether there is one of Węzeł Krajowy.
+    ``standins``: whether there are those that take SMS and give images; ``identity``: whether there is one of Węzeł
+    Krajowy.
     """
     earlier = {place.key: _earlier(data / place.key / SETTINGS_NAME) for place in PLACES}
     chosen = _Chosen(free=free_ports)
@@ -99,12 +102,13 @@ def write(data: Path, *, free_ports: bool, standins: bool, identity: bool) -> Po
         desk=chosen.port(kept.get("desk"), DESK_PORT),
         identity=chosen.port(kept.get("identity"), IDENTITY_PORT),
         sms=chosen.port(kept.get("sms"), SMS_PORT),
+        images=chosen.port(kept.get("images"), IMAGES_PORT),
         audit=chosen.port(kept.get("audit"), AUDIT_PORT),
     )
     write_atomically(data / PORTS_NAME, json.dumps(asdict(around)))
     for name in (*ports, *(system_of(key) for key in facilities()), COMMANDS, *IDENTITY_NAMES):
         _certificate(data / CERTIFICATES, name)
-    _write_region(data, earlier, ports[REGION], mllp, around, standins=standins, identity=identity)
+    _write_region(data, earlier, ports, mllp, around, standins=standins, identity=identity)
     region = node_settings.load(data / REGION / SETTINGS_NAME)
     issuer = own_issuer(region)
     for place in HOSPITALS:
@@ -113,7 +117,14 @@ def write(data: Path, *, free_ports: bool, standins: bool, identity: bool) -> Po
 
 
 def _write_region(
-    data: Path, earlier: dict[str, Any], port: int, mllp: int, around: Ports, *, standins: bool, identity: bool
+    data: Path,
+    earlier: dict[str, Any],
+    ports: dict[str, int],
+    mllp: int,
+    around: Ports,
+    *,
+    standins: bool,
+    identity: bool,
 ) -> None:
     own = earlier[REGION].get("identity") or {
         name: node_settings.new_oid() for name in ("home_community_id", "repository_unique_id", "assigning_authority")
@@ -128,6 +139,8 @@ def _write_region(
                 "address": place.address,
                 "certificate": f"CN={place.key}",
                 "repository_unique_id": repository,
+                "retrieve_url": f"https://{HOST}:{ports[place.key]}/services/retrieve",
+                "ca_file": _authority(data),
             }
         )
     for key, facility in facilities().items():
@@ -151,7 +164,7 @@ def _write_region(
         name=REGION,
         data_dir="data",
         workers=PLACES[0].workers,
-        http={"host": HOST, "port": port, "local_port": around.pages},
+        http={"host": HOST, "port": ports[REGION], "local_port": around.pages},
         tls=_tls(folder, REGION),
         trust={"file": (data / REGION / TRUST_NAME).absolute()},
         identity=own,
@@ -162,6 +175,12 @@ def _write_region(
             "sms_url": f"http://{HOST}:{around.sms}/messages" if standins else "",
             "portal_url": f"http://localhost:{around.pages}/patient",
         },
+        images={
+            "archive_url": f"http://{HOST}:{around.images}/dicom-web",
+            "patient_authority": facilities()[IMAGES_OF].patient_authority,
+        }
+        if standins
+        else {},
         nodes=nodes,
     )
     write_atomically(data / REGION / SETTINGS_NAME, text, mode=0o600)

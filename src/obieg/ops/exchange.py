@@ -5,24 +5,29 @@ ITI-8 and ITI-9 at the region's patient index, ITI-18 at its registry, ITI-41 an
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from obieg.actors.document_consumer import DocumentConsumer
 from obieg.actors.document_repository import DocumentRequest
+from obieg.actors.security_token_service import SecurityTokenService
 from obieg.domain.documents import DocumentEntry, Submission
 from obieg.domain.issuing import Claims
 from obieg.domain.patients import FeedEvent
-from obieg.domain.problems import Problem
-from obieg.edges.clients import MllpClient, SoapAsker
+from obieg.domain.problems import Finding, Problem
+from obieg.edges.clients import MllpClient, SoapAsker, SoapRepositoryClient
+from obieg.edges.vouching import VouchingAsker
 from obieg.mapping import adt, pix
 from obieg.mapping.ebrim import STATUS_PREFIX, IdSource
 from obieg.mapping.ebrs import read_registry_response
 from obieg.ops.failure import Failure
+from obieg.ops.settings import Settings
+from obieg.ops.tls import calling, certificate_of
 from obieg.protocol import Content, SoapQuestion, SoapRequest, Transaction
 from obieg.transactions import (
     iti18_registry_stored_query,
@@ -33,8 +38,48 @@ from obieg.transactions import (
 
 SENDER = "obieg"  # MSH-3
 UNIQUE_IDS_MAX = 50  # of one question
-VOUCHED = timedelta(minutes=30)  # for which an assertion is used; the node's hold longer
 APPROVED, DEPRECATED = f"{STATUS_PREFIX}Approved", f"{STATUS_PREFIX}Deprecated"
+
+
+def vouching(asker: SoapAsker) -> VouchingAsker:
+    """Asks with assertions of token services (ITI-40)."""
+    issue = wst_issue_token
+    return VouchingAsker(asker, issue.TRANSACTION, issue.encode_request, issue.decode_answer, _now)
+
+
+def repository_clients(settings: Settings, spool: Path) -> dict[str, SoapRepositoryClient]:
+    """Those of the repositories that a region fetches documents from, by uniqueId."""
+    return {
+        node.repository_unique_id: SoapRepositoryClient(
+            node.name, node.retrieve_url, spool_folder=spool, tls=calling(settings, node.ca_file)
+        )
+        for node in settings.nodes
+        if node.retrieve_url
+    }
+
+
+def document_consumer(
+    settings: Settings, clients: Mapping[str, SoapRepositoryClient], tokens: SecurityTokenService
+) -> DocumentConsumer | None:
+    """Who fetches there; None where there is nobody to ask."""
+    if not clients:
+        return None
+    asked = iti43_retrieve_document_set
+    holder = certificate_of(settings)
+    return DocumentConsumer(
+        clients,
+        asked.TRANSACTION,
+        lambda founds: asked.encode_request([DocumentRequest(f.unique_id, f.repository_unique_id) for f in founds]),
+        _given,
+        own=settings.identity.repository_unique_id,
+        bytes_max=settings.limits.document_bytes_max,
+        vouch=partial(tokens.vouch, holder=holder) if holder else None,
+    )
+
+
+def _given(answer: SoapRequest) -> tuple[dict[str, Content], tuple[Finding, ...]]:
+    retrieved = iti43_retrieve_document_set.decode_answer(answer)
+    return {request.unique_id: content for request, content in retrieved.documents}, retrieved.findings
 
 
 class Exchange:
@@ -56,7 +101,7 @@ class Exchange:
         self._soap = SoapAsker(spool_folder=spool_folder, source_address=source_address, tls=self._tls)
         self._person = person
         self.access = ""  # on which bases the last answer showed what it showed
-        self._vouched: dict[Claims, asyncio.Task[tuple[bytes, datetime]]] = {}
+        self._vouching = vouching(self._soap)
         self._mllp: MllpClient | None = None
         self._source_address = source_address
         self._connections_max = connections_max
@@ -135,22 +180,12 @@ class Exchange:
     ) -> SoapRequest:
         """The answer to the person, for whom this system vouches at the region's token service."""
         person = by or self._person
-        assertion = b"" if person is None else await self._assertion(person)
-        answer = await self._soap.ask(transaction, question, address, assertion)
+        if person is None:
+            answer = await self._soap.ask(transaction, question, address)
+        else:
+            answer = await self._vouching.ask(transaction, question, address, person, self.endpoint("sts"))
         self.access = answer.access
         return answer
-
-    async def _assertion(self, person: Claims) -> bytes:
-        now = _now()
-        task = self._vouched.get(person)
-        if task is None or (task.done() and (task.exception() or now - task.result()[1] > VOUCHED)):
-            task = self._vouched[person] = asyncio.create_task(self._vouch(person, now))
-        return (await asyncio.shield(task))[0]
-
-    async def _vouch(self, person: Claims, now: datetime) -> tuple[bytes, datetime]:
-        asked = wst_issue_token
-        answer = await self._soap.ask(asked.TRANSACTION, asked.encode_request(person), self.endpoint("sts"))
-        return asked.decode_answer(answer), now
 
     # repositories -----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from obieg.edges.asgi import CERTIFICATE
+from obieg.ops import peers
 from obieg.ops.settings import LimitSettings
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -99,8 +100,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As uvicorn does, on a transport that gathers."""
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
-        if (tls := transport.get_extra_info("ssl_object")) is not None:
-            self._certificate = tls.getpeercert(binary_form=True)
+        self._certificate = peers.shown_by(transport)
+        peers.note(peers.INCOMING, self._certificate)
 
     def data_received(self, data: bytes) -> None:
         """Counts the head, then as uvicorn does."""
@@ -180,6 +181,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if pem and said[_VERIFIED] != b"SUCCESS":
                 raise ValueError("a certificate that the proxy has not verified")
             self._certificate = ssl.PEM_cert_to_DER_cert(pem) if pem else None
+            peers.note(peers.INCOMING, self._certificate)
         except (KeyError, ValueError):
             log.error("the proxy does not say who calls; see docs/operations.md", peer=self.client)
             self._end(_BAD_PROXY)

@@ -20,7 +20,6 @@ import msgspec
 
 from obieg.domain.authorities import Authorities, Listed
 from obieg.domain.documents import Value
-from obieg.domain.feeding_batch import folded
 from obieg.domain.identifiers import PatientId
 from obieg.domain.linkage import LinkageMatcher, Weights
 from obieg.domain.matching import Record
@@ -69,7 +68,6 @@ class Fed(Value, frozen=True, array_like=True):
     merged_locations: tuple[str, ...] = ()
     source: str = ""
     record: Record | None = None
-    folded: bytes = b""
     blocks: tuple[int, ...] = ()
     told: Told | None = None
     named: tuple[str, str] = ("", "")  # its identifiers, for reading what is known of them
@@ -126,12 +124,10 @@ class Reader:
         """As :meth:`fed`, one step after the other for all: what a step needs stays in the processor's memory."""
         feeds = [each.feed for each in stated]
         records = [Record(feed.identifiers, feed.demographics) for feed in feeds]
-        prepared = [self._matcher.prepare(record) for record in records]
         blocks = [
-            self._matcher.blocks_prepared(one) if feed.event.states_record else ()
-            for one, feed in zip(prepared, feeds, strict=True)
+            self._matcher.blocks(record) if feed.event.states_record else ()
+            for record, feed in zip(records, feeds, strict=True)
         ]
-        folds = [folded(one) for one in prepared]
         columns = [record_columns(f.source, r, b) for f, r, b in zip(feeds, records, blocks, strict=True)]
         objects = [audit_objects(self._reading.audit, (*feed.identifiers, *feed.merged)) for feed in feeds]
         named = [named_elements((*feed.identifiers, *feed.merged)) for feed in feeds]
@@ -148,13 +144,12 @@ class Reader:
                 merged_locations=feed.merged_locations,
                 source=feed.source,
                 record=record,
-                folded=fold,
                 blocks=under,
                 told=Told(row, patients),
                 named=names,
             )
-            for (offset, size, line, feed, warnings), record, fold, under, row, patients, names in zip(
-                stated, records, folds, blocks, columns, objects, named, strict=True
+            for (offset, size, line, feed, warnings), record, under, row, patients, names in zip(
+                stated, records, blocks, columns, objects, named, strict=True
             )
         ]
 

@@ -385,7 +385,7 @@ class Importer:
             assert fed.record is not None  # noqa: S101 - of a record that was not refused
             assert fed.told is not None  # noqa: S101 - likewise
             feed = fed.feed()
-            self._matcher.remember(fed.record, fed.folded, fed.blocks)
+            self._matcher.remember(fed.record, fed.blocks)
             try:
                 change, patient = self._decided(fed, feed, memory)
             except Problem as problem:

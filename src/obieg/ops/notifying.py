@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from obieg.actors.messenger import OfficerMessenger, PatientMessenger
+from obieg.domain.access import Settings as AccessSettings
 from obieg.domain.messages import Channels
 from obieg.domain.obligations import OFFICER, PATIENTS
 from obieg.edges.messengers import SmsGateway, SmtpSender
@@ -44,13 +45,17 @@ def reaching(settings: Settings, clock: Callable[[], datetime]) -> Reaching:
     return Reaching(Channels(email, gateway), (gateway.close,) if gateway is not None else ())
 
 
-def notice_receivers(settings: Settings, database: Database, channels: Channels) -> Mapping[str, Receiver]:
-    """Who takes what the outbox has for patients and for the officer."""
+def notice_receivers(
+    settings: Settings, database: Database, channels: Channels, rules: AccessSettings, clock: Callable[[], datetime]
+) -> Mapping[str, Receiver]:
+    """Who takes what the outbox has for patients and for the officer; ``rules``: of access."""
     notices = settings.notices
     return {
         PATIENTS: PatientMessenger(
-            PostgresNotices(database),
+            PostgresNotices(database, assigning_authority=settings.identity.assigning_authority),
             channels,
+            settings=rules,
+            now=clock,
             source=settings.name,
             portal=notices.portal_url,
             language=notices.language,

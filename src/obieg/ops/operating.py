@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,11 +20,13 @@ from obieg.actors.provider_directory import ProviderDirectory
 from obieg.actors.region_facts import RegionFacts
 from obieg.domain.access import Act, act_of
 from obieg.domain.operating import CertificateShown, Disk, KnownNode, Operator, Worker
+from obieg.domain.previewing import Kind, Proposal
 from obieg.ops.accounts import os_user
 from obieg.ops.asking import loaded
 from obieg.ops.index_access import told
 from obieg.ops.metrics import exposition
 from obieg.ops.postgres import reach
+from obieg.ops.previewing import compare, leaves
 from obieg.ops.settings import Settings
 from obieg.ops.tls import trust_of
 from obieg.ops.watching import LOOK_UPS
@@ -39,15 +41,15 @@ from obieg.transactions import TRANSACTIONS
 
 T = TypeVar("T")
 READING = tuple(t.id for t in TRANSACTIONS if act_of(t.permission) is Act.READ)
-_SECRET = ("password", "secret", "token", "dsn", "access_key", "_key")  # parts of the names of what is not shown
-_HIDDEN = "•••"
 
 
 class SettingsHouse:
     """The machine that a node's settings describe: port :class:`obieg.domain.operating.House`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, anywhere: bool = False) -> None:
+        """``anywhere``: whether a proposal may name files of the machine that are not used yet."""
         self._settings = settings
+        self._anywhere = anywhere
         self.repository = settings.identity.repository_unique_id
         self.name = settings.name
         self.version = package_version("obieg")
@@ -87,25 +89,15 @@ class SettingsHouse:
 
     def settings(self) -> Sequence[tuple[str, str]]:
         """See the port."""
-        return list(_flat("", self._settings.model_dump(mode="json")))
+        return [(key, leaf.shown) for key, leaf in leaves(self._settings).items()]
+
+    def proposal(self, kind: Kind, data: bytes) -> Proposal:
+        """See the port."""
+        return compare(kind, data, self._settings, anywhere=self._anywhere)
 
 
 def _shown(purpose: str, certificate: x509.Certificate) -> CertificateShown:
     return CertificateShown(purpose, certificate.subject.rfc4514_string(), certificate.not_valid_after_utc)
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Leaves of the settings by their path."""
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _flat(f"{name}.{key}" if name else key, each)
-    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-        for number, each in enumerate(value, 1):
-            yield from _flat(f"{name}[{number}]", each)
-    else:
-        hidden = value and any(part in name.rpartition(".")[2] for part in _SECRET)
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
-        yield name, _HIDDEN if hidden else shown
 
 
 class Operating(NamedTuple):
@@ -129,11 +121,13 @@ def operating(
     audit: AuditStore,
     access: AccessControl,
     directory: ProviderDirectory | None = None,
+    *,
+    anywhere: bool = False,
 ) -> Operating:
-    """The actors over a node's database. ``access`` admits people who are logged in."""
+    """The actors over a node's database. ``access`` admits people who are logged in; ``anywhere``: see the house."""
     authority = settings.identity.assigning_authority
     store = PostgresOperations(database, audit, assigning_authority=authority, reading=READING)
-    house = SettingsHouse(settings)
+    house = SettingsHouse(settings, anywhere=anywhere)
     return Operating(
         Operations(store, house, access=access, record=audit.record, node=settings.name, now=utc_now),
         Oversight(
@@ -163,7 +157,9 @@ def operated(
         audit = AuditStore(database, source_id=described.name, names=names, now=utc_now)
         await database.open()
         try:
-            return await question(operating(described, database, audit, AccessControl()), Operator(by or os_user()))
+            return await question(
+                operating(described, database, audit, AccessControl(), anywhere=True), Operator(by or os_user())
+            )
         finally:
             database.close()
 

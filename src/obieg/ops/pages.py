@@ -13,7 +13,7 @@ from obieg.actors.region_facts import RegionFacts
 from obieg.domain.affinity_domain import AffinityDomain
 from obieg.ops.metrics import exposition
 from obieg.ops.settings import Settings
-from obieg.protocol import Binding, FhirBinding, SoapBinding, Transaction, WadoBinding
+from obieg.protocol import Binding, FhirBinding, LinkBinding, SoapBinding, Transaction, WadoBinding
 from obieg.web.kit import Kit
 from obieg.web.public import About, PublicPages, Service
 
@@ -81,4 +81,6 @@ def _where(binding: Binding) -> tuple[str, str]:
         return f"{types} {', '.join(binding.interactions)}", "/fhir/metadata"
     if isinstance(binding, WadoBinding):
         return "/wado/*", ""
+    if isinstance(binding, LinkBinding):
+        return "/shl/*", ""
     return f"MLLP {binding.message_type} {', '.join(binding.events)}", ""

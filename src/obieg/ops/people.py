@@ -90,9 +90,14 @@ class Facility(NamedTuple):
     address: cda.Address
     phone: str
 
+    @property
+    def patient_authority(self) -> str:
+        """The OID of its numbers of patients."""
+        return f"{self.node}.{_NODES['patient']}"
+
     def patient_id(self, person: Person) -> PatientId:
         """The number by which this provider knows the person."""
-        return PatientId(f"{10_000 + person.number * 7 + len(self.name)}", f"{self.node}.{_NODES['patient']}")
+        return PatientId(f"{10_000 + person.number * 7 + len(self.name)}", self.patient_authority)
 
     def identifiers(self, person: Person) -> tuple[PatientId, ...]:
         """All numbers of the person, the provider's own first."""

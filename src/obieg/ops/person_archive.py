@@ -1,47 +1,52 @@
 """``obieg patients everything``: all that a node knows about one person, in one archive (RODO art. 15 and 20).
 
-JSON lines for each section of ``codes/national/pl/person_archive.toml``, the documents' bytes, FHIR as NDJSON, and a
-page that prints well. What is said of several tables is read in one snapshot; nothing is held in memory as a whole.
+JSON lines for each section of ``codes/national/pl/person_archive.toml``, the documents' bytes with a PDF beside each
+CDA document, FHIR as NDJSON, and pages to read (:mod:`obieg.ops.person_pages`). What is said of several tables is read
+in one snapshot; nothing is held in memory as a whole.
 """
 
 from __future__ import annotations
 
-import html
 import mimetypes
 import os
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import psycopg
 import typer
 
+from obieg.actors.document_viewer import CannotShow
 from obieg.actors.patient_curation import OPERATOR
+from obieg.actors.provider_directory import ProviderDirectory
 from obieg.codes.load import toml
+from obieg.domain.access_log import Access as Logged
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome, StoredAudit
-from obieg.domain.curation import Access as Seen
 from obieg.domain.document_store import DocumentUnreadableError
 from obieg.domain.exporting import Provider
-from obieg.domain.identifiers import PatientId
+from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.sight import Sight
 from obieg.mapping import balp
+from obieg.mapping.access_log import entry, hidden
 from obieg.mapping.fhir_documents import Renderer
-from obieg.ops import showing_patients
 from obieg.ops.accounts import os_user
 from obieg.ops.audit_events import audit_reading
 from obieg.ops.documents import open_store
 from obieg.ops.failure import Failure
 from obieg.ops.index_access import PESEL_ROOT, Access, asked
 from obieg.ops.options import NodeFile, OptionalSettingsFile
-from obieg.ops.wiring import affinity_domain
+from obieg.ops.person_pages import LANGUAGE, Pages, of_access
+from obieg.ops.wiring_patients import affinity_domain
+from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.storage.export_store import DocumentPages, ListPages, PatientPages
 from obieg.storage.statements import Statement, load
+from obieg.web.kit import texts
+from obieg.web.pdf import PdfFailed, make_pdf
+from obieg.web.reader import CDA, SHOWN_MAX
 
 if TYPE_CHECKING:
     from obieg.ops.erasing import Judged
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
 _SECTIONS: list[dict[str, Any]] = toml("national/pl/person_archive.toml")["sections"]
 _SQL = load("person.sql")
 _ACCESSES = load("links.sql").find_accesses
+_WITHHELD = load("emergency.sql").withheld_names
 # What each section is read by; the accesses have a statement that others ask as well.
 _STATEMENTS = {
     "patients": _SQL.person_patients,
@@ -68,6 +74,8 @@ _STATEMENTS = {
     "consent_codes": _SQL.person_consent_codes,
     "notices": _SQL.person_notices,
     "awaited": _SQL.person_awaited,
+    "health_links": _SQL.person_health_links,
+    "messages": _SQL.person_messages,
     "retention": _SQL.person_retention,
     "subscriptions": _SQL.person_subscriptions,
     "letters": _SQL.person_letters,
@@ -78,23 +86,13 @@ _ROWS_AT_ONCE = 500
 _encode = msgspec.json.Encoder().encode
 _README = """Archiwum danych jednej osoby, sporządzone {at} przez węzeł {node}.
 
-osoba.html    to samo do czytania i druku (w przeglądarce: Drukuj, Zapisz jako PDF)
+osoba.pdf     to samo do czytania i druku (dalsze części: osoba-2.pdf, …)
 json/         wszystkie dane: jeden plik na dział, jeden wiersz JSON na wpis
-documents/    treść dokumentów; contents.ndjson mówi, który plik jest którym dokumentem
+documents/    treść dokumentów, a dokumenty HL7 CDA także jako PDF; contents.ndjson mówi, co jest którym dokumentem
 fhir/         to samo jako zasoby FHIR R4 (NDJSON)
 
-Archive of all data about one person, made {at} by node {node}: a page to read and print, JSON lines by section,
-the documents themselves (contents.ndjson names them), and FHIR R4 resources as NDJSON.
-"""
-_HEAD = """<!DOCTYPE html>
-<html lang="pl"><head><meta charset="utf-8"><title>Dane osoby</title><style>
-body {{ font: 11pt/1.4 sans-serif; margin: 2em; color: #111 }}
-table {{ border-collapse: collapse; width: 100%; margin-bottom: 2em }}
-th, td {{ border: 1px solid #999; padding: 2pt 4pt; text-align: left; vertical-align: top; overflow-wrap: anywhere }}
-thead {{ display: table-header-group }} tr {{ break-inside: avoid }} h2 {{ break-after: avoid }}
-@media print {{ body {{ margin: 0; font-size: 9pt }} @page {{ size: A4 landscape; margin: 12mm }} }}
-</style></head><body><h1>Wszystkie dane o osobie {who}</h1>
-<p>Sporządzono {at}, węzeł {node}. Podstawa: RODO art. 15.</p>
+Archive of all data about one person, made {at} by node {node}: pages to read and print (PDF), JSON lines by section,
+the documents themselves, those of HL7 CDA as PDF, too (contents.ndjson names them), and FHIR R4 resources as NDJSON.
 """
 
 
@@ -109,7 +107,7 @@ def everything(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
 ) -> None:
-    """Write all that this node knows about a person into one archive: JSON, FHIR, documents, a page to print.
+    """Write all that this node knows about a person into one archive: JSON, FHIR, documents, pages to print.
 
     It is recorded as an export, and stands in the person's access log.
     """
@@ -139,21 +137,22 @@ async def write(access: Access, patient_key: int, out: Path) -> dict[str, int]:
         ]
         names = {"at": at.isoformat(timespec="seconds"), "node": access.settings.name}
         archive.writestr("README.txt", _README.format(**names))
-        page = _Page({**names, "who": ", ".join(i.partition("^")[0] for i in ids)})
+        pages = Pages(who=", ".join(i.partition("^")[0] for i in ids), at=at, node=access.settings.name)
+        log = await _Log.of(connection, access, patient_key, ids)
         given = {"keys": keys, "ids": ids, "pesel_root": PESEL_ROOT}
         for section in _SECTIONS:
             name = section["name"]
             lines: Iterator[bytes]
             if name == "accesses":
-                lines = (_encode(_access(row)) for row in _accesses(connection, access, patient_key))
+                lines = (_encode(log.said(row)) for row in _accesses(connection, access, patient_key))
             else:
                 statement = _STATEMENTS[name]
                 lines = _lines(connection, statement, **{p: given[p] for p in statement.parameters})
-            counts[name] = _put(archive, f"json/{name}.ndjson", page.section(section, lines))
+            counts[name] = _put(archive, f"json/{name}.ndjson", pages.section(section, lines))
         rows = _rows(connection, _SQL.person_contents, keys=keys, ids=ids)
-        counts["contents"] = await put_contents(access, archive, rows)
-        await _put_fhir(access, connection, archive, keys, patient_key)
-        page.put(archive, "osoba.html")
+        counts["contents"] = await put_contents(access, archive, rows, readable=True)
+        await _put_fhir(access, connection, archive, keys, patient_key, log)
+        await pages.put(archive, counts["contents"])
         objects = [AuditObject("patient", cx) for cx in ids]
         # Before the file has its name: nobody has an export that is not recorded.
         await access.audit.record(_exported(access, "everything about one person", objects))
@@ -223,17 +222,49 @@ def _lines(connection: psycopg.Connection[Any], statement: Statement, **given: A
     return (line.encode() for (line,) in _rows(connection, statement, **given))
 
 
-def _accesses(connection: psycopg.Connection[Any], access: Access, key: int) -> Iterator[tuple[Any, ...]]:
-    return _rows(
+def _accesses(connection: psycopg.Connection[Any], access: Access, key: int) -> Iterator[StoredAudit]:
+    rows = _rows(
         connection, _ACCESSES, patient_key=key, suffix=str(PatientId("", access.authority)), reading=False,
         since="-infinity", until="infinity", rows_max=1 << 62,
     )  # fmt: skip
+    for id_, at, name, outcome, cx, request_id, message, happened_at, form, sender in rows:
+        yield StoredAudit(id_, at, happened_at, form, name, outcome, cx, request_id, sender, message)
 
 
-def _access(row: tuple[Any, ...]) -> dict[str, Any]:
-    id_, at, name, outcome, *rest = row
-    seen = Seen(id_, at, name, str(outcome), *rest)
-    return {**showing_patients.access_data(seen), "message": seen.message}
+class _Log:
+    """What is said of records of access: what the person's access log says, so no names that an officer withholds."""
+
+    def __init__(self, withheld: frozenset[str], places: Mapping[str, str]) -> None:
+        self._withheld = withheld
+        self._places = places
+
+    @classmethod
+    async def of(
+        cls, connection: psycopg.Connection[Any], access: Access, patient_key: int, ids: Sequence[str]
+    ) -> _Log:
+        """``ids``: CX of the person."""
+        withheld: set[str] = set()
+        for each in filter(None, map(patient_id, ids)):
+            rows = _rows(connection, _WITHHELD, authority=each.authority, value=each.value)
+            withheld |= {person for (person,) in rows}
+        placed = {entry(row).organisation for row in _accesses(connection, access, patient_key)} - {""}
+        directory = ProviderDirectory(PostgresDirectoryStore(access.database, access.audit))
+        return cls(frozenset(withheld), await directory.organisation_names(placed))
+
+    def entry(self, row: StoredAudit) -> Logged:
+        """As the log shows it."""
+        found = hidden(entry(row), self._withheld)
+        return msgspec.structs.replace(found, organisation_name=self._places.get(found.organisation, ""))
+
+    def said(self, row: StoredAudit) -> dict[str, Any]:
+        """A line; of whom an officer withholds, without the record itself, which has the name."""
+        found = self.entry(row)
+        whole = {} if found.withheld else {"message": row.message}
+        known = {"audit_id": row.audit_id, "patient_id": row.patient_id, "request_id": row.request_id}
+        return {
+            **known, "recorded_at": row.recorded_at, "transaction": row.transaction, "outcome": str(row.outcome),
+            **of_access(found), "bases": found.bases, "documents": found.documents, **whole,
+        }  # fmt: skip
 
 
 def _put(archive: zipfile.ZipFile, name: str, lines: Iterator[bytes]) -> int:
@@ -245,18 +276,30 @@ def _put(archive: zipfile.ZipFile, name: str, lines: Iterator[bytes]) -> int:
     return count
 
 
-async def put_contents(access: Access, archive: zipfile.ZipFile, rows: Iterator[tuple[Any, ...]]) -> int:
-    """The bytes of documents and the list of them; how many. One that cannot be read is listed with the reason."""
+async def put_contents(
+    access: Access, archive: zipfile.ZipFile, rows: Iterator[tuple[Any, ...]], *, readable: bool = False
+) -> int:
+    """The bytes of documents and the list of them; how many. One that cannot be read is listed with the reason.
+
+    ``readable``: beside each CDA document it stands as PDF, unless none can be made of it.
+    """
     store = open_store(access.settings)
     listed = []
     try:
         for number, (unique_id, mime_type, size, sha256, location, key) in enumerate(rows, 1):
-            name = f"documents/{number:06}{mimetypes.guess_extension(mime_type) or '.bin'}"
+            stem = f"documents/{number:06}"
+            name = stem + (mimetypes.guess_extension(mime_type) or ".bin")
+            shown = bytearray()
+            show = readable and mime_type in CDA and size <= SHOWN_MAX
             one = {"unique_id": unique_id, "file": name, "mime_type": mime_type, "size": size, "sha256": sha256}
             try:
                 with archive.open(name, "w", force_zip64=True) as file:
                     async for piece in store.read(location, bytes(key)):
                         file.write(piece)
+                        shown += piece if show else b""
+                if show and (made := await _pdf(bytes(shown))):
+                    archive.writestr(f"{stem}.pdf", made)
+                    one["pdf"] = f"{stem}.pdf"
             except DocumentUnreadableError as error:
                 one["unreadable"] = str(error)
             listed.append(one)
@@ -265,8 +308,21 @@ async def put_contents(access: Access, archive: zipfile.ZipFile, rows: Iterator[
     return _put(archive, "documents/contents.ndjson", map(_encode, listed))
 
 
+async def _pdf(document: bytes) -> bytes:
+    """b"" for what is no CDA, and for a document of which none can be made: it is there as it is."""
+    try:
+        return await make_pdf(document, texts=texts(LANGUAGE))
+    except (CannotShow, PdfFailed):
+        return b""
+
+
 async def _put_fhir(
-    access: Access, connection: psycopg.Connection[Any], archive: zipfile.ZipFile, keys: Sequence[int], patient_key: int
+    access: Access,
+    connection: psycopg.Connection[Any],
+    archive: zipfile.ZipFile,
+    keys: Sequence[int],
+    patient_key: int,
+    log: _Log,
 ) -> None:
     renderer = Renderer(affinity_domain(access.settings))
     base = access.settings.http.public_url.rstrip("/")
@@ -292,58 +348,8 @@ async def _put_fhir(
         "fhir/AuditEvent.ndjson",
         (
             _encode(event)
-            for id_, at, name, outcome, cx, request_id, message in _accesses(connection, access, patient_key)
-            for event in balp.render(
-                StoredAudit(id_, at, None, "dicom", name, outcome, cx, request_id, "", message), reading
-            )
+            for row in _accesses(connection, access, patient_key)
+            if not log.entry(row).withheld
+            for event in balp.render(row, reading)
         ),
     )
-
-
-class _Page:
-    """The page that is printed, made beside the archive of the same lines, so that both say the same."""
-
-    def __init__(self, names: dict[str, str]) -> None:
-        self.file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the page is
-        self._write(_HEAD.format(**{k: html.escape(v) for k, v in names.items()}))
-
-    def _write(self, text: str) -> None:
-        self.file.write(text.encode())
-
-    def section(self, section: dict[str, Any], lines: Iterator[bytes]) -> Iterator[bytes]:
-        """The lines, each of which becomes a row as it passes."""
-        shown = section["shown"]
-        self._write(f"<h2>{html.escape(section['title'])}</h2>")
-        empty = True
-        for line in lines:
-            if empty:
-                self._write("<table><thead><tr>" + "".join(f"<th>{_cell(n)}</th>" for n in shown) + "</tr></thead>\n")
-                empty = False
-            said = msgspec.json.decode(line)
-            self._write("<tr>" + "".join(f"<td>{_cell(said.get(n))}</td>" for n in shown) + "</tr>\n")
-            yield line
-        self._write("<p>Brak wpisów.</p>" if empty else "</table>")
-
-    def put(self, archive: zipfile.ZipFile, name: str) -> None:
-        """Into the archive."""
-        self._write("</body></html>\n")
-        self.file.seek(0)
-        with archive.open(name, "w", force_zip64=True) as into:
-            shutil.copyfileobj(self.file, into)
-        self.file.close()
-
-
-def _cell(value: Any) -> str:
-    return html.escape(_said(value))
-
-
-def _said(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case dict():
-            return "; ".join(f"{k}: {_said(v)}" for k, v in value.items() if v not in (None, "", [], {}))
-        case list():
-            return ", ".join(map(_said, value))
-        case _:
-            return str(value)

@@ -15,11 +15,14 @@ from obieg.actors.patient_sessions import cookie_name
 from obieg.actors.people import People
 from obieg.domain.affinity_domain import ATTRIBUTES, AffinityDomain
 from obieg.edges.asgi import Host
+from obieg.ops.logging_in import origin_of
 from obieg.ops.operating import Operating
 from obieg.ops.settings import Settings
 from obieg.web.areas import OPERATORS, PROFESSIONALS, PatientArea, StaffArea
 from obieg.web.desk import Desk
 from obieg.web.kit import Kit
+from obieg.web.launch import LaunchPages
+from obieg.web.link import LinkPage
 from obieg.web.operator import OperatorPages
 from obieg.web.patient import PatientPages
 from obieg.web.work import WORKERS, WorkPages
@@ -32,6 +35,11 @@ def homes(settings: Settings) -> dict[str, str]:
     if not settings.access_enforced:
         return {}
     return dict.fromkeys(WORKERS, PROFESSIONALS) | dict.fromkeys(OPERATING_ROLES, OPERATORS)
+
+
+def has_portals(settings: Settings) -> bool:
+    """Whether a node has these pages."""
+    return settings.access_enforced and settings.role == "region" and bool(origin_of(settings))
 
 
 def portal_routes(
@@ -54,7 +62,9 @@ def portal_routes(
     operators = Desk(kit, host, StaffArea(kit.session_cookie, OPERATING_ROLES), affinity_domain=authority)
     return (
         *PatientPages(patients).routes,
-        *WorkPages(professionals, awaited).routes,
+        *LaunchPages(kit, people).routes,
+        *WorkPages(professionals, awaited, people).routes,
+        *LinkPage(kit).routes,
         *OperatorPages(
             operators,
             operating.operations,

@@ -13,9 +13,9 @@ import re
 import textwrap
 import tomllib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -24,15 +24,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from obieg.domain.identifiers import is_oid
 from obieg.domain.obligations import OFFICER, PATIENTS
+from obieg.domain.previewing import Fault
 from obieg.ops.failure import Failure
 
 Role = Literal["region", "facility"]
@@ -248,6 +250,12 @@ class RegistrySettings(Section):
         description="Where this node asks whether somebody may have a document (XACML 3.0). Empty: whoever may call "
         "gets what they name.",
     )
+    sts_url: str = Field(
+        "",
+        description="The region's token service (WS-Trust 1.3), for a region that requires tokens: what is asked there "
+        "is then asked with an assertion (ITI-40) naming the person for whom it is, or this node. Empty: the region "
+        "knows this node by its certificate or address alone.",
+    )
     mllp_address: str = Field(
         "",
         description="Where the region takes the patient identity feed, as host:port. This node tells it to the house's "
@@ -275,6 +283,15 @@ class NodeSettings(Section):
     repository_unique_id: Annotated[str, AfterValidator(_oid_or_empty)] = Field(
         "", description="The repository whose documents it may register in this region. Empty: none of its own."
     )
+    retrieve_url: str = Field(
+        "",
+        description="Where that repository gives out documents (ITI-43): a region fetches them there, with its own "
+        "certificate and an assertion naming who asks, for those who ask at its FHIR address and its pages. Empty: "
+        "these say only where the document lies.",
+    )
+    ca_file: OptionalPath = Field(
+        None, description="Authorities (PEM) that vouch for its certificate there. Empty: those that the system trusts."
+    )
     organisation: Annotated[str, AfterValidator(_identifier_or_empty)] = Field(
         "",
         description="The organisation of its users, as root#extension or the OID alone: the only one in the tokens "
@@ -285,6 +302,8 @@ class NodeSettings(Section):
     def _agree(self) -> NodeSettings:
         if not (self.address or self.certificate):
             raise ValueError("address: a node is known by its address, by its certificate, or by both")
+        if self.retrieve_url and not self.repository_unique_id:
+            raise ValueError("retrieve_url: needs repository_unique_id, the repository that answers there")
         return self
 
 
@@ -431,6 +450,13 @@ class NoticesSettings(Section):
     sms_key: SecretStr = Field(SecretStr(""), description="Bearer key for it; better given as OBIEG_NOTICES__SMS_KEY.")
     portal_url: str = Field("", description="Address of the patient portal, as messages name it.")
     language: Literal["pl", "en", "uk"] = Field("pl", description="Language for people whose records name none.")
+
+
+class MedicalEventsSettings(Section):
+    """Medical events (ZM) that facilities report to P1. P1's own service is not connected yet, a stand-in is."""
+
+    url: str = Field("", description="Root of the FHIR service that has them. Empty: no source is connected.")
+    key: SecretStr = Field(SecretStr(""), description="Bearer key for it; better given as OBIEG_MEDICAL_EVENTS__KEY.")
 
 
 class ImagesSettings(Section):
@@ -582,6 +608,9 @@ class Settings(BaseSettings):
     subscribers: tuple[SubscriberSettings, ...] = Field((), json_schema_extra=_only("region"))
     access: AccessSettings = Field(AccessSettings.model_construct(), json_schema_extra=_only("region"))
     notices: NoticesSettings = Field(NoticesSettings.model_construct(), json_schema_extra=_only("region"))
+    medical_events: MedicalEventsSettings = Field(
+        MedicalEventsSettings.model_construct(), json_schema_extra=_only("region")
+    )
     images: ImagesSettings = Field(ImagesSettings.model_construct(), json_schema_extra=_only("region"))
     audit: AuditSettings = AuditSettings.model_construct()
     audit_repositories: tuple[AuditRepositorySettings, ...] = ()
@@ -589,6 +618,25 @@ class Settings(BaseSettings):
     sealing: SealingSettings = SealingSettings.model_construct()
     limits: LimitSettings = LimitSettings.model_construct()
     log: LogSettings = LogSettings.model_construct()
+
+    aside: ClassVar[dict[str, str]] = {}  # variables that a worker took out of its environment: it has their outcome
+    _folder: Path = PrivateAttr(default_factory=Path)
+    _asked: Settings | None = PrivateAttr(None)
+
+    @property
+    def folder(self) -> Path:
+        """Of the file that they were read from."""
+        return self._folder
+
+    @property
+    def asked(self) -> Settings:
+        """As they were read, without what was decided at start."""
+        return self._asked or self
+
+    def coming(self, folder: Path, asked: Settings | None = None) -> Settings:
+        """These, with where they come from."""
+        self._folder, self._asked = folder, asked
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -601,6 +649,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
         del settings_cls, dotenv_settings, file_secret_settings
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = {**env_settings.env_vars, **{n.lower(): v for n, v in cls.aside.items()}}
         return env_settings, init_settings
 
     @model_validator(mode="after")
@@ -624,6 +674,8 @@ class Settings(BaseSettings):
             raise ValueError("notices: outside a laboratory e-mail is sent over TLS: smtp_security starttls or tls")
         if self.notices.sms_url and not is_private(self.notices.sms_url, lab=self.lab):
             raise ValueError("notices: sms_url must be an https address")
+        if self.medical_events.url and not is_private(self.medical_events.url, lab=self.lab):
+            raise ValueError("medical_events: url must be an https address")
         if self.sealing.tsa_url and self.sealing.tsa_ca_file is None:
             raise ValueError("sealing: tsa_url needs tsa_ca_file: a time-stamp that nobody can check proves nothing")
         if self.store.kind == "s3" and not self.store.s3_url:
@@ -632,6 +684,7 @@ class Settings(BaseSettings):
             raise ValueError("nodes: with a trust file each node is known by its certificate")
         if self.trust.file is None and any(not node.address for node in self.nodes):
             raise ValueError("nodes: without a trust file each node is known by its address")
+        self._check_repositories()
         names = [repository.name for repository in self.audit_repositories]
         if len(set(names)) < len(names):
             raise ValueError("audit_repositories: two of them have the same name")
@@ -653,6 +706,18 @@ class Settings(BaseSettings):
                 "or ::1"
             )
         return self
+
+    def _check_repositories(self) -> None:
+        asked = [node for node in self.nodes if node.retrieve_url]
+        if asked and self.role == "facility":
+            raise ValueError("nodes: retrieve_url is for a region; a facility gives out its own documents alone")
+        repositories = [node.repository_unique_id for node in asked]
+        if len({*repositories, self.identity.repository_unique_id}) <= len(repositories):
+            raise ValueError("nodes: each repository has one retrieve_url, and this node's own has none")
+        if not self.lab and any(urlsplit(node.retrieve_url).scheme != "https" for node in asked):
+            raise ValueError("nodes: retrieve_url must be an https address")
+        if not self.lab and asked and self.tls.certificate_file is None:
+            raise ValueError("nodes: retrieve_url is called with this node's certificate: certificate_file under [tls]")
 
     @property
     def access_enforced(self) -> bool:
@@ -682,35 +747,89 @@ def _is_loopback(host: str) -> bool:
 # reading -------------------------------------------------------------------------------------------------------------
 
 
+class SettingsRefused(Failure):
+    """Settings that are not right: what is wrong, with key and line."""
+
+    def __init__(self, source: str, faults: Sequence[Fault]) -> None:
+        lines = (f"  {f'line {fault.line}: ' if fault.line else ''}{_told(fault)}" for fault in faults)
+        super().__init__(
+            f"The settings in {source} are not right.\n" + "\n".join(lines),
+            "The node was not started.",
+            "docs/settings.md describes every setting; obieg init writes a file with all of them.",
+        )
+        self.faults = tuple(faults)
+
+
+def _told(fault: Fault) -> str:
+    return f"{fault.key}: {fault.said}" if fault.key else fault.said
+
+
 def load(path: Path) -> Settings:
     """Reads a settings file; relative paths in it are relative to its folder."""
     try:
-        given = tomllib.loads(path.read_text("utf-8"))
+        data = path.read_bytes()
     except OSError as error:
         raise Failure(
             f"The settings file {path} cannot be read: {error.strerror}.",
             "Without settings the node does not know what it is.",
             "Make one with: obieg init --role region DIR",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Failure(
-            f"{path} is not valid TOML: {error}.",
-            "No setting was read.",
-            "Correct the line named above; strings stand in quotation marks.",
-        ) from error
-    return make(given, str(path), path.absolute().parent)
+    return parse(data, str(path), path.absolute().parent)
 
 
-def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
-    """Settings from a mapping, as if read from a file in ``folder``."""
+def parse(data: bytes, source: str, folder: Path) -> Settings:
+    """Settings from the content of a file in ``folder``. Raises SettingsRefused."""
+    given, text = read_toml(data, source)
+    return make(given, source, folder, text)
+
+
+def read_toml(data: bytes, source: str) -> tuple[dict[str, Any], str]:
+    """What a file says, and its text. Raises SettingsRefused where it is no TOML."""
+    try:
+        text = data.decode("utf-8")
+        return tomllib.loads(text), text
+    except UnicodeDecodeError as error:
+        raise SettingsRefused(source, [Fault("", data.count(b"\n", 0, error.start) + 1, "it is not UTF-8")]) from None
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        raise SettingsRefused(source, [Fault("", line, f"it is not valid TOML: {error}")]) from None
+
+
+def line_of(text: str, place: Sequence[str | int]) -> int:
+    """The line of a setting, as pydantic names it; of its table where it is not given; 0 where this is not, either."""
+    table: tuple[str | int, ...] = ()
+    counts: dict[str, int] = {}
+    best, depth, quoted = 0, 0, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        began_quoted = quoted
+        for mark in re.findall(r'"""|\'\'\'', line):
+            quoted = mark if not quoted else "" if mark == quoted else quoted
+        if began_quoted:
+            continue
+        if heading := re.match(r"\s*\[(\[)?\s*([\w.\-]+)\s*\]", line):
+            name = heading[2]
+            if heading[1]:
+                counts[name] = counts.get(name, -1) + 1
+                table = (name, counts[name])
+            else:
+                table = tuple(name.split("."))
+            here = table
+        elif key := re.match(r"\s*([\w.\-]+)\s*=", line):
+            here = (*table, *key[1].split("."))
+        else:
+            continue
+        if len(here) > depth and tuple(place[: len(here)]) == here:
+            best, depth = number, len(here)
+    return best
+
+
+def make(given: Mapping[str, Any], source: str, folder: Path, text: str = "") -> Settings:
+    """Settings from a mapping, as if read from a file in ``folder``; ``text`` is what the file says."""
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        raise Failure(
-            f"The settings in {source} are not right.\n" + "\n".join(f"  {line}" for line in _explain(error)),
-            "The node was not started.",
-            "docs/settings.md describes every setting; obieg init writes a file with all of them.",
-        ) from None
+        raise SettingsRefused(source, list(_explain(error, text))) from None
 
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else folder / path
@@ -718,7 +837,7 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
     domain, store, tls, sealing = settings.affinity_domain, settings.store, settings.tls, settings.sealing
     wk, notices = settings.wezel_krajowy, settings.notices
     subscriber_tls = ("ca_file", "certificate_file", "key_file")
-    return settings.model_copy(
+    found = settings.model_copy(
         update={
             "data_dir": folder / settings.data_dir,
             "affinity_domain": domain.model_copy(update={"codes": absolute(domain.codes)}),
@@ -750,21 +869,27 @@ def make(given: Mapping[str, Any], source: str, folder: Path) -> Settings:
             ),
         }
     )
+    return found.coming(folder)
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, text: str) -> Iterator[Fault]:
     known = {setting.key: setting for setting in every_setting()}
     for problem in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
+        place: tuple[str | int, ...] = problem["loc"]
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known, n=1)
-            yield f"{key}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+            near = difflib.get_close_matches(key, {*known, *Settings.model_fields}, n=1)
+            said = "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
         elif problem["type"] == "missing":
             about = known[key].description if key in known else "this section is needed"
-            yield f"{key}: is missing ({about})"
+            said = f"is missing ({about})"
         else:
-            message = problem["msg"].removeprefix("Value error, ")
-            yield f"{key}: {message}" if key else message
+            said = problem["msg"].removeprefix("Value error, ")
+            named, colon, rest = said.partition(": ")
+            if not place and colon and named in Settings.model_fields:
+                key, said, place = named, rest, (named, 0)
+                place = place if line_of(text, place) else (named,)
+        yield Fault(key, line_of(text, place), said)
 
 
 # describing ----------------------------------------------------------------------------------------------------------

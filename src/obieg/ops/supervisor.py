@@ -155,7 +155,7 @@ def in_force(
         updates["mllp"] = settings.mllp.model_copy(update={"port": mllp[0].getsockname()[1]})
     if syslog:
         updates["audit"] = settings.audit.model_copy(update={"port": syslog[0].getsockname()[1]})
-    return settings.model_copy(update=updates)
+    return settings.model_copy(update=updates).coming(settings.folder, settings)
 
 
 def endpoints_of(settings: Settings, settings_file: Path | None = None) -> dict[str, str]:

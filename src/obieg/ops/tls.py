@@ -20,6 +20,7 @@ from prometheus_client import Gauge
 
 from obieg.domain.trust import Trust
 from obieg.ops.failure import Failure
+from obieg.ops.peers import hearing
 from obieg.ops.settings import Settings, TlsSettings
 from obieg.ops.trust_file import read_trust
 
@@ -78,8 +79,8 @@ class Listening:
         authorities = _pem(trust_of(self._settings).client_authorities)
         made = {}
         for mode in (ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED):
-            context = made[mode] = _fixed(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-            _load_own(context, self._settings.tls)
+            context = made[mode] = server_context()
+            load_own(context, self._settings.tls)
             if authorities:
                 context.load_verify_locations(cadata=authorities)
             context.verify_mode = self._demanded(mode)
@@ -90,8 +91,8 @@ class Listening:
         return mode if self._settings.trust.file is not None else ssl.CERT_NONE
 
     def _listener(self, mode: ssl.VerifyMode) -> ssl.SSLContext:
-        context = _fixed(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        _load_own(context, self._settings.tls)  # OpenSSL wants one before it calls back
+        context = server_context()
+        load_own(context, self._settings.tls)  # OpenSSL wants one before it calls back
         context.verify_mode = self._demanded(mode)
 
         def hand_over(connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
@@ -168,8 +169,15 @@ def calling(settings: Settings, authorities: Path | None) -> ssl.SSLContext:
             "Correct the ca_file that names them in the settings.",
         ) from error
     if settings.tls.certificate_file is not None:
-        _load_own(context, settings.tls)
-    return context
+        load_own(context, settings.tls)
+    return hearing(context)
+
+
+def certificate_of(settings: Settings) -> bytes:
+    """DER of the certificate by which others know this node; b"" where it has none."""
+    if settings.tls.certificate_file is None:
+        return b""
+    return _der(x509.load_pem_x509_certificates(settings.tls.certificate_file.read_bytes())[0])
 
 
 def _fixed(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -179,7 +187,13 @@ def _fixed(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
-def _load_own(context: ssl.SSLContext, tls: TlsSettings) -> None:
+def server_context() -> ssl.SSLContext:
+    """For what a node listens on, without a certificate yet."""
+    return _fixed(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+
+
+def load_own(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    """Gives it the node's certificate. Raises :class:`Failure`."""
     assert tls.certificate_file is not None  # noqa: S101 - callers have looked
     try:
         context.load_cert_chain(tls.certificate_file, tls.key_file)

@@ -26,15 +26,21 @@ from obieg.actors.awaited_documents import AwaitedDocuments
 from obieg.actors.consent_codes import ConsentCodes
 from obieg.actors.consent_registry import ConsentRegistry
 from obieg.actors.decision_point import DecisionPoint, RegionDecides
+from obieg.actors.document_consumer import DocumentConsumer
+from obieg.actors.document_holds import DocumentHolds
 from obieg.actors.document_lifecycle import DocumentLifecycle, DocumentRemoval
 from obieg.actors.document_publisher import DocumentPublisher
 from obieg.actors.document_recipient import DocumentRecipient
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.document_repository import DocumentRepository
 from obieg.actors.emergency_access import EmergencyAccess
+from obieg.actors.event_reader import EventReader
 from obieg.actors.exporter import Exporter
+from obieg.actors.health_links import HealthLinks
 from obieg.actors.image_source import ImageSource
+from obieg.actors.messaging import Messaging
 from obieg.actors.notification_broker import ResourceNotificationBroker
+from obieg.actors.own_documents import OwnDocuments
 from obieg.actors.patient_curation import PatientCuration
 from obieg.actors.patient_index import PatientIndex
 from obieg.actors.patient_portal import PatientPortal
@@ -44,8 +50,9 @@ from obieg.actors.provider_directory import ProviderDirectory
 from obieg.actors.resource_validator import ResourceValidator
 from obieg.actors.retention import KeptByLaw
 from obieg.actors.security_token_service import SecurityTokenService
+from obieg.actors.text_search import TextSearch
 from obieg.domain.access import Settings as AccessChoices
-from obieg.domain.affinity_domain import AffinityDomain, polish
+from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.authorities import Authorities
 from obieg.domain.decisions import Decisions
 from obieg.domain.document_store import DocumentStore
@@ -56,12 +63,15 @@ from obieg.domain.trust import Trust, TrustedNode
 from obieg.edges import fhir
 from obieg.edges.asgi import Host, guarded
 from obieg.edges.clients import SoapAsker, SoapRegistryClient, SubscriberHooks
+from obieg.edges.health_link import PREFIX as LINKS
+from obieg.edges.health_link import HealthLinkEdge
 from obieg.edges.mllp import MllpEdge, MllpLimits
 from obieg.edges.patient_login import PREFIX as PATIENT_LOGIN
 from obieg.edges.patient_login import PatientLoginEdge
 from obieg.edges.soap import PATH_PREFIX, SoapEdge, SoapLimits
 from obieg.edges.syslog import SyslogEdge
 from obieg.edges.throttle import Throttle
+from obieg.edges.vouching import Region
 from obieg.edges.wado import PREFIX as WADO
 from obieg.edges.wado import WadoEdge
 from obieg.mapping import fhir_outcome
@@ -74,12 +84,15 @@ from obieg.ops.audit_forwarding import AuditForwarding
 from obieg.ops.authorizing import AUTHORIZATION_NAMES, Authorization, open_authorization
 from obieg.ops.delivery import Delivery
 from obieg.ops.documents import open_store
-from obieg.ops.images import image_archive, image_pages
+from obieg.ops.events import event_source
+from obieg.ops.exchange import document_consumer, repository_clients, vouching
+from obieg.ops.images import image_archive
 from obieg.ops.logging_in import kit_of, login_pages, origin_for_patients, people_of, sessions_of
 from obieg.ops.notifying import notice_receivers, reaching
 from obieg.ops.operating import operating
 from obieg.ops.pages import pages, public_pages
 from obieg.ops.patient_login import Patients, patient_login
+from obieg.ops.peers import Peers
 from obieg.ops.portals import homes, portal_routes
 from obieg.ops.sealing import Sealing
 from obieg.ops.settings import Settings
@@ -87,10 +100,11 @@ from obieg.ops.sts_key import entity_id, own_key, trusting_itself
 from obieg.ops.tls import calling, trust_of
 from obieg.ops.watching import Watch
 from obieg.ops.weights import newest_weights
-from obieg.ops.wiring_patients import authorities, patient_actors, utc_now
+from obieg.ops.wiring_patients import affinity_domain, authorities, patient_actors, utc_now
 from obieg.protocol import (
     Authenticator,
     FhirBinding,
+    LinkBinding,
     MllpBinding,
     OnDemandSource,
     Sessions,
@@ -108,9 +122,13 @@ from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.storage.emergency_store import PostgresEmergencies
 from obieg.storage.export_store import DocumentPages, ListPages, PatientPages, PostgresExports
 from obieg.storage.facts_store import LocatedFacts
+from obieg.storage.health_link_store import PostgresHealthLinks
+from obieg.storage.hold_store import PostgresLegalHolds
 from obieg.storage.inbox_store import PostgresInbox
 from obieg.storage.lifecycle_store import PostgresLifecycle
 from obieg.storage.link import Database
+from obieg.storage.message_store import PostgresMessages
+from obieg.storage.operations_store import PostgresOperations
 from obieg.storage.outbox_store import PostgresOutbox
 from obieg.storage.patient_portal_store import PostgresPatientPortal
 from obieg.storage.registry_store import RegistryDatabase
@@ -147,16 +165,22 @@ class Actors:
     provider_directory: ProviderDirectory | None = None
     notification_broker: ResourceNotificationBroker | None = None
     patient_summary: PatientSummary | None = None
+    text_search: TextSearch | None = None
+    event_reader: EventReader | None = None
     exporter: Exporter | None = None
     audit_repository: AuditRepository | None = None
     security_token_service: SecurityTokenService | None = None
     consent_registry: ConsentRegistry | None = None
     emergency_access: EmergencyAccess | None = None
+    document_holds: DocumentHolds | None = None
     access_log: AccessLog | None = None
     image_source: ImageSource | None = None
     consent_codes: ConsentCodes | None = None
     decision_point: DecisionPoint | None = None
     patient_portal: PatientPortal | None = None
+    health_links: HealthLinks | None = None
+    own_documents: OwnDocuments | None = None
+    messaging: Messaging | None = None
 
 
 def on_demand_sources(actors: Actors, settings: Settings) -> tuple[OnDemandSource, ...]:
@@ -186,12 +210,6 @@ def new_uuid() -> str:
     raw[8] = raw[8] & 0x3F | 0x80
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def affinity_domain(settings: Settings) -> AffinityDomain:
-    """The codes of the settings' file, or the Polish ones."""
-    path = settings.affinity_domain.codes
-    return polish() if path is None else AffinityDomain.from_json(path.read_bytes())
 
 
 class Parts(NamedTuple):
@@ -292,10 +310,11 @@ def _region(parts: Parts) -> Role:
         spool=parts.spool,
         broker=broker,
         hooks=hooks,
-        notices=notice_receivers(settings, parts.database, people.channels),
+        notices=notice_receivers(settings, parts.database, people.channels, parts.access.settings, utc_now),
     )
     exporter = _exporter(parts, index)
     directory = ProviderDirectory(PostgresDirectoryStore(parts.database, parts.audit))
+    tokens = _token_service(settings)
     actors = Actors(
         patient_index=index,
         patient_curation=who.curation,
@@ -304,10 +323,11 @@ def _region(parts: Parts) -> Role:
         provider_directory=directory,
         notification_broker=broker,
         exporter=exporter,
-        security_token_service=_token_service(settings),
+        security_token_service=tokens,
     )
+    facts = PostgresAccess(parts.database, parts.audit, assigning_authority=parts.assigning_authority)
     actors.consent_registry = ConsentRegistry(
-        PostgresAccess(parts.database, parts.audit, assigning_authority=parts.assigning_authority),
+        facts,
         index,
         directory,
         registry,
@@ -318,6 +338,9 @@ def _region(parts: Parts) -> Role:
     )
     actors.emergency_access = EmergencyAccess(
         PostgresEmergencies(parts.database, parts.audit), index, access=parts.access, new_uuid=new_uuid
+    )
+    actors.document_holds = DocumentHolds(
+        _lifecycle_store(parts), facts, PostgresLegalHolds(parts.database, parts.audit), access=parts.access
     )
     actors.consent_codes = ConsentCodes(
         PostgresConsentCodes(parts.database),
@@ -337,10 +360,42 @@ def _region(parts: Parts) -> Role:
         access=parts.access,
         assigning_authority=parts.assigning_authority,
     )
+    actors.health_links = HealthLinks(
+        PostgresHealthLinks(parts.database, parts.audit),
+        lambda: actors.patient_summary,
+        access=parts.access,
+        assigning_authority=parts.assigning_authority,
+        new_uuid=new_uuid,
+        new_secret=lambda: secrets.token_bytes(32),
+    )
+    actors.messaging = Messaging(
+        PostgresMessages(parts.database, parts.audit),
+        directory,
+        access=parts.access,
+        assigning_authority=parts.assigning_authority,
+        new_uuid=new_uuid,
+    )
     actors.decision_point = DecisionPoint(parts.access, parts.audit, new_uuid=new_uuid)
-    repository = _repository(parts, actors)
+    clients = repository_clients(settings, parts.spool)
+    repository = _repository(parts, actors, consumer=document_consumer(settings, clients, tokens))
     _add_common(parts, actors, repository)
+    if actors.document_lifecycle is not None:
+        actors.own_documents = OwnDocuments(
+            PostgresPatientPortal(parts.database, parts.audit),
+            repository,
+            actors.document_lifecycle,
+            index,
+            codes=parts.codes,
+            access=parts.access,
+            new_uuid=new_uuid,
+        )
     actors.patient_summary = PatientSummary(index, registry, repository, parts.audit, access=parts.access)
+    actors.text_search = TextSearch(registry, repository, parts.audit, access=parts.access)
+    events = event_source(settings)
+    if events is not None:
+        actors.event_reader = EventReader(
+            events, index, parts.audit, access=parts.access, authority=parts.assigning_authority
+        )
     archive = image_archive(settings)
     if archive is not None:
         actors.image_source = ImageSource(
@@ -354,7 +409,8 @@ def _region(parts: Parts) -> Role:
         )
     watch = Watch(WatchStore(parts.database), utc_now)
     background = (*delivery.background, lambda: _forget_searches(index), exporter.work, exporter.expire, watch.run)
-    closing = (delivery.close, *people.closing, *((archive.close,) if archive is not None else ()))
+    sources = [source.close for source in (archive, events) if source is not None]
+    closing = (delivery.close, *people.closing, *sources, *(client.close for client in clients.values()))
     return Role(actors, background, closing)
 
 
@@ -366,11 +422,12 @@ def _facility(parts: Parts) -> Role:
         source_address=settings.registry.source_address,
         tls=calling(settings, settings.registry.ca_file),
     )
+    region = Region(asker, vouching(asker), settings.registry.sts_url)
     asked = {transaction.id: transaction for transaction in TRANSACTIONS}
     actors = Actors()
-    client = SoapRegistryClient(asker, asked["ITI-42"], read_registry_response)
+    client = SoapRegistryClient(region, asked["ITI-42"], read_registry_response)
     address = settings.registry.decisions_url
-    decisions = RegionDecides(asker, asked["XACML"], address, new_uuid=new_uuid) if address else None
+    decisions = RegionDecides(region, asked["XACML"], address, new_uuid=new_uuid) if address else None
     repository = _repository(parts, actors, client, decisions)
     _add_common(parts, actors, repository)
     return Role(actors, (lambda: _resume(repository),), (asker.close,))
@@ -415,7 +472,11 @@ def _registry(parts: Parts) -> DocumentRegistry:
 
 
 def _repository(
-    parts: Parts, actors: Actors, client: SoapRegistryClient | None = None, decisions: Decisions | None = None
+    parts: Parts,
+    actors: Actors,
+    client: SoapRegistryClient | None = None,
+    decisions: Decisions | None = None,
+    consumer: DocumentConsumer | None = None,
 ) -> DocumentRepository:
     """With the registry among ``actors``, or the client of one elsewhere."""
     settings = parts.settings
@@ -434,6 +495,7 @@ def _repository(
         on_demand=on_demand_sources(actors, settings),
         access=parts.access,
         decisions=decisions,
+        consumer=consumer,
     )
 
 
@@ -596,7 +658,6 @@ def _web_pages(
     if kit is not None:
         authority = parts.assigning_authority
         awaiting = PostgresAwaiting(parts.database, assigning_authority=authority)
-        routes += image_pages(kit, host)
         routes += portal_routes(
             settings,
             kit,
@@ -705,7 +766,7 @@ class Node:
             observe=_observe,
         )
         self.mllp = _mllp_edge(parts, host)
-        over_http = (SoapBinding, FhirBinding, WadoBinding)
+        over_http = (SoapBinding, FhirBinding, WadoBinding, LinkBinding)
         protocols = over_http if self.mllp is None else (*over_http, MllpBinding)
         served = [transaction for protocol in protocols for transaction, _ in host.served(protocol)]
         self._web = _front(
@@ -713,16 +774,20 @@ class Node:
             _fhir_edge(parts, host, server),
             _patient_login_edge(parts, expect_sealed),
             WadoEdge(host, affinity_domain=parts.assigning_authority) if role.actors.image_source is not None else None,
+            HealthLinkEdge(host, expect_sealed=expect_sealed) if role.actors.health_links is not None else None,
             _web_pages(parts, host, role.actors, served, expect_sealed, self._sealing.routes),
         )
         self.syslog = _syslog_edge(parts, role.actors)
         self._forwarding = AuditForwarding(settings, parts.audit_log)
+        peers = Peers(PostgresOperations(parts.database, parts.audit, assigning_authority="", reading=()))
+        self.keep_peers = peers.keep
         self.background = (
             *self._sealing.background,
             *self._forwarding.background,
             *role.background,
             partial(_forget_spent, parts.audit),
             partial(_forget_log_ins, parts.people),
+            peers.tell,
         )
         if server is not None:
             self._web = server.before(self._web)
@@ -799,9 +864,14 @@ def build(settings: Settings) -> Node:
 
 
 def _front(
-    soap: SoapEdge, fhir_edge: fhir.FhirEdge, login: PatientLoginEdge | None, wado: WadoEdge | None, other: Any
+    soap: SoapEdge,
+    fhir_edge: fhir.FhirEdge,
+    login: PatientLoginEdge | None,
+    wado: WadoEdge | None,
+    links: HealthLinkEdge | None,
+    other: Any,
 ) -> Callable[..., Awaitable[None]]:
-    """SOAP, FHIR, DICOMweb and log-ins of patients go to their edges; everything else to the web application."""
+    """SOAP, FHIR, DICOMweb, links and log-ins of patients go to their edges; all else to the web application."""
 
     async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PATH_PREFIX):
@@ -812,6 +882,8 @@ def _front(
             await login(scope, receive, send)
         elif wado and scope["type"] == "http" and f"{scope['path']}/".startswith(f"{WADO}/"):
             await wado(scope, receive, send)
+        elif links and scope["type"] == "http" and scope["path"].startswith(f"{LINKS}/"):
+            await links(scope, receive, send)
         else:
             await other(scope, receive, send)
 

@@ -9,6 +9,7 @@ from obieg.actors.access_control import AccessControl
 from obieg.actors.patient_curation import PatientCuration
 from obieg.actors.patient_index import PatientIndex
 from obieg.codes.load import toml
+from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.authorities import AssigningAuthority, Authorities
 from obieg.domain.matching import Matcher
 from obieg.domain.notices import ChangeKind, Subscribers, Subscription
@@ -39,6 +40,12 @@ def subscribers(settings: Settings) -> Subscribers:
     return Subscribers(
         [Subscription(s.name, *PROTOCOLS[s.protocol], frozenset(s.authorities)) for s in settings.subscribers]
     )
+
+
+def affinity_domain(settings: Settings) -> AffinityDomain:
+    """The codes of the settings' file, or the Polish ones."""
+    path = settings.affinity_domain.codes
+    return polish() if path is None else AffinityDomain.from_json(path.read_bytes())
 
 
 def utc_now() -> datetime:

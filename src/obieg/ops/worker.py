@@ -18,6 +18,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -25,7 +26,7 @@ import structlog
 import uvloop
 from pydantic import SecretStr
 
-from obieg.ops import logs
+from obieg.ops import logs, peers
 from obieg.ops.clock import watch_clock
 from obieg.ops.failure import Failure
 from obieg.ops.http_server import HttpServer
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 class Node(Protocol):
     """What ``obieg.ops.wiring.build`` gives. A node that has ``reload`` is told so on SIGHUP.
 
+    A node that has ``keep_peers`` keeps the certificates of others, in every worker.
     A node that has ``syslog`` serves connections of audit senders by it, as ``mllp`` those of patient feeds.
     """
 
@@ -81,18 +83,21 @@ class Assignment(NamedTuple):
 
 def write_assignment(assignment: Assignment) -> bytes:
     """For the standard input of a worker; holds secrets."""
+    settings = assignment.settings
+    dumped = assignment._replace(settings=settings.model_dump())  # type: ignore[arg-type]
     return msgspec.json.encode(
-        assignment._replace(settings=assignment.settings.model_dump()),  # type: ignore[arg-type]
+        (dumped, settings.asked.model_dump(), settings.folder),
         enc_hook=lambda value: value.get_secret_value() if isinstance(value, SecretStr) else str(value),
     )
 
 
 def read_assignment(data: bytes) -> Assignment:
     """What :func:`write_assignment` wrote; no variable of the environment wins over it any more."""
-    settings, *rest = msgspec.json.decode(data)
-    for name in [name for name in os.environ if name.startswith(VARIABLES)]:
-        del os.environ[name]
-    return Assignment(Settings(**settings), *rest)
+    (settings, *rest), asked, folder = msgspec.json.decode(data)
+    aside = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(VARIABLES)}
+    found = Settings(**settings).coming(Path(folder), Settings(**asked).coming(Path(folder)))
+    Settings.aside.update(aside)  # they win again over what is proposed (ops/previewing.py)
+    return Assignment(found, *rest)
 
 
 def main() -> None:
@@ -141,6 +146,8 @@ async def _run(assignment: Assignment) -> None:
     mllp = await _Streams.start(node.mllp, assignment.mllp, systems)
     syslog = await _Streams.start(getattr(node, "syslog", None), assignment.syslog, systems)
     around = [watch_loop(), watch_clock(), *(server.sweep() for server, _ in https)]
+    if (keep_peers := getattr(node, "keep_peers", None)) is not None:
+        around.append(keep_peers())
     around.append(lead(settings.database.dsn, tuple(node.background)))
     if files:
         around.append(watch(settings, files, partial(_reload, node, listening)))
@@ -198,6 +205,7 @@ class _Streams:
         if task is None or self._serve_one is None:
             return
         self._connections[task] = reader
+        peers.note(peers.INCOMING, peers.shown_by(writer))
         try:
             await self._serve_one(reader, writer)
         except (ConnectionError, asyncio.CancelledError):

@@ -12,6 +12,7 @@ import orjson
 
 from obieg.domain.audit import AuditEvent
 from obieg.domain.authorization import Grant, Issued, Launch, Secret, SigningKey, StandingGrant
+from obieg.domain.launching import Launching
 from obieg.domain.requester import Spent
 from obieg.storage.audit_store import AuditStore, run_once, using_up
 from obieg.storage.keys import KeyWrapper
@@ -158,6 +159,14 @@ class PostgresAuthorization:
         [rows] = await run(self._database, _SQL.read_oauth_launch(digest=digest, now=now.isoformat()))
         return _LAUNCH.decode(rows[0][0]) if rows else None
 
+    async def begin_launching(
+        self, digest: bytes, launching: Launching, until: datetime, event: AuditEvent, spent: tuple[Spent, ...]
+    ) -> None:
+        """See the port."""
+        content = msgspec.json.encode(launching).decode()
+        insertion = _SQL.insert_launch_code(digest=digest, content=content, until=until.isoformat())
+        await run_once(self._database, *_once(spent), insertion, self._audit.call(event))
+
     async def forget(self, now: datetime) -> None:
         """See the port."""
         at = now.isoformat()
@@ -166,6 +175,7 @@ class PostgresAuthorization:
             _SQL.forget_oauth_grants(now=at),
             _SQL.forget_oauth_launches(now=at),
             _SQL.forget_oauth_revoked(now=at),
+            _SQL.forget_launch_codes(now=at),
         )
 
     async def record(self, event: AuditEvent) -> None:

@@ -30,7 +30,7 @@ from obieg.domain.persons import Demographics
 from obieg.domain.problems import RetryLater
 from obieg.domain.registry import LostRace
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.copy_rows import Told, copied, marked, record_columns
+from obieg.storage.copy_rows import Told, authority_written, copied, marked, record_columns
 from obieg.storage.link import DatabaseError
 from obieg.storage.patient_store import PostgresPatientStore, columns, tasks_call
 from obieg.storage.statements import Call, Parameter, Statement, load
@@ -93,8 +93,12 @@ class AuditWriter:
         """The row of one record; the patient is named first."""
         first, second = self._row
         before, after = self.around
-        cx = str(patient)
-        return f"{first}{copied(cx)}{second}{self._head}{before}{marked(cx)}{after}{objects}{self._tail}\n"
+        value = patient.value
+        plainly, as_marked = authority_written(patient.authority)
+        return (
+            f"{first}{copied(value)}{plainly}{second}{self._head}{before}{marked(value)}{as_marked}{after}{objects}"
+            f"{self._tail}\n"
+        )
 
 
 def audit_row(audit: AuditStore, event: AuditEvent) -> str:

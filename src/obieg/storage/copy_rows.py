@@ -6,6 +6,7 @@ They are made where a file is read, in a process that imports as little as it ca
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -28,7 +29,14 @@ class Told(NamedTuple):
 def audit_objects(around: tuple[str, str], identifiers: Iterable[PatientId]) -> str:
     """The identifiers as objects of the message."""
     before, after = around
-    return "".join([f"{before}{marked(str(i))}{after}" for i in identifiers])
+    return "".join([f"{before}{marked(i.value)}{authority_written(i.authority)[1]}{after}" for i in identifiers])
+
+
+@lru_cache(maxsize=1 << 12)
+def authority_written(authority: str) -> tuple[str, str]:
+    """What follows the value of an identifier, as :func:`copied` and as :func:`marked` give it."""
+    rest = str(PatientId("", authority))
+    return copied(rest), marked(rest)
 
 
 def copied(text: str) -> str:
@@ -50,27 +58,29 @@ def element(text: str) -> str:
     return f'"{text}"'
 
 
-def _array(values: Iterable[str]) -> str:
-    """An array of texts, for COPY."""
-    return copied(f"{{{','.join(map(element, values))}}}")
+def _elements(texts: Iterable[str]) -> str:
+    return ",".join([element(text) for text in texts])
+
+
+_authorities = lru_cache(maxsize=1 << 12)(_elements)  # those of one source are alike
 
 
 def named_elements(identifiers: Iterable[PatientId]) -> tuple[str, str]:
     """What stands between the braces of the arrays that ``columns`` makes: authorities, values."""
     both = tuple(identifiers)
-    return ",".join([element(i.authority) for i in both]), ",".join([element(i.value) for i in both])
+    return _authorities(tuple([i.authority for i in both])), _elements([i.value for i in both])
 
 
 def record_columns(source: str, record: Record, blocks: Sequence[int]) -> bytes:
     """The columns of a record's row from ``source`` on, for COPY."""
     demographics = record.demographics
+    authorities, values = named_elements(record.identifiers)
     names, sounds = name_keys(demographics)
     said = _write(demographics).decode()
     if "\\" in said:  # an escape of JSON in one of bytea in one of COPY
         said = said.replace("\\", "\\\\\\\\")
     return (
-        f"{copied(source)}\t{_array([i.authority for i in record.identifiers])}\t"
-        f"{_array([i.value for i in record.identifiers])}\t{said}\t"
+        f"{copied(source)}\t{{{copied(authorities)}}}\t{{{copied(values)}}}\t{said}\t"
         f"{{{','.join(map(str, blocks))}}}\t{copied(names)}\t{copied(sounds)}\t{copied(demographics.birth_date)}\t"
         f"{copied(demographics.sex)}\n"
     ).encode()

@@ -267,7 +267,7 @@ class PostgresCurationStore:
                 rows_max=ACCESSES_MAX,
             )
         )
-        return [Access(id_, at, name, str(outcome), *rest) for id_, at, name, outcome, *rest in rows]
+        return [Access(id_, at, name, str(outcome), *rest) for id_, at, name, outcome, *rest, _, _, _ in rows]
 
     async def _run(self, *calls: Call) -> list[list[Row]]:
         return await run(self._database, *calls)

@@ -45,7 +45,9 @@ class LocatedFacts:
             own_authority=self._authority,
         )
         [rows] = await run(self._database, located)
-        return [Person(tuple(keys), frozenset(ids), read_facts(said)) for keys, ids, said in rows]
+        return [
+            Person(tuple(keys), frozenset(ids), read_facts(said), tuple(versions)) for keys, ids, said, versions in rows
+        ]
 
 
 def _uuid(said: str) -> str:

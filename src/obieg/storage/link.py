@@ -34,7 +34,8 @@ _OK = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 LINKS_PER_WORKER = 8
-_PLAN_ONCE = load("link.sql").plan_once()
+_SQL = load("link.sql")
+_PLAN_ONCE = _SQL.plan_once()
 
 log = structlog.get_logger()
 
@@ -256,9 +257,10 @@ class Database:
         database is away (whether it was stored is then unknown: ask, do not guess).
         """
         link = self._choose() or await self._reopen()
-        if True in [call.statement.planned_once for call in calls]:
-            return (await link.run((_PLAN_ONCE, *calls)))[1:]
-        return await link.run(calls)
+        first = [_expecting(known) for known in {call.known for call in calls} if known]
+        if not first and True in [call.statement.planned_once for call in calls]:
+            first = [_PLAN_ONCE]
+        return (await link.run((*first, *calls)))[len(first) :] if first else await link.run(calls)
 
     def _choose(self) -> Link | None:
         """The link to use; None when one must be replaced first."""
@@ -289,6 +291,11 @@ class Database:
         for link in self._links:
             link.close()
         self._links.clear()
+
+
+def _expecting(known: tuple[tuple[int, str], ...]) -> Call:
+    """What undoes a batch whose sight was kept for too long."""
+    return _SQL.plan_once_if_known(keys=[key for key, _ in known], versions=[version for _, version in known])
 
 
 async def run(database: Database, *calls: Call) -> list[list[Row]]:

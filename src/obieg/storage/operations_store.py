@@ -27,13 +27,18 @@ from obieg.domain.operating import (
     Waiting,
 )
 from obieg.domain.outbox import Backlog
+from obieg.domain.previewing import MIME_TYPE, CodeInUse, InUse, PeerCertificate
 from obieg.domain.registry import LostRace
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database, Row, run
 from obieg.storage.statements import load
 
 _SQL, _OUTBOX, _INBOX = load("operations.sql"), load("outbox.sql"), load("inbox.sql")
-_EMERGENCY, _SEALING = load("emergency.sql"), load("sealing.sql")
+_EMERGENCY, _SEALING, _AUDIT = load("emergency.sql"), load("sealing.sql"), load("audit_repository.sql")
+_CODED = (  # columns of a document entry
+    "class_code", "type_code", "format_code", "healthcare_facility_type_code", "practice_setting_code",
+    "confidentiality_code", "event_code_list", MIME_TYPE,
+)  # fmt: skip
 
 
 class PostgresOperations:
@@ -177,6 +182,62 @@ class PostgresOperations:
             reads_by_basis=_summed(reads, 1),
             quality=tuple(Quality(*row) for row in quality),
             unknown=tuple(Counted(*row) for row in unknown),
+        )
+
+    async def in_use(self, *, codes: bool) -> InUse:
+        """See the port."""
+        documents, authorities, backlog, unsent, grants, heard, peers, [(patients, stored)] = await run(
+            self._database,
+            _SQL.documents_by_repository(),
+            _SQL.identifiers_by_authority(),
+            _OUTBOX.backlog(),
+            _AUDIT.audit_lag(),
+            _SQL.grants_by_client(),
+            _SQL.heard_of_senders(),
+            _SQL.peer_certificates(),
+            _SQL.count_kept(),
+        )
+        [used] = await run(self._database, _SQL.codes_in_use()) if codes else [[]]
+        waiting = [Backlog(*row) for row in backlog]
+        return InUse(
+            documents=dict(documents),
+            authorities=dict(authorities),
+            waiting={one.destination: one.waiting + one.dead for one in waiting},
+            unsent={row[0]: row[1] for row in unsent},
+            grants=dict(grants),
+            heard=dict(heard),
+            peers=[PeerCertificate(*row) for row in peers],
+            patients=patients,
+            stored=stored,
+            codes=[CodeInUse(*row) for row in used],
+        )
+
+    async def documents_of_codes(self, refused: Sequence[CodeInUse]) -> Mapping[str, int]:
+        """See the port."""
+        by_attribute: dict[str, list[str]] = {name: [] for name in _CODED}
+        for one in refused:
+            if one.kind == "D":
+                by_attribute[one.attribute].append(one.code)
+        [rows] = await run(self._database, _SQL.documents_of_codes(**by_attribute))
+        return dict(rows)
+
+    async def peers(self) -> list[PeerCertificate]:
+        """See the port."""
+        [rows] = await run(self._database, _SQL.peer_certificates())
+        return [PeerCertificate(*row) for row in rows]
+
+    async def note_peers(self, shown: Mapping[tuple[str, bytes], tuple[str, str, datetime]]) -> None:
+        """Keeps certificates by direction (I, O) and SHA-256: subject, issuer and end. Raises RetryLater."""
+        await run(
+            self._database,
+            _SQL.note_peers(
+                directions=[direction for direction, _ in shown],
+                fingerprints=[f"\\x{digest.hex()}" for _, digest in shown],
+                subjects=[subject for subject, _, _ in shown.values()],
+                issuers=[issuer for _, issuer, _ in shown.values()],
+                ends=[end.isoformat() for _, _, end in shown.values()],
+            ),
+            _SQL.forget_peers(),
         )
 
     async def document(self, name: str) -> Found | None:

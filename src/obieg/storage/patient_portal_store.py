@@ -1,4 +1,4 @@
-"""What patients see and do by themselves: port :class:`obieg.domain.patient_portal.PatientPortalStore`."""
+"""What patients see and do by themselves: ports of ``domain/patient_portal`` and ``domain/own_documents``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _read = msgspec.json.Decoder(Demographics).decode
 
 
 class PostgresPatientPortal:
-    """Implements the port over one database."""
+    """Implements the ports over one database."""
 
     def __init__(self, database: Database, audit: AuditStore) -> None:
         self._database = database
@@ -64,6 +64,19 @@ class PostgresPatientPortal:
         """See the port."""
         [rows] = await run(self._database, _SQL.reviews_of(**_named(patient), count=REVIEWS_MAX))
         return [Reviewed(*row) for row in rows]
+
+    async def number(self, patient: PatientId, class_code: str) -> int:
+        """See the port :class:`obieg.domain.own_documents.OwnDocumentStore`."""
+        [[(number,)]] = await run(self._database, _SQL.count_own_documents(**_named(patient), class_code=class_code))
+        return int(number)
+
+    async def is_own(self, patient: PatientId, entry_uuid: str, class_code: str) -> bool:
+        """See the same."""
+        uuid = entry_uuid.removeprefix("urn:uuid:")
+        [[(own,)]] = await run(
+            self._database, _SQL.is_own_document(**_named(patient), entry_uuid=uuid, class_code=class_code)
+        )
+        return bool(own)
 
     async def record(self, event: AuditEvent) -> None:
         """See the port."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import msgspec
+
 from obieg.domain.accounts import (
     FAILURES_FORGOTTEN,
     KEPT,
@@ -15,17 +17,21 @@ from obieg.domain.accounts import (
     Enrolled,
     Listed,
     LogIn,
+    Opening,
     Passkey,
     Place,
+    Professional,
     Session,
 )
 from obieg.domain.audit import AuditEvent
+from obieg.domain.launching import Launched, Launching
 from obieg.domain.registry import LostRace
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database, Row, run
 from obieg.storage.statements import Call, load
 
 _SQL = load("people.sql")
+_LAUNCHING = msgspec.json.Decoder(Launching)
 
 
 class PostgresAccounts:
@@ -149,7 +155,6 @@ class PostgresAccounts:
     async def log_in(self, done: LogIn, event: AuditEvent) -> None:
         """See the port."""
         session = done.session
-        place = session.place
         calls = [_SQL.finish_login_attempt(token=done.attempt)]
         if done.passkey is not None:
             calls.append(_used(done.passkey))
@@ -163,20 +168,21 @@ class PostgresAccounts:
             self._database,
             *calls,
             _SQL.forget_login_failure(subject=done.subject),
-            _SQL.insert_session(
-                session_id=session.session_id,
-                token=session.token,
-                person_id=session.person_id,
-                method=session.method,
-                started_at=_time(session.started_at),
-                until=_time(session.until),
-                address=session.address,
-                agent=session.agent,
-                organisation=place.organisation if place else "",
-                role=place.role if place else "",
-            ),
+            _beginning(session),
             self._audit.call(event),
         )
+
+    async def launched(self, code: bytes, now: datetime) -> Launched | None:
+        """See the port."""
+        rows = await self._one(_SQL.read_launch_code(digest=code, now=_time(now)))
+        return Launched(_LAUNCHING.decode(rows[0][0]), rows[0][1] or "") if rows else None
+
+    async def open(self, done: Opening, *events: AuditEvent) -> None:
+        """See the port."""
+        session = done.session
+        used = _SQL.use_launch_code(digest=done.code, session_id=session.session_id, now=_time(session.started_at))
+        ended = [_ending(session_id=done.replaces, reason="replaced")] if done.replaces else []
+        await run(self._database, used, *ended, _beginning(session), *(self._audit.call(event) for event in events))
 
     # sessions -------------------------------------------------------------------------------------------------------
 
@@ -194,12 +200,23 @@ class PostgresAccounts:
     async def sessions(self, now: datetime, idle: timedelta, person_id: str = "") -> list[Listed]:
         """See the port."""
         question = _SQL.list_sessions(now=_time(now), idle=_interval(idle), person_id=person_id or None)
-        return [Listed(_session(row), *row[11:]) for row in await self._one(question)]
+        return [Listed(_session(row), *row[15:]) for row in await self._one(question)]
 
     async def choose(self, session_id: str, place: Place, event: AuditEvent) -> None:
         """See the port."""
         choice = _SQL.choose_place(session_id=session_id, organisation=place.organisation, role=place.role)
         await run(self._database, choice, self._audit.call(event))
+
+    async def act_for(self, session_id: str, professional: str, event: AuditEvent) -> None:
+        """See the port."""
+        choice = _SQL.choose_professional(session_id=session_id, professional=professional)
+        await run(self._database, choice, self._audit.call(event))
+
+    async def assist(self, person_id: str, whom: Professional, event: AuditEvent, *, remove: bool = False) -> None:
+        """See the port."""
+        named = {"person_id": person_id, "organisation": whom.organisation, "professional": whom.identifier}
+        change = _SQL.delete_assists(**named) if remove else _SQL.insert_assists(**named, professional_name=whom.name)
+        await run(self._database, change, self._audit.call(event))
 
     async def end(
         self, event: AuditEvent, *, session_id: str = "", person_id: str = "", but: str = "", reason: str = ""
@@ -229,6 +246,24 @@ class PostgresAccounts:
 def _ending(*, session_id: str = "", person_id: str = "", but: str = "", reason: str, least: int = 0) -> Call:
     return _SQL.end_sessions(
         session_id=session_id or None, person_id=person_id or None, but=but or None, reason=reason, least=least
+    )
+
+
+def _beginning(session: Session) -> Call:
+    place = session.place
+    return _SQL.insert_session(
+        session_id=session.session_id,
+        token=session.token,
+        person_id=session.person_id,
+        method=session.method,
+        started_at=_time(session.started_at),
+        until=_time(session.until),
+        address=session.address,
+        agent=session.agent,
+        organisation=place.organisation if place else "",
+        role=place.role if place else "",
+        vouched_by=session.vouched_by,
+        proved_at=_time(session.proved_at),
     )
 
 
@@ -276,6 +311,7 @@ def _account(row: Row) -> Account:
         one_time_until=until,
         passkeys=passkeys,
         places=tuple(Place(*place) for place in zip(*row[12:15], strict=True)),
+        assists=tuple(Professional(*whom) for whom in zip(*row[15:18], strict=True)),
     )
 
 
@@ -301,6 +337,7 @@ def _attempt(token: bytes, rows: Sequence[Row]) -> Attempt | None:
 
 def _session(row: Row) -> Session:
     session_id, person_id, method, started_at, seen_at, until, address, agent, *place = row[:11]
+    vouched_by, proved_at, professional, name = row[11:15]
     return Session(
         session_id=str(session_id),
         person_id=str(person_id),
@@ -311,6 +348,9 @@ def _session(row: Row) -> Session:
         address=address,
         agent=agent,
         place=Place(*place) if place[0] is not None else None,
+        vouched_by=vouched_by,
+        proved_at=proved_at,
+        acting_for=Professional(place[0], professional, name) if place[0] is not None and professional else None,
     )
 
 

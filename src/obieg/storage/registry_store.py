@@ -9,6 +9,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from obieg.domain import document_facts
@@ -411,6 +412,7 @@ class RegistryDatabase:
                 fingerprint=pending.fingerprint,
                 unique_ids=pending.unique_ids,
                 message=pending.message,
+                subject=msgspec.json.encode(pending.subject).decode(),
                 delay_s=str(lease_s),
             ),
         )
@@ -514,8 +516,15 @@ def reference_calls(registration: Registration) -> list[Call]:
 
 
 def _pending(row: Row) -> Pending:
-    submission_id, fingerprint, unique_ids, message, attempts = row
-    return Pending(submission_id, fingerprint, tuple(unique_ids), message, attempts)
+    submission_id, fingerprint, unique_ids, message, subject, attempts = row
+    return Pending(
+        submission_id,
+        fingerprint,
+        tuple(unique_ids),
+        message,
+        msgspec.json.decode(subject, type=dict[str, str]),
+        attempts,
+    )
 
 
 def _bare(urns: Sequence[str]) -> list[str]:

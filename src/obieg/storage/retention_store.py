@@ -79,8 +79,9 @@ class PostgresRetention:
             day=None if day is None else day.isoformat(),
             reason=reason,
             said_by=by,
+            organisation="",
         )
-        [[(number,)], _] = await run(self._database, call, audit.call(event))
+        [[(number, _)], _] = await run(self._database, call, audit.call(event))
         return int(number)
 
     async def end_mark(self, number: int, *, by: str, audit: AuditStore, event: AuditEvent) -> bool:

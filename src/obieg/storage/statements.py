@@ -38,6 +38,7 @@ class Call:
     statement: Statement
     values: list[bytes | None]
     formats: list[int]
+    known: tuple[tuple[int, str], ...] = ()  # of the sight under which it is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class Statement:
         """Binds the parameters of a question that is asked under ``sight``."""
         if sight.permitted is None and self.plain is not None:
             return self.plain(**given)
-        return self(**given, **sight.parameters)
+        call = self(**given, **sight.parameters)
+        return Call(call.statement, call.values, call.formats, sight.known) if sight.known else call
 
     def __call__(self, **given: Parameter) -> Call:
         """Binds the parameters; all of them must be given, and no others."""

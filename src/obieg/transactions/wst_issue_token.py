@@ -49,7 +49,7 @@ def encode_request(claims: Claims) -> SoapQuestion:
     return SoapQuestion(wst.write_request(claims))
 
 
-def decode_answer(answer: SoapRequest) -> bytes:
+def decode_answer(answer: SoapRequest) -> IssuedToken:
     """The assertion. Raises Problem."""
     return wst.read_issued(answer.body)
 

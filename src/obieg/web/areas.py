@@ -8,6 +8,7 @@ from obieg.domain.requester import Requester
 from obieg.web.desk import returning
 
 PATIENTS, PROFESSIONALS, OPERATORS = "/patient", "/work", "/operator"
+LAUNCH = f"{PROFESSIONALS}/launch"  # where a hospital's own system sends its people
 PATIENT_REQUEST = "PATRQT"  # HL7 v3 PurposeOfUse: patient request
 _PATIENT_LOGIN, _STAFF_LOGIN = "/login/wk", "/login"
 

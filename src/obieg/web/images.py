@@ -1,83 +1,71 @@
-"""Images of a study in the browser: ``/images/{uniqueId of the manifest}``, one series at a time.
+"""Images of a study in the browser, one series at a time: pages of several areas, each with addresses of its own.
 
 The page is whole without its script: pictures of the series, some at a time. With it the images are one stack; what it
-fetches, it fetches over WADO-RS from this node (RAD-107), so whoever may not see an image is given none here either.
+fetches, it fetches over WADO-RS through the desk (RAD-107), so whoever may not see an image is given none here either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
-import msgspec
-from starlette.requests import Request
+from msgspec.structs import asdict
 from starlette.responses import Response
-from starlette.routing import BaseRoute
 
 from obieg.codes.load import toml
-from obieg.domain.images import ShownImage, ShownSeries, ShownStudy
-from obieg.web.kit import Kit, language_of
+from obieg.domain.images import ShownImage, ShownSeries
+from obieg.web.desk import Desk, Visit
+from obieg.web.kit import language_of, texts
 
+DICOM = "application/dicom"  # of documents: a manifest of images (XDS-I.b)
 PICTURES = 12  # without the script, of one page
 _TABLE = toml("dicom.toml")
 _MODALITIES: dict[str, dict[str, str]] = _TABLE["modalities"]
 _WINDOWS: dict[str, list[int]] = _TABLE["windows"]
 
 
-class Viewed(NamedTuple):
-    """A study that somebody who is logged in may see, and what the page says about it."""
+_SCALES = ("detector", "calibrated", "unsaid")  # of which a measured length says where it is
+_UNMEASURED = ("outside", "across", *sorted(set(_TABLE["regions"].values()) - {"plane"}))
 
-    study: ShownStudy
-    wado: str  # address of the manifest's images: /wado/…
-    back: str  # where the person came from, a path of this node
+
+class Place(NamedTuple):
+    """A study among the pages of an area."""
+
+    manifest: str  # uniqueId of the document
+    images: str  # address below which its images are given out
+    back: str  # where the person came from
     patient: str = ""  # whose images they are, as the header says it
     basis: str = ""  # on which basis they are shown
 
 
-class NotShown(NamedTuple):
-    """Nothing is shown: whoever asks is not logged in, or there is nothing for them."""
+class Viewer:
+    """Of the pages of one area."""
 
-    anonymous: bool
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
 
+    def is_of(self, media_type: str) -> bool:
+        """Whether a document of this type may be a manifest whose images are seen here."""
+        return self._desk.shows_images and media_type == DICOM
 
-Look = Callable[[Request, str, str], Awaitable[Viewed | NotShown]]  # manifest and series, "" for the first one
-
-
-class ImagePages:
-    """The viewer; see the module docstring."""
-
-    def __init__(self, kit: Kit, look: Look) -> None:
-        """``look`` asks as whoever is logged in; it raises RetryLater where the archive is away."""
-        self._kit = kit
-        self._look = look
-
-    @property
-    def routes(self) -> Sequence[BaseRoute]:
-        """For the node's web application."""
-        return (self._kit.route("/images/{document}", get=self._page),)
-
-    async def _page(self, request: Request) -> Response:
-        document: str = request.path_params["document"]
-        found = await self._look(request, document, request.query_params.get("series", ""))
-        if isinstance(found, NotShown):
-            if found.anonymous:
-                return self._kit.go(f"/login?next={quote(request.url.path, safe='')}")
-            return self._kit.page(request, "no_images.html", status=404)
-        study, language = found.study, language_of(request)
+    async def page(self, visit: Visit, place: Place) -> Response:
+        """The viewer; raises as :meth:`obieg.web.desk.Desk.study`."""
+        request = visit.request
+        study = await self._desk.study(visit, place.manifest, request.query_params.get("series", ""))
+        language = language_of(request)
         chosen = next(s for s in study.series if s.uid == study.chosen)
-        base = f"{found.wado}/studies/{study.study}"
+        base = f"{place.images}/studies/{study.study}"
         pictures = _pictures(chosen)
         start = _start(request.query_params.get("from", ""), len(pictures))
-        return self._kit.page(
+        t = texts(language)
+        return self._desk.kit.page(
             request,
             "images.html",
-            viewed=found,
+            place=place,
             study=study,
             chosen=chosen,
             base=base,
-            when=_when(study),
+            when=_when(study.date, study.time),
             modality=_MODALITIES.get(chosen.modality, {}).get(language, chosen.modality),
             names={
                 s.uid: s.description or _MODALITIES.get(s.modality, {}).get(language, s.modality) for s in study.series
@@ -87,8 +75,17 @@ class ImagePages:
             pictures=pictures[start : start + PICTURES],
             start=start,
             step=PICTURES,
-            data={"base": f"{base}/series/{chosen.uid}", "images": [_told(image) for image in chosen.images]},
+            data={
+                "base": f"{base}/series/{chosen.uid}",
+                "images": [told(image) for image in chosen.images],
+                "scales": {name: t(f"image_scale_{name}") for name in _SCALES},
+                "unmeasured": {name: t(f"image_unmeasured_{name}") for name in _UNMEASURED},
+            },
         )
+
+    def image(self, visit: Visit, manifest: str) -> Response:
+        """What the rest of the address (``path``) names of the manifest's images."""
+        return self._desk.image(visit, f"{manifest}/{visit.request.path_params['path']}")
 
 
 def _pictures(series: ShownSeries) -> list[tuple[str, int, str]]:
@@ -105,15 +102,15 @@ def _start(said: str, count: int) -> int:
     return number - number % PICTURES if number < count else 0
 
 
-def _told(image: ShownImage) -> dict[str, Any]:
+def told(image: ShownImage) -> dict[str, Any]:
     """For the script."""
-    return msgspec.structs.asdict(image)
+    return asdict(image) | {"regions": [asdict(region) for region in image.regions]}
 
 
-def _when(study: ShownStudy) -> str:
+def _when(day: str, time: str) -> str:
     """When the study was made, as it is written here; "" where nothing tells it."""
     for text, read, written in (
-        (study.date + study.time, "%Y%m%d%H%M%S", "%d.%m.%Y, %H:%M"), (study.date, "%Y%m%d", "%d.%m.%Y"),
+        (day + time, "%Y%m%d%H%M%S", "%d.%m.%Y, %H:%M"), (day, "%Y%m%d", "%d.%m.%Y"),
     ):  # fmt: skip
         try:
             return datetime.strptime(text, read).strftime(written)  # noqa: DTZ007 - a study names no zone

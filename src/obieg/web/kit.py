@@ -32,10 +32,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from obieg.actors.people import Site, cookie_value
+from obieg.actors.people import Site, Visit, cookie_value
 from obieg.domain.operating import Notice
 from obieg.domain.own_pages import is_own_page
 from obieg.domain.problems import NotSealed, RetryLater
+from obieg.edges.upload import MEDIA_TYPE, UploadForm
 
 LANGUAGES = {"pl": ("PL", "polski"), "en": ("EN", "English"), "uk": ("UA", "українська")}
 _FORM_BYTES_MAX = 128 * 1024
@@ -142,7 +143,11 @@ class Kit:
         self.session_cookie = session_cookie(origin)
         self.login_cookie = f"{self.session_cookie}-login"
         self._environment = Environment(
-            loader=PackageLoader("obieg.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+            loader=PackageLoader("obieg.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            auto_reload=False,  # else each page looks at the time of each of its templates' files
         )
         self._environment.globals |= {"node_name": name, "languages": LANGUAGES, "site_notice": None}
         self._environment.filters |= {"moment": _moment, "day": _day, "agent": _agent}
@@ -277,9 +282,7 @@ class Kit:
 
     async def form(self, request: Request, cookie: str) -> dict[str, str]:
         """The fields of a form whose token was made of ``cookie``. Raises FormRefused."""
-        came_from, site = request.headers.get("origin", ""), request.headers.get("sec-fetch-site", "")
-        if not is_own_page(came_from, site, (self.site.origin,)):
-            raise FormRefused("it comes from a page of another origin")
+        self._expect_own(request)
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media != "application/x-www-form-urlencoded":
             raise FormRefused("it is of another media type")
@@ -292,6 +295,33 @@ class Kit:
             pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_MAX)
         except (ValueError, ClientDisconnect):
             raise FormRefused("it cannot be read") from None
+        return self._fields(request, cookie, pairs)
+
+    async def upload(self, request: Request, cookie: str, file_bytes_max: int) -> tuple[dict[str, str], bytes | None]:
+        """The same of a form with a file; None of a file that is too large. Raises FormRefused."""
+        self._expect_own(request)
+        if not request.headers.get("content-type", "").lower().startswith(MEDIA_TYPE):
+            raise FormRefused("it is of another media type")
+        read = 0
+        try:
+            form = UploadForm(request.headers["content-type"], file_bytes_max=file_bytes_max)
+            async for piece in request.stream():
+                read += len(piece)
+                if read > 4 * file_bytes_max:
+                    raise FormRefused("it is too large")
+                form.feed(piece)
+            form.finish()
+        except (ValueError, ClientDisconnect):
+            raise FormRefused("it cannot be read") from None
+        return self._fields(request, cookie, form.pairs), None if form.too_large else form.file or b""
+
+    def _expect_own(self, request: Request) -> None:
+        came_from, site = request.headers.get("origin", ""), request.headers.get("sec-fetch-site", "")
+        if not is_own_page(came_from, site, (self.site.origin,)):
+            raise FormRefused("it comes from a page of another origin")
+
+    def _fields(self, request: Request, cookie: str, pairs: list[tuple[str, str]]) -> dict[str, str]:
+        """Raises FormRefused where the token is not of this browser."""
         fields = dict(pairs)
         if len(fields) != len(pairs) or any("\0" in value for value in fields.values()):
             raise FormRefused("a field stands twice, or has a character that no text has")
@@ -320,6 +350,15 @@ def form_token(cookie: str) -> str:
 def new_cookie() -> str:
     """For a browser that has none yet."""
     return secrets.token_urlsafe(32)
+
+
+def visiting(request: Request) -> Visit:
+    """Who is at the other end, of a page that :meth:`Kit.route` serves."""
+    return Visit(
+        address=request.client.host if request.client else "",
+        agent=request.headers.get("user-agent", ""),
+        request_id=request.state.request_id,
+    )
 
 
 def language_of(request: Request) -> str:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from urllib.parse import quote
 
-import segno
-from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from obieg.actors.people import Current, People, Proved, Visit
+from obieg.actors.people import Current, People, Proved
 from obieg.actors.wezel_krajowy import WezelKrajowy
 from obieg.domain.accounts import (
     PASSWORD_LENGTH_MAX,
@@ -31,7 +28,8 @@ from obieg.domain.accounts import (
 )
 from obieg.domain.patient_login import PatientSession
 from obieg.protocol import LoginAttempt
-from obieg.web.kit import FormRefused, Kit, form_token, language_of, new_cookie
+from obieg.web.kit import FormRefused, Kit, form_token, language_of, new_cookie, visiting
+from obieg.web.qr import picture
 
 HOME = "/account"
 _MARK = "|"  # between organisation and role in the value of a choice; no identifier has it
@@ -111,7 +109,7 @@ class LoginPages:
         fields = await self._kit.form(request, self._kit.login_cookie)
         then, login = self._then(request), fields.get("login", "")
         try:
-            step, token = await self._people.enter_password(login, fields.get("password", ""), self._visit(request))
+            step, token = await self._people.enter_password(login, fields.get("password", ""), visiting(request))
         except LoginRefused as refused:
             status = 429 if refused.reason == "wait" else 403
             return self._login_page(request, then, reason=refused.reason, login=login, status=status)
@@ -133,7 +131,7 @@ class LoginPages:
         then = self._then(request)
         try:
             proved = await self._people.enter_code(
-                self._kit.cookie(request, self._kit.login_cookie), fields.get("code", ""), self._visit(request)
+                self._kit.cookie(request, self._kit.login_cookie), fields.get("code", ""), visiting(request)
             )
         except LoginRefused as refused:
             if refused.reason == "over":
@@ -141,7 +139,7 @@ class LoginPages:
             return self._totp_page(
                 request, then, reason=refused.reason, status=429 if refused.reason == "wait" else 403
             )
-        return self._logged_in(proved, then)
+        return await self._logged_in(request, proved, then)
 
     async def _passkey_options(self, request: Request) -> Response:
         await self._kit.form(request, self._kit.login_cookie)
@@ -158,14 +156,17 @@ class LoginPages:
                 self._kit.cookie(request, self._kit.login_cookie),
                 fields.get("credential", ""),
                 self._kit.site,
-                self._visit(request),
+                visiting(request),
             )
         except LoginRefused as refused:
             return self._login_page(request, then, reason=refused.reason, status=403)
-        return self._logged_in(proved, then)
+        return await self._logged_in(request, proved, then)
 
-    def _logged_in(self, proved: Proved, then: str) -> Response:
-        """The cookie is another one than before the log-in: nobody can have planted it."""
+    async def _logged_in(self, request: Request, proved: Proved, then: str) -> Response:
+        """The cookie is another one than before the log-in, whose session ends: nobody can have planted it."""
+        before = await self._people.session(self._kit.cookie(request, self._kit.session_cookie))
+        if before is not None:
+            await self._people.log_out(before, visiting(request))
         response = self._kit.go(self._after(proved.session.place, then))
         self._kit.keep(response, self._kit.session_cookie, proved.token)
         self._kit.keep(response, self._kit.login_cookie, "")
@@ -200,7 +201,7 @@ class LoginPages:
             again=bool(account.password or account.passkeys),
             passkeys=self._kit.passkeys,
             secret=totp_text(secret),
-            picture=_picture(totp_uri(secret, login=account.login, issuer=self._people.issuer)),
+            picture=picture(totp_uri(secret, login=account.login, issuer=self._people.issuer)),
             length_min=PASSWORD_LENGTH_MIN,
             length_max=PASSWORD_LENGTH_MAX,
         )
@@ -210,11 +211,11 @@ class LoginPages:
         then, token = self._then(request), self._kit.cookie(request, self._kit.login_cookie)
         try:
             proved = await self._people.enrol_password(
-                token, fields.get("password", ""), fields.get("code", ""), self._visit(request)
+                token, fields.get("password", ""), fields.get("code", ""), visiting(request)
             )
         except LoginRefused as refused:
             return await self._start_page(request, then, reason=refused.reason, status=422)
-        return self._logged_in(proved, then)
+        return await self._logged_in(request, proved, then)
 
     async def _new_passkey_options(self, request: Request) -> Response:
         fields = await self._kit.form(request, self._kit.login_cookie)
@@ -230,11 +231,11 @@ class LoginPages:
         then, token = self._then(request), self._kit.cookie(request, self._kit.login_cookie)
         try:
             proved = await self._people.enrol_passkey(
-                token, fields.get("credential", ""), fields.get("label", ""), self._kit.site, self._visit(request)
+                token, fields.get("credential", ""), fields.get("label", ""), self._kit.site, visiting(request)
             )
         except LoginRefused as refused:
             return await self._start_page(request, then, reason=refused.reason, status=422)
-        return self._logged_in(proved, then)
+        return await self._logged_in(request, proved, then)
 
     # where and as whom ----------------------------------------------------------------------------------------------
 
@@ -269,7 +270,7 @@ class LoginPages:
         then = self._then(request)
         organisation, _, role = fields.get("place", "").partition(_MARK)
         try:
-            await self._people.choose(current, (organisation, role), self._visit(request))
+            await self._people.choose(current, (organisation, role), visiting(request))
         except LoginRefused as refused:
             return self._facility_page(request, current, then, reason=refused.reason)
         return self._kit.go(then or self._home(role))
@@ -327,7 +328,7 @@ class LoginPages:
         if current is None:
             return self._kit.go("/login")
         try:
-            await self._people.remove_passkey(current, bytes.fromhex(fields.get("passkey", "")), self._visit(request))
+            await self._people.remove_passkey(current, bytes.fromhex(fields.get("passkey", "")), visiting(request))
         except LoginRefused as refused:
             return await self._account_page(request, current, reason=refused.reason)
         except ValueError:
@@ -343,7 +344,7 @@ class LoginPages:
         session_id = fields.get("session", "")
         if all(session_id != each.session_id for each in await self._people.sessions(current)):
             return self._kit.go(HOME)
-        await self._people.end(current, session_id, self._visit(request))
+        await self._people.end(current, session_id, visiting(request))
         return self._kit.go(f"{HOME}?done=ended")
 
     async def _end_others(self, request: Request) -> Response:
@@ -352,7 +353,7 @@ class LoginPages:
         _, current = await self._own_form(request)
         if current is None:
             return self._kit.go("/login")
-        await self._people.end_others(current, self._visit(request))
+        await self._people.end_others(current, visiting(request))
         return self._kit.go(f"{HOME}?done=ended")
 
     async def _leaving(self, request: Request) -> Response:
@@ -365,7 +366,7 @@ class LoginPages:
     async def _log_out(self, request: Request) -> Response:
         _, current = await self._own_form(request)
         if current is not None:
-            await self._people.log_out(current, self._visit(request))
+            await self._people.log_out(current, visiting(request))
         response = self._kit.go("/login?out")
         self._kit.keep(response, self._kit.session_cookie, "")
         response.headers["clear-site-data"] = '"cache", "storage"'
@@ -381,7 +382,7 @@ class LoginPages:
         """Ends the session that the form names, or, where it names none, all others of the patient."""
         assert self._patients is not None  # noqa: S101 - nobody is logged in as a patient without
         fields = await self._kit.form(request, self._patients.sessions.cookie_name)
-        visit = self._visit(request)
+        visit = visiting(request)
         attempt = LoginAttempt(address=visit.address, agent=visit.agent, request_id=visit.request_id)
         for each in await self._patients.sessions.listed(session):
             if each.session_id == fields.get("session", each.session_id) != session.session_id:
@@ -405,23 +406,6 @@ class LoginPages:
         """Where the person wanted to go, if it is ours."""
         return own_path(request.query_params.get("next", ""))
 
-    @staticmethod
-    def _visit(request: Request) -> Visit:
-        return Visit(
-            address=request.client.host if request.client else "",
-            agent=request.headers.get("user-agent", ""),
-            request_id=request.state.request_id,
-        )
-
 
 def _with(address: str, then: str) -> str:
     return f"{address}?next={quote(then, safe='')}" if then else address
-
-
-def _picture(text: str) -> Markup:
-    """A QR code as SVG, without a style."""
-    written = BytesIO()
-    segno.make(text, error="m").save(
-        written, kind="svg", xmldecl=False, svgclass="qr", lineclass=None, omitsize=True, border=2, light="#fff"
-    )
-    return Markup(written.getvalue().decode())  # noqa: S704 - made of bits

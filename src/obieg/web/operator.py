@@ -29,6 +29,7 @@ from obieg.domain.obligations import REASONS
 from obieg.domain.operating import Operator
 from obieg.domain.patients import Candidate
 from obieg.domain.persons import Demographics
+from obieg.domain.previewing import BYTES_MAX, Kind
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.domain.watching import SIGNALS
@@ -46,6 +47,7 @@ _OUTCOMES = {"success": "0", "minor": "4", "serious": "8", "major": "12"}
 _TRANSACTION = re.compile(r"[A-Za-z0-9-]{1,40}")
 _TRANSACTION_ID = re.compile(r"[A-Z]+-\d|operator$")
 _HOURS = (1, 8, 24, 72, 168)
+_MEBIBYTES = BYTES_MAX // 2**20
 
 Handler = Callable[[Visit], Awaitable[Response]]
 
@@ -136,12 +138,23 @@ class OperatorPages:
             self._page("/quality.csv", inspect, get=self._quality_csv),
             self._page("/usage.csv", inspect, get=self._usage_csv),
             self._page("/settings", inspect, get=self._settings),
+            self._page(
+                "/settings/preview", maintain, get=self._proposing, post=self._preview, file_bytes_max=BYTES_MAX
+            ),
             self._page("/notice", maintain, get=self._notice, post=self._say),
         )
 
     # what all pages do --------------------------------------------------------------------------------------------
 
-    def _page(self, path: str, act: Act, *, get: Handler | None = None, post: Handler | None = None) -> Route:
+    def _page(
+        self,
+        path: str,
+        act: Act,
+        *,
+        get: Handler | None = None,
+        post: Handler | None = None,
+        file_bytes_max: int = 0,
+    ) -> Route:
         def admitted(handler: Handler | None) -> Handler | None:
             if handler is None:
                 return None
@@ -155,7 +168,7 @@ class OperatorPages:
 
             return answer
 
-        return self._desk.route(OPERATORS + path, get=admitted(get), post=admitted(post))
+        return self._desk.route(OPERATORS + path, get=admitted(get), post=admitted(post), file_bytes_max=file_bytes_max)
 
     def _show(self, visit: Visit, template: str, *, status: int = 200, **values: Any) -> Response:
         acts = self._operations.acts(_by(visit))
@@ -196,6 +209,26 @@ class OperatorPages:
     async def _settings(self, visit: Visit) -> Response:
         return self._show(
             visit, "operator/settings.html", settings=self._operations.settings(), value_sets=self._value_sets
+        )
+
+    async def _proposing(self, visit: Visit, reason: str = "", kind: Kind = Kind.SETTINGS) -> Response:
+        status = 400 if reason else 200
+        return self._show(
+            visit, "operator/propose.html", status=status, reason=reason, kind=kind, kinds=list(Kind), most=_MEBIBYTES
+        )
+
+    async def _preview(self, visit: Visit) -> Response:
+        asked = visit.fields.get("kind", "")
+        if asked not in set(Kind):
+            return self._desk.missing(visit)
+        kind = Kind(asked)
+        if not visit.file:
+            reason = "operator_preview_large" if visit.file is None else "operator_preview_nothing"
+            return await self._proposing(visit, reason, kind)
+        found = await self._operations.preview(kind, visit.file, _by(visit))
+        names = {repository: called[0] for repository, called in self._names.items()}
+        return self._show(
+            visit, "operator/preview.html", proposal=found.proposal, effects=found.effects, kind=kind, names=names
         )
 
     async def _facilities(self, visit: Visit) -> Response:

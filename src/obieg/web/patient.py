@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from asyncio import gather
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from urllib.parse import quote
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from obieg.web.desk import Desk
+from obieg.web.areas import PATIENTS
+from obieg.web.desk import Desk, Visit
+from obieg.web.found_texts import find_texts
+from obieg.web.images import Place, Viewer
 from obieg.web.patient_access import AccessPages
 from obieg.web.patient_consents import restricting
+from obieg.web.patient_links import LinkPages
 from obieg.web.patient_log import named
+from obieg.web.patient_messages import MessagePages
+from obieg.web.patient_own import OwnPages
 from obieg.web.patient_permissions import PermissionPages
 from obieg.web.patient_records import KINDS, SECTIONS, Document, coverage, resources, summary, versions
-from obieg.web.patient_shell import Record, Shell, next_page, written
-from obieg.web.reader import Reader, images_address
+from obieg.web.patient_shell import PURPOSES, Record, Shell, next_page, written
+from obieg.web.reader import Reader
+from obieg.web.seen_events import seen_events
 
 _NEWEST = 4  # documents at home
 _LOOKED = 3  # lines of the log there
@@ -32,6 +41,7 @@ class PatientPages:
         self._desk = desk
         self._shell = Shell(desk)
         self._reader = Reader(desk)
+        self._viewer = Viewer(desk)
 
     @property
     def routes(self) -> Sequence[BaseRoute]:
@@ -40,11 +50,14 @@ class PatientPages:
         return (
             *page("", get=self._home),
             *page("/documents", get=self._documents),
+            *OwnPages(self._shell).routes,
             *page("/documents/{document}", get=self._document),
             *page("/documents/{document}/file", get=self._file),
             *page("/documents/{document}/pdf", get=self._pdf),
             *page("/documents/{document}/image/{number}", get=self._picture),
             *page("/documents/{document}/fhir", get=self._fhir),
+            *page("/documents/{document}/images", get=self._images),
+            self._desk.route(f"{PATIENTS}/images/{{basis}}/{{manifest}}/{{path:path}}", get=self._image),
             *page("/coverage", get=self._coverage),
             *page("/summary", get=self._summary),
             *page("/summary/fhir", get=self._summary_file),
@@ -52,13 +65,15 @@ class PatientPages:
             *page("/everything/fhir", get=self._everything_file),
             *AccessPages(self._shell).routes,
             *PermissionPages(self._shell).routes,
+            *LinkPages(self._shell).routes,
+            *MessagePages(self._shell).routes,
         )
 
     # pages ----------------------------------------------------------------------------------------------------------
 
     async def _home(self, record: Record) -> Response:
-        found = [d for d in await self._shell.documents(record) if d.current]
-        lines, _ = await self._shell.log(record)
+        listed, (lines, _) = await gather(self._shell.documents(record), self._shell.log(record, others=True))
+        found = [d for d in listed if d.current]
         looks = [line for line in named(lines, found) if line.look and not line.relative]
         return self._shell.show(
             record,
@@ -74,18 +89,19 @@ class PatientPages:
         )
 
     async def _documents(self, record: Record) -> Response:
-        everything = await self._shell.documents(record)
+        everything, stated = await gather(self._shell.documents(record), self._shell.consents(record))
         current = [d for d in everything if d.current]
-        stated = await self._shell.consents(record)
         wanted = {name: record.query.get(name, "") for name in ("kind", "facility", "year", "q")}
         words = wanted["q"].casefold().split()
+        texts = await find_texts(self._desk, record.visit, record.subject.id, wanted["q"])
+        passages = texts.passages if texts is not None else {}
         found = [
             d
             for d in current
             if (not wanted["kind"] or d.kind == wanted["kind"])
             and (not wanted["facility"] or d.facility == wanted["facility"])
             and (not wanted["year"] or f"{d.when.year}" == wanted["year"])
-            and all(word in d.words for word in words)
+            and (d.id in passages or all(word in d.words for word in words))
         ]
         kinds = Counter(d.kind for d in current)
         return self._shell.show(
@@ -98,6 +114,8 @@ class PatientPages:
             counts={kind: kinds[kind] for kind in KINDS if kinds[kind]},
             months=_months(found),
             found=len(found),
+            texts=texts,
+            seen=await seen_events(self._desk, record.visit, record.subject.id),
             wanted=wanted,
             restricted={d.id for d in found if restricting(d, versions(d, everything), stated, record.now)},
         )
@@ -108,11 +126,13 @@ class PatientPages:
         if document is None:
             return self._desk.missing(record.visit)
         others = versions(document, everything)
-        stated = await self._shell.consents(record)
-        lines, _ = await self._shell.log(record)
-        looks = [line for line in lines if line.look and document.unique_id in line.documents]
         address = record.visit.request.url.path
-        view = await self._reader.view(record.visit, document.id, document.content_type, address)
+        stated, (lines, _), read = await gather(
+            self._shell.consents(record),
+            self._shell.log(record, others=True),
+            self._reader.view(record.visit, document.id, document.content_type, address),
+        )
+        looks = [line for line in lines if line.look and document.unique_id in line.documents]
         return self._shell.show(
             record,
             "document",
@@ -124,8 +144,9 @@ class PatientPages:
             restrictions=restricting(document, others, stated, record.now),
             looks=sum(line.times for line in looks),
             last_look=looks[0] if looks else None,
-            view=view,
-            images=images_address(document.content_type, document.unique_id),
+            view=read.view,
+            away=read.away,
+            images=self._images_of(record, document),
         )
 
     async def _coverage(self, record: Record) -> Response:
@@ -169,6 +190,29 @@ class PatientPages:
         if document is None:
             return self._desk.missing(record.visit)
         return await self._reader.picture(record.visit, document.id, record.visit.request.path_params["number"])
+
+    async def _images(self, record: Record) -> Response:
+        document = _named(record, await self._shell.documents(record))
+        images = self._images_of(record, document) if document is not None else ""
+        if document is None or not images:
+            return self._desk.missing(record.visit)
+        back = f"{record.subject.prefix}/documents/{document.id}"
+        return await self._viewer.page(
+            record.visit, Place(document.unique_id, images, back, patient=record.subject.name)
+        )
+
+    async def _image(self, visit: Visit) -> Response:
+        """Asked for many times of one study, so that for whom they act is not asked anew: access control knows it."""
+        basis, manifest = (visit.request.path_params[name] for name in ("basis", "manifest"))
+        if basis not in PURPOSES:
+            return self._desk.missing(visit)
+        return self._viewer.image(visit.acting(purpose_of_use=PURPOSES[basis]), manifest)
+
+    def _images_of(self, record: Record, document: Document) -> str:
+        """Where the images of a manifest are given out; "" of any other document."""
+        if not self._viewer.is_of(document.content_type):
+            return ""
+        return f"{PATIENTS}/images/{record.subject.basis}/{quote(document.unique_id, safe='')}"
 
     async def _fhir(self, record: Record) -> Response:
         document = _named(record, await self._shell.documents(record))

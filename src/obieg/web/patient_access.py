@@ -38,11 +38,12 @@ class AccessPages:
         wanted = record.query.get("who", "")
         wanted = wanted if wanted in FILTERS else FILTERS[0]
         before = record.query.get("before", "")
-        read, following = await self._shell.log(record, before)
+        others = wanted not in ("me", "all")
+        read, following = await self._shell.log(record, before, others=others)
         for _ in range(_PAGES_MAX):
             if len(chosen(read, wanted)) >= _LINES or not following:
                 break
-            more, following = await self._shell.log(record, following)
+            more, following = await self._shell.log(record, following, others=others)
             read += more
         found = await self._shell.documents(record)
         since = record.now - _SINCE

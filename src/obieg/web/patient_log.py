@@ -8,16 +8,20 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from obieg.codes.load import toml
-from obieg.domain.access import BASES
+from obieg.domain.access import TOLD
 from obieg.web.patient_records import Document, first, moment, resources, values
 
 _TABLE = toml("patient_portal.toml")
 _ACT_OF = {transaction: act for act, listed in _TABLE["acts"].items() for transaction in listed}
 _PURPOSES = frozenset(_TABLE["purposes"]["named"])
 _BASIS, _PURPOSE = "urn:obieg:access-basis", "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+_AGENT = "urn:obieg:agent"
 _WARSAW = ZoneInfo("Europe/Warsaw")
 _UNNAMED = "name withheld"  # how the log begins to say that it does not say a name
-_NO_LOOK = frozenset(("added", "changed", "registered", "account", "consents", "emergency_end"))
+_LINK = "shared"  # the act of whoever has a link of the patient: of them nothing is known but what they say
+_NO_LOOK = frozenset(
+    ("sharing", "own", "messages", "added", "changed", "registered", "account", "consents", "emergency_end")
+)
 FILTERS = ("others", "staff", "emergency", "relatives", "refused", "me", "all")
 
 
@@ -31,6 +35,7 @@ class Line(NamedTuple):
     last: datetime
     who: str  # "": withheld
     who_id: str  # system|value
+    acting_for: str  # in whose name; "": in their own
     me: bool
     system: bool  # no person
     relative: bool  # somebody who acts for the patient
@@ -57,6 +62,11 @@ class Line(NamedTuple):
     def look(self) -> bool:
         """Whether somebody else saw something."""
         return not (self.me or self.system or self.refused) and self.act not in _NO_LOOK
+
+    @property
+    def link(self) -> bool:
+        """Whether it was somebody with a link, who may call themselves anything."""
+        return self.act == _LINK
 
     @property
     def told_bases(self) -> tuple[str, ...]:
@@ -86,8 +96,8 @@ def read_log(bundle: Mapping[str, Any], me: str) -> list[Line]:
     for event in resources(bundle):
         line = _line(event, me)
         key = (
-            line.last.astimezone(_WARSAW).date(), line.act, line.who, line.facility, line.purpose, line.other_purpose,
-            line.bases, line.refused,
+            line.last.astimezone(_WARSAW).date(), line.act, line.who, line.acting_for, line.facility, line.purpose,
+            line.other_purpose, line.bases, line.refused,
         )  # fmt: skip
         if (known := lines.get(key)) is None:
             lines[key] = line
@@ -107,19 +117,22 @@ def _line(event: Mapping[str, Any], me: str) -> Line:
     role = next((c.get("code", "") for r in asking.get("role", ()) for c in r.get("coding", ())), "")
     shown = str(who.get("display", ""))
     withheld = shown.startswith(_UNNAMED)
-    place = first(a["who"] for a in agents if not a.get("requestor") and a["who"].get("display"))
+    others = [(a["who"], _is_acting_for(a)) for a in agents if not a.get("requestor") and a["who"].get("display")]
+    place = first(other for other, acting_for in others if not acting_for)
     why = [c for concept in event.get("purposeOfEvent", ()) for c in concept.get("coding", ())]
     purpose = next((c["code"] for c in why if c.get("system") == _PURPOSE), "")
     at = datetime.fromisoformat(event["recorded"])
-    system = not role and not withheld
+    act = _ACT_OF.get(first(event.get("subtype", ())).get("code", ""), "other")
+    system = not role and not withheld and act != _LINK
     return Line(
         entry=event["id"],
         entries=(event["id"],),
-        act=_ACT_OF.get(first(event.get("subtype", ())).get("code", ""), "other"),
+        act=act,
         first=at,
         last=at,
         who="" if withheld else shown,
         who_id=_token(who.get("identifier", {})),
+        acting_for=next((other["display"] for other, acting_for in others if acting_for), ""),
         me=_name(who.get("identifier", {})) == me,
         system=system,
         relative=role == "patient",
@@ -128,12 +141,16 @@ def _line(event: Mapping[str, Any], me: str) -> Line:
         facility_id=_token(place.get("identifier", {})),
         purpose=purpose if purpose in _PURPOSES else "",
         other_purpose="" if purpose in _PURPOSES else purpose,
-        bases=tuple(c["code"] for c in why if c.get("system") == _BASIS and c.get("code") in BASES),
+        bases=tuple(c["code"] for c in why if c.get("system") == _BASIS and c.get("code") in TOLD),
         refused=event.get("outcome", "0") != "0",
         documents=tuple(
             e["what"]["identifier"]["value"] for e in event.get("entity", ()) if "identifier" in e.get("what", {})
         ),
     )
+
+
+def _is_acting_for(agent: Mapping[str, Any]) -> bool:
+    return any(c.get("system") == _AGENT for c in agent.get("type", {}).get("coding", ()))
 
 
 def _name(identifier: Mapping[str, Any]) -> str:
@@ -149,7 +166,7 @@ def chosen(lines: Iterable[Line], wanted: str) -> list[Line]:
     """The lines that a filter of :data:`FILTERS` lets through."""
     tests: dict[str, Callable[[Line], bool]] = {
         "others": lambda line: not line.me,
-        "staff": lambda line: not (line.me or line.system or line.relative),
+        "staff": lambda line: not (line.me or line.system or line.relative or line.link),
         "emergency": lambda line: line.emergency,
         "relatives": lambda line: line.relative and not line.me,
         "refused": lambda line: line.refused and not line.me,
@@ -196,6 +213,7 @@ class Notice(NamedTuple):
     id: str
     kind: str  # emergency, access, document
     who: str
+    acting_for: str
     place: str
     place_number: str  # of one whose name nobody knows
     bases: tuple[str, ...]
@@ -222,9 +240,10 @@ def read_notices(parameters: Mapping[str, Any]) -> list[Notice]:
                 part["id"],
                 part["kind"],
                 part.get("who", ""),
+                part.get("actingFor", ""),
                 "" if "#" in place else place,
                 place.rpartition("#")[2] if "#" in place else "",
-                tuple(b for b in part.get("bases", "").split(",") if b in BASES),
+                tuple(b for b in part.get("bases", "").split(",") if b in TOLD),
                 part.get("reason", ""),
                 part.get("document", "").removeprefix("urn:uuid:"),
                 part.get("times", 1),

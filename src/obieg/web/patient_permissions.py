@@ -55,7 +55,7 @@ class PermissionPages:
     async def _known(self, record: Record, found: Sequence[Document]) -> dict[str, tuple[str, str]]:
         """Facilities and people of the record and its log, by system|value: name, and which of both they are."""
         known = {d.facility_id: (d.facility, "facility") for d in found if d.facility_id and d.facility}
-        lines, _ = await self._shell.log(record)
+        lines, _ = await self._shell.log(record, others=True)
         for line in lines:
             if line.facility_id:
                 known.setdefault(line.facility_id, (line.facility, "facility"))

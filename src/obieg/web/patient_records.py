@@ -15,6 +15,7 @@ from obieg.web.figures import between, number
 
 _TABLE = toml("patient_portal.toml")
 KINDS: dict[str, dict[str, Any]] = _TABLE["kinds"]
+OWN = "own"  # the kind of documents that patients add
 SECTIONS = frozenset(_TABLE["sections"]["named"])
 _ABSENT = "absent-unknown"  # what the code system of IPS for "nothing is known" is named after
 _OLDEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -105,6 +106,11 @@ class Document(NamedTuple):
     replaces: tuple[str, ...]  # ids of documents whose place it takes
 
     @property
+    def own(self) -> bool:
+        """Whether the patient, or who acts for them, has added it."""
+        return self.kind == OWN
+
+    @property
     def icon(self) -> str:
         """Of its kind."""
         return str(KINDS[self.kind]["icon"])
@@ -141,7 +147,7 @@ def document(resource: Mapping[str, Any]) -> Document:
     kind_of = coding_text(resource.get("type", {}))
     return Document(
         id=resource["id"],
-        unique_id=_unique_id(resource.get("masterIdentifier", {})),
+        unique_id=unique_id(resource.get("masterIdentifier", {})),
         title=attachment.get("title") or resource.get("description") or coding_text(concept) or kind_of,
         kind=next(kind for kind, row in KINDS.items() if code.startswith(tuple(row["classes"]))),
         class_name=coding_text(concept) or kind_of,
@@ -200,7 +206,8 @@ def _identifier(resource: Mapping[str, Any]) -> str:
     return f"{given.get('system', '')}|{given['value']}" if given.get("value") else ""
 
 
-def _unique_id(identifier: Mapping[str, Any]) -> str:
+def unique_id(identifier: Mapping[str, Any]) -> str:
+    """The uniqueId that the masterIdentifier of a DocumentReference says; "" of none."""
     root, value = identifier.get("system", "").removeprefix("urn:oid:"), identifier.get("value", "")
     return f"{root}^{value}" if root and not value.startswith("urn:") else value.removeprefix("urn:oid:")
 

@@ -17,7 +17,7 @@ import orjson
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from obieg.domain.access import BASES
+from obieg.domain.access import TOLD
 from obieg.domain.accounts import ROLES
 from obieg.domain.obligations import REASONS
 from obieg.web.areas import PATIENTS
@@ -32,7 +32,7 @@ _PAGES_MAX = 10  # of documents
 _DOCUMENTS = 500  # on one of them
 LOG_COUNT = 300
 # As which purpose somebody asks (v3-ActReason): for themself, for a child or a relative, by an authorisation.
-_PURPOSES = {"patient": "PATRQT", "guardian": "FAMRQT", "close": "FAMRQT", "authorised": "PWATRNY"}
+PURPOSES = {"patient": "PATRQT", "guardian": "FAMRQT", "close": "FAMRQT", "authorised": "PWATRNY"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +71,16 @@ class Shell:
 
     # pages ----------------------------------------------------------------------------------------------------------
 
-    def routes(self, path: str, *, get: Handler | None = None, post: Handler | None = None) -> Sequence[BaseRoute]:
+    def routes(
+        self, path: str, *, get: Handler | None = None, post: Handler | None = None, file_bytes_max: int = 0
+    ) -> Sequence[BaseRoute]:
         """A page of one's own record, and of the records of those for whom one acts."""
         return [
             self.desk.route(
                 prefix + path,
                 get=self._opened(get) if get is not None else None,
                 post=self._opened(post) if post is not None else None,
+                file_bytes_max=file_bytes_max,
             )
             for prefix in (PATIENTS, PATIENTS + "/p/{person}")
         ]
@@ -92,7 +95,7 @@ class Shell:
                 return self.desk.missing(visit) if wanted else self._nobody(visit, people)
             if wanted and subject.own:  # one's own record has one address
                 return self.desk.kit.go(PATIENTS)
-            acting = visit.acting(purpose_of_use=_PURPOSES[subject.basis])
+            acting = visit.acting(purpose_of_use=PURPOSES[subject.basis])
             return await handler(Record(visit=acting, subject=subject, people=people, now=datetime.now(UTC)))
 
         return answer
@@ -127,7 +130,7 @@ class Shell:
             "csrf": visit.csrf,
             "now": now,
             "today": now.astimezone(_WARSAW).date(),
-            "bases": {basis: row["name"][language] for basis, row in BASES.items()},
+            "bases": {basis: row["name"][language] for basis, row in TOLD.items()},
             "roles": {role: row[language] for role, row in ROLES.items()},
             "reasons": {reason: row[language] for reason, row in REASONS.items()},
             "kinds": KINDS,
@@ -167,9 +170,13 @@ class Shell:
         )
         return read_consents(resources(answer.body), record.now)
 
-    async def log(self, record: Record, before: str = "") -> tuple[list[Line], str]:
-        """A page of the access log, and where the next one begins; "" at the end."""
+    async def log(self, record: Record, before: str = "", *, others: bool = False) -> tuple[list[Line], str]:
+        """A page of the access log, and where the next one begins; "" at the end.
+
+        ``others``: without what who is logged in did.
+        """
         parameters = [("_count", str(LOG_COUNT)), *([("_cursor", before)] if before else [])]
+        parameters += [("others", "true")] if others else []
         answer = await self.desk.fhir(
             record.visit, "[id]/$access-log", "Patient", record.subject.id, parameters=parameters
         )

@@ -1,13 +1,14 @@
-"""A document as PDF/UA-1 (ISO 14289-1), by Typst, in a process of its own with limits of time and memory.
+"""PDF/UA-1 (ISO 14289-1), by Typst, in a process of its own with limits of time and memory: documents, and tables.
 
-Made from the same view as the page, so both say the same.
+A document is made from the same view as its page, so both say the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,12 +36,30 @@ async def make_pdf(document: bytes, *, texts: Texts, note: str = "") -> bytes:
         return await _made(given)
 
 
+class Tables(NamedTuple):
+    """Tables under headings, one after another; a heading without rows says that there are none."""
+
+    title: str
+    language: str
+    lead: Sequence[str]  # paragraphs
+    sections: Sequence[Mapping[str, object]]  # heading, columns, rows: texts
+    none: str  # what is said of a section without rows
+    note: str  # at the foot of each page
+
+
+async def make_tables(tables: Tables) -> bytes:
+    """The tables as PDF. Raises :class:`PdfFailed`."""
+    async with _AT_ONCE:
+        return await _made(msgspec.json.encode({"template": "tables.typ", "pictures": {}, **tables._asdict()}))
+
+
 def given_of(
     view: document_viewer.View, texts: Texts, note: str, pictures: Mapping[str, tuple[document_viewer.Picture, bytes]]
 ) -> bytes:
     """What the process is given, as JSON; see ``document.typ``."""
     return msgspec.json.encode(
         {
+            "template": "document.typ",
             "view": view,
             "scanned": view.scanned,
             "words": {key: word for key, word in texts.words.items() if key.startswith(_PREFIX)},

@@ -45,21 +45,21 @@ def main() -> None:
 def make(given: dict[str, Any]) -> bytes:
     """The PDF. Characters that no font here has are written as their numbers, [U+4E2D]: nothing is left out."""
     pictures = {number: _in_memory(base64.b64decode(data)) for number, data in given["pictures"].items()}
+    template = files("obieg.web").joinpath("templates", given["template"]).read_text("utf-8")
     given["pictures"] = {number: path for number, path in pictures.items() if _is_printable(path)}
     written = _UNWRITABLE.sub(_number, json.dumps(given, ensure_ascii=False))
     for _ in range(_TRIES):
         try:
-            return _of_view(written)
+            return _filled(template, written)
         except typst.TypstError as error:
             missing = set("".join(_unescaped(found) for found in _MISSING.findall(error.diagnostic)))
             if not missing:
                 raise
             written = re.sub(f"[{re.escape(''.join(missing))}]", _number, written)
-    return _of_view(written)
+    return _filled(template, written)
 
 
-def _of_view(written: str) -> bytes:
-    template = files("obieg.web").joinpath("templates", "document.typ").read_text("utf-8")
+def _filled(template: str, written: str) -> bytes:
     return _compiled(template.replace(_GIVEN, _in_memory(written.encode())))
 
 

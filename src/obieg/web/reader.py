@@ -5,23 +5,29 @@ The content is asked of the node in the name of who visits (ITI-68), each time i
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from typing import NamedTuple
 
 import structlog
 from starlette.responses import Response
 
 from obieg.actors import document_viewer
 from obieg.actors.document_viewer import CannotShow, View
-from obieg.domain.problems import RetryLater
-from obieg.web.desk import Desk, Visit
+from obieg.domain.problems import Problem, RetryLater
+from obieg.web.desk import AWAY, Desk, Visit
 from obieg.web.kit import language_of, texts
 from obieg.web.pdf import PdfFailed, make_pdf
 
-_BYTES_MAX = 16 * 1024 * 1024  # a page of more is none that anybody reads
-_CDA = ("text/xml", "application/xml")
-_DICOM = "application/dicom"  # of documents: a manifest of images (XDS-I.b)
+SHOWN_MAX = 16 * 1024 * 1024  # a page of more is none that anybody reads
+CDA = ("text/xml", "application/xml")
 
 log = structlog.get_logger()
+
+
+class Read(NamedTuple):
+    """What a page shows of a document."""
+
+    view: View | None = None  # None for what is no CDA, or cannot be shown
+    away: str = ""  # why the facility that has it gives nothing
 
 
 class Reader:
@@ -30,18 +36,26 @@ class Reader:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def view(self, visit: Visit, document: str, media_type: str, address: str) -> View | None:
-        """The document for a page at ``address``; None for what is no CDA, or cannot be shown."""
-        if media_type not in _CDA:
-            return None
-        content = await self._content(visit, document)
-        if content is None:
-            return None
+    async def view(self, visit: Visit, document: str, media_type: str, address: str) -> Read:
+        """The document for a page at ``address``."""
+        if media_type not in CDA:
+            return Read()
         try:
-            return await document_viewer.view(content, language=language_of(visit.request), images=f"{address}/image")
+            content = await self._content(visit, document)
+        except Problem as problem:
+            # It lies in a facility's repository: what is known of it is shown all the same.
+            reason = next((AWAY[finding.code] for finding in problem.findings if finding.code in AWAY), None)
+            if reason is None:
+                raise
+            return Read(away=reason[0])
+        if content is None:
+            return Read()
+        images = f"{address}/image"
+        try:
+            return Read(await document_viewer.view(content, language=language_of(visit.request), images=images))
         except CannotShow as error:
             log.info("a document cannot be shown", document=document, reason=str(error))
-            return None
+            return Read()
 
     async def picture(self, visit: Visit, document: str, number: str) -> Response:
         """A picture or file in the document; what could act in a browser is only ever saved."""
@@ -71,11 +85,6 @@ class Reader:
 
     async def _content(self, visit: Visit, document: str) -> bytes | None:
         answer = await self._desk.fhir(visit, "read", "Binary", document)
-        if answer.content is None or answer.content.size > _BYTES_MAX:
+        if answer.content is None or answer.content.size > SHOWN_MAX:
             return None
         return b"".join([piece async for piece in answer.content.chunks()])
-
-
-def images_address(media_type: str, unique_id: str) -> str:
-    """Where the images of a manifest are seen; "" of any other document."""
-    return f"/images/{quote(unique_id, safe='')}" if media_type == _DICOM else ""

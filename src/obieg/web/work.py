@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
@@ -20,18 +21,24 @@ from starlette.routing import BaseRoute
 
 from obieg.actors.awaited_documents import AwaitedDocuments
 from obieg.actors.document_viewer import View
+from obieg.actors.people import ASSISTANTS, Current, People
 from obieg.codes.load import toml
 from obieg.domain import pesel
-from obieg.domain.accounts import ROLES
+from obieg.domain.accounts import ROLES, LoginRefused, Professional, own_path
 from obieg.domain.awaiting import Awaited
 from obieg.domain.obligations import EXPLANATION_LENGTHS, FRESH, MINUTES_MAX, REASONS
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.requester import Requester
+from obieg.domain.text_search import LENGTH_MAX
 from obieg.web import work_record as record
 from obieg.web.areas import PROFESSIONALS
 from obieg.web.desk import Answer, Desk, Visit
-from obieg.web.kit import language_of
-from obieg.web.reader import Reader, images_address
+from obieg.web.found_texts import find_texts
+from obieg.web.images import Place, Viewer
+from obieg.web.kit import language_of, texts, visiting
+from obieg.web.reader import Reader
+from obieg.web.seen_events import seen_events
+from obieg.web.work_messages import MessageDesk
 
 # For what a record is opened: part of the address -> HL7's PurposeOfUse.
 PURPOSES = {"treatment": "TREAT", "coordination": "COC", "emergency": "BTG"}
@@ -156,10 +163,13 @@ class Come(NamedTuple):
 class WorkPages:
     """The pages; see the module docstring."""
 
-    def __init__(self, desk: Desk, awaited: AwaitedDocuments) -> None:
+    def __init__(self, desk: Desk, awaited: AwaitedDocuments, people: People) -> None:
+        """``people``: who says for whom assistants may act."""
         self._desk = desk
         self._awaited = awaited
+        self._people = people
         self._reader = Reader(desk)
+        self._viewer = Viewer(desk)
         self._facilities: dict[str, str] = {}  # names of organisations of the directory
 
     @property
@@ -170,8 +180,10 @@ class WorkPages:
         return (
             route(PROFESSIONALS, get=self._search, post=self._found),
             route(f"{PROFESSIONALS}/keys", get=self._keys),
+            route(f"{PROFESSIONALS}/acting", post=self._act_for),
             route(f"{PROFESSIONALS}/awaited", get=self._awaited_page),
             route(f"{PROFESSIONALS}/awaited/end", post=self._end_awaited),
+            *MessageDesk(self._desk, self._page).routes,
             route(patient, get=self._record),
             route(f"{patient}/results", get=self._results),
             route(f"{patient}/compare", get=self._compare),
@@ -180,6 +192,8 @@ class WorkPages:
             route(f"{patient}/document/{{document}}/original", get=self._original),
             route(f"{patient}/document/{{document}}/pdf", get=self._pdf),
             route(f"{patient}/document/{{document}}/image/{{number}}", get=self._picture),
+            route(f"{patient}/document/{{document}}/images", get=self._images),
+            route(f"{patient}/images/{{manifest}}/{{path:path}}", get=self._image),
             route(f"{patient}/consent", get=self._consent, post=self._ask_consent),
             route(f"{patient}/consent/code", post=self._confirm_consent),
             route(f"{patient}/emergency", get=self._emergency, post=self._open_emergency),
@@ -198,11 +212,37 @@ class WorkPages:
             role=ROLES.get(who.role, {}).get(language, who.role),
             facility=await self._facility(visit),
             section=section,
-            reads=who.role in READERS,
+            reads=_reads(who),
+            rescues=who.role in READERS,
+            assists=who.role in ASSISTANTS,
+            professionals=await self._professionals(visit),
+            here=own_path(visit.request.url.path + (f"?{query}" if (query := visit.request.url.query) else "")),
             records=who.role in RECORDERS,
             now=datetime.now(UTC),
             **values,
         )
+
+    # for whom assistants act ----------------------------------------------------------------------------------------
+
+    async def _professionals(self, visit: Visit) -> Sequence[Professional]:
+        """For whom whoever visits may act here: of assistants alone."""
+        if visit.requester.role not in ASSISTANTS:
+            return ()
+        current = await self._session(visit)
+        return current.professionals if current is not None else ()
+
+    async def _session(self, visit: Visit) -> Current | None:
+        return await self._people.session(self._desk.kit.cookie(visit.request, self._desk.kit.session_cookie))
+
+    async def _act_for(self, visit: Visit) -> Response:
+        current = await self._session(visit)
+        if current is None:
+            return self._desk.missing(visit)
+        try:
+            await self._people.act_for(current, visit.fields.get("professional", ""), visiting(visit.request))
+        except LoginRefused:
+            return await self._search_page(visit, Question(), trouble="assists", status=422)
+        return self._desk.kit.go(own_path(visit.fields.get("then", "")) or PROFESSIONALS)
 
     async def _facility(self, visit: Visit) -> str:
         """What the directory calls the facility of whoever visits."""
@@ -249,7 +289,7 @@ class WorkPages:
             "search",
             status=status,
             question=question,
-            purposes=[p for p in PURPOSES if p != EMERGENCY or visit.requester.role in READERS],
+            purposes=[p for p in PURPOSES if p != EMERGENCY or _reads(visit.requester)],
             found=found,
             more=more,
             trouble=trouble,
@@ -313,19 +353,30 @@ class WorkPages:
         if not (opened.basis or opened.documents):
             return await self._closed(visit, opened)
         kind = visit.request.query_params.get("kind", "")
-        listed = [d for d in opened.documents if d.kind == kind or kind not in record.KINDS]
+        asking = visit.acting(purpose_of_use=PURPOSES[opened.purpose])
+        wanted = visit.request.query_params.get("text", "")[:LENGTH_MAX]
+        texts, seen = await asyncio.gather(
+            find_texts(self._desk, asking, opened.person.id, wanted),
+            seen_events(self._desk, asking, opened.person.id),
+        )
+        events = seen.events if texts is None and kind in ("", "event") else ()
+        fitting = [d for d in opened.documents if texts is None or not texts.answered or d.id in texts.passages]
+        listed = [d for d in fitting if d.kind == kind or kind not in (*record.KINDS, "event")]
         chosen = visit.request.query_params.get("document", "")
         index = next((i for i, d in enumerate(listed) if d.id == chosen), 0)
-        counts = {k: sum(d.kind == k for d in opened.documents) for k in record.KINDS}
+        counts = {k: sum(d.kind == k for d in fitting) for k in record.KINDS}
         return await self._page(
             visit,
             "timeline.html" if swapped else "record.html",
             "record",
             opened=opened,
             person=opened.person,
-            kind=kind if kind in record.KINDS else "",
+            kind=kind if kind in (*record.KINDS, "event") else "",
+            texts=texts,
+            fitting=len(fitting) + (len(seen.events) if texts is None else 0),
             kinds={k: count for k, count in counts.items() if count},
-            years=record.by_year(listed),
+            years=record.by_year([*listed, *events]),
+            seen=seen,
             shown=listed[index] if listed else None,
             views=await self._views(visit, opened, listed[index : index + 1]),
             previous=listed[index - 1] if index > 0 else None,
@@ -398,14 +449,14 @@ class WorkPages:
 
     async def _views(
         self, visit: Visit, opened: Opened, documents: Sequence[record.Document]
-    ) -> dict[str, tuple[View | None, str]]:
-        """Of each document its content as it is read, and where its images are seen."""
+    ) -> dict[str, tuple[View | None, str, str]]:
+        """Of each document its content as it is read, why there is none, and where its images are given out."""
         asking = visit.acting(purpose_of_use=PURPOSES[opened.purpose])
         found = {}
         for each in documents:
             address = f"{opened.address}/document/{each.id}"
-            view = await self._reader.view(asking, each.id, each.content_type, address)
-            found[each.id] = view, images_address(each.content_type, each.unique_id)
+            read = await self._reader.view(asking, each.id, each.content_type, address)
+            found[each.id] = *read, self._images_of(opened, each)
         return found
 
     async def _pdf(self, visit: Visit) -> Response:
@@ -422,6 +473,36 @@ class WorkPages:
         if purpose not in PURPOSES:
             return self._desk.missing(visit)
         return await self._reader.picture(visit.acting(purpose_of_use=PURPOSES[purpose]), document, number)
+
+    async def _images(self, visit: Visit) -> Response:
+        opened = await self._open(visit)
+        found = _found_in(opened, visit.request.path_params["document"])
+        images = self._images_of(opened, found) if opened is not None and found is not None else ""
+        if opened is None or found is None or not images:
+            return self._desk.missing(visit)
+        t = texts(language_of(visit.request))
+        because = ", ".join(t(f"work_basis_{basis}") for basis in opened.basis.told)
+        place = Place(
+            found.unique_id,
+            images,
+            f"{opened.address}/document/{found.id}",
+            patient=opened.person.name,
+            basis=f"{t('work_you_see')} {because}." if because else "",
+        )
+        return await self._viewer.page(visit.acting(purpose_of_use=PURPOSES[opened.purpose]), place)
+
+    async def _image(self, visit: Visit) -> Response:
+        """Asked for many times of one study, so that the record is not asked anew: access control decides."""
+        purpose, manifest = (visit.request.path_params[name] for name in ("purpose", "manifest"))
+        if purpose not in PURPOSES:
+            return self._desk.missing(visit)
+        return self._viewer.image(visit.acting(purpose_of_use=PURPOSES[purpose]), manifest)
+
+    def _images_of(self, opened: Opened, document: record.Document) -> str:
+        """Where the images of a manifest are given out; "" of any other document."""
+        if not self._viewer.is_of(document.content_type):
+            return ""
+        return f"{opened.address}/images/{quote(document.unique_id, safe='')}"
 
     async def _original(self, visit: Visit) -> Response:
         """The bytes as they were handed in; what could act in a browser is only ever saved."""
@@ -512,7 +593,7 @@ class WorkPages:
         except Problem as problem:
             return await self._consent_page(visit, request=request, trouble=_code_trouble(problem), status=422)
         address = visit.request.url.path.removesuffix("/consent/code")
-        return self._desk.kit.go(address if visit.requester.role in READERS else f"{address}/consent?done")
+        return self._desk.kit.go(address if _reads(visit.requester) else f"{address}/consent?done")
 
     async def _operate(self, visit: Visit, operation: str, **given: str) -> Answer:
         purpose, patient = (visit.request.path_params[name] for name in ("purpose", "patient"))
@@ -569,6 +650,11 @@ class WorkPages:
         asking = visit.acting(purpose_of_use=PURPOSES[EMERGENCY])
         await self._desk.fhir(asking, "delete [id]/$break-glass", "Patient", visit.request.path_params["patient"])
         return self._desk.kit.go(f"{PROFESSIONALS}?ended")
+
+
+def _reads(who: Requester) -> bool:
+    """Whether documents are for them: an assistant reads for whom they act."""
+    return who.role in READERS or (who.role in ASSISTANTS and who.acting_for != "")
 
 
 async def _nothing() -> None:

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from obieg.codes.load import toml
+from obieg.domain.own_documents import CLASS
 from obieg.web.figures import between, number
+from obieg.web.patient_records import unique_id
+from obieg.web.seen_events import Event
 
 _TABLE = toml("document_kinds.toml")
 _LOINC: str = _TABLE["system"]
@@ -116,6 +119,7 @@ class Document:
     title: str
     kind: str  # a key of KINDS
     class_name: str  # as its affinity domain calls it
+    own: bool  # the patient has added it
     made: str  # when it was made, as FHIR writes it; "" where that is not said
     begin: str  # of the service
     end: str
@@ -158,15 +162,15 @@ def read_document(resource: Mapping[str, Any], source: str) -> Document:
     context = resource.get("context", {})
     organisations, people = _authors(resource, contained)
     author = _first(people)
-    master = resource.get("masterIdentifier", {})
     class_name = _display(_first(resource.get("category", ())))
     period = context.get("period", {})
     return Document(
         id=resource["id"],
-        unique_id=f"{master.get('system', '')}|{master['value']}" if master.get("value") else resource["id"],
+        unique_id=unique_id(resource.get("masterIdentifier", {})) or resource["id"],
         title=content.get("title", "") or resource.get("description", "") or class_name,
         kind=_kind(resource.get("type", {})),
         class_name=class_name,
+        own=_code(_first(resource.get("category", ()))) == CLASS,
         made=_local(content.get("creation", "")),
         begin=_local(period.get("start", "")),
         end=_local(period.get("end", "")),
@@ -263,11 +267,11 @@ def _with_older(document: Document, by_id: Mapping[str, Document]) -> Document:
     return replace(document, older=tuple(older.values()))
 
 
-def by_year(documents: Sequence[Document]) -> list[tuple[str, list[Document]]]:
-    """The timeline in pieces, as it stands on a page."""
-    years: dict[str, list[Document]] = {}
-    for document in documents:
-        years.setdefault(document.year, []).append(document)
+def by_year(found: Iterable[Document | Event]) -> list[tuple[str, list[Document | Event]]]:
+    """The timeline in pieces, as it stands on a page, the newest first."""
+    years: dict[str, list[Document | Event]] = {}
+    for each in sorted(found, key=lambda each: each.when, reverse=True):
+        years.setdefault(each.year, []).append(each)
     return list(years.items())
 
 

@@ -266,6 +266,7 @@ def _spelled(text: str, codec: str) -> str:
     return "".join(character if character.isascii() else spell(character) for character in text)
 
 
+_USUAL = Delimiters()
 _VERBATIM = Delimiters("\0", "\0", "\0", "\0", "\0")  # MSH-1 and MSH-2 are not taken apart
 
 
@@ -279,7 +280,10 @@ def read_header(data: bytes) -> Message:
 
 def _declared(header: Segment, delimiters: Delimiters) -> str:
     """The character set that MSH-18 names; further ones, for single escapes, are not read."""
-    return _in_header(header.field(18), delimiters, "ascii", 0, 1, 1).strip().upper()
+    raw = header.field(18)
+    if raw in CHARACTER_SETS and delimiters == _USUAL:  # none of their names has one of these
+        return raw
+    return _in_header(raw, delimiters, "ascii", 0, 1, 1).strip().upper()
 
 
 def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None) -> Message:
@@ -302,12 +306,13 @@ def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None)
     segments = [_split_header(lines[0], delimiters)]
     separator, fields_max = delimiters.field, limits.fields_max + 1
     for position, line in enumerate(lines[1:], 2):
-        name, *fields = line.split(separator, fields_max)
+        fields = line.split(separator, fields_max)
+        name = fields[0]
         if not _is_name(name):
             raise MessageError(SEGMENT_SEQUENCE_ERROR, f"line {position} does not begin with the name of a segment")
         if name == "MSH":
             raise MessageError(SEGMENT_SEQUENCE_ERROR, "a second MSH: send one message in a frame", "MSH(1)-1")
-        segments.append(Segment(name, tuple(fields)))
+        segments.append(Segment(name, tuple(fields[1:])))
     if text.count(delimiters.component) + text.count(delimiters.subcomponent) > limits.components_max:
         raise MessageError(SEGMENT_SEQUENCE_ERROR, f"more than {limits.components_max} components")
     long = max([len(segment.fields) for segment in segments]) > limits.fields_max

@@ -61,8 +61,10 @@ class Jwt(NamedTuple):
         return str(self.header.get("kid", ""))
 
 
-def read(text: str, *, types: Collection[str]) -> Jwt:
+def read(text: str, *, types: Collection[str], brings_key: bool = False) -> Jwt:
     """Takes a token apart; ``types`` are the values of ``typ`` in lower case that it may have, "" for none.
+
+    ``brings_key``: it is a proof that one has the key in its own header, and of nothing else (RFC 9449, section 4.2).
 
     Raises :class:`JwtRefused`.
     """
@@ -78,7 +80,7 @@ def read(text: str, *, types: Collection[str]) -> Jwt:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
         raise JwtRefused("an algorithm that is not read")
-    if named := [name for name in _TABLE["header"]["refused"] if name in header]:
+    if named := [n for n in _TABLE["header"]["refused"] if n in header and not (brings_key and n == "jwk")]:
         raise JwtRefused(f"a header with {', '.join(named)}")
     kind = header.get("typ", "")
     if not isinstance(kind, str) or kind.lower() not in types:
@@ -106,6 +108,22 @@ def verify(token: Jwt, keys: Mapping[str, Key]) -> None:
         proved = False
     if not proved:
         raise JwtRefused("the signature is not the key's")
+
+
+def verify_own(token: Jwt) -> str:
+    """The thumbprint (RFC 7638) of the public key that stands in the header and has signed the token.
+
+    Raises :class:`JwtRefused`.
+    """
+    brought = token.header.get("jwk")
+    if not isinstance(brought, dict) or brought.get("use", "sig") != "sig":
+        raise JwtRefused("jwk is no key for signatures")
+    try:
+        key = _public_key(brought)
+    except ValueError as error:
+        raise JwtRefused(str(error)) from None
+    verify(token, {token.key_id: key})
+    return str(key.thumbprint())
 
 
 def write(claims: Mapping[str, Any], key: Key, key_id: str, *, typ: str) -> str:
@@ -180,7 +198,7 @@ def public_jwk(key: ECKey, key_id: str) -> dict[str, str]:
 
 
 def _public_key(row: Mapping[str, Any]) -> Key:
-    if "d" in row or "k" in row:
+    if not {"d", "k", "p", "q", "dp", "dq", "qi", "oth"}.isdisjoint(row):
         raise ValueError("a registered key is public")
     kind, curve = row.get("kty"), row.get("crv")
     fit = {name for name, a in _ALGORITHMS.items() if a["kty"] == kind and a.get("crv") in (None, curve)}

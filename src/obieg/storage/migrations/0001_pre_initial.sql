@@ -111,6 +111,10 @@ CREATE TABLE document_entry (
   size bigint,
   title text NOT NULL DEFAULT '',
   source_patient_id text NOT NULL DEFAULT '',  -- whose document it is when a patient is divided again
+  -- What filters of access control look at (docs/access.md), written with the row, of what the metadata say:
+  labels text[] NOT NULL DEFAULT '{}',       -- of confidentialityCode N, R and V alone; N where none of them is there
+  authors text[] NOT NULL DEFAULT '{}',      -- root#extension of authorPerson and authorInstitution
+  encounters text[] NOT NULL DEFAULT '{}',   -- root#extension of the encounters in referenceIdList
   superseded boolean NOT NULL DEFAULT false,
   ebrim bytea NOT NULL,
   rendering_version smallint NOT NULL DEFAULT 1,  -- of the mapping that wrote ebrim (mapping.ebrim.RENDERING_VERSION)
@@ -122,6 +126,7 @@ CREATE TABLE document_entry (
 CREATE INDEX document_entry_by_time ON document_entry (patient_key, status, creation_time);
 -- All versions of one object: the first one has the logicalID as its entryUUID, so object_locator finds it.
 CREATE INDEX document_entry_by_logical_id ON document_entry (logical_id) WHERE version > 1;
+CREATE INDEX document_entry_versions ON document_entry (patient_key) WHERE version > 1;
 
 CREATE TABLE submission_set (
   patient_key bigint NOT NULL,
@@ -150,6 +155,8 @@ CREATE TABLE folder (
   status "char" NOT NULL DEFAULT 'A',
   code_list text[] NOT NULL DEFAULT '{}',
   last_update_time text NOT NULL,            -- YYYYMMDDhhmmss
+  -- When the folder itself was written: where a member is hidden, it is dated as if that had never been put there.
+  written_time text NOT NULL DEFAULT '',
   superseded boolean NOT NULL DEFAULT false,
   ebrim bytea NOT NULL,
   rendering_version smallint NOT NULL DEFAULT 1,  -- of the mapping that wrote ebrim (mapping.ebrim.RENDERING_VERSION)
@@ -167,6 +174,7 @@ CREATE TABLE association (
   source uuid NOT NULL,
   target uuid NOT NULL,
   status "char" NOT NULL DEFAULT 'A',
+  member_since text,                         -- when a document was put into a folder
   ebrim bytea NOT NULL,
   rendering_version smallint NOT NULL DEFAULT 1,  -- of the mapping that wrote ebrim (mapping.ebrim.RENDERING_VERSION)
   PRIMARY KEY (patient_key, entry_uuid)
@@ -218,6 +226,7 @@ CREATE TABLE pending_submission (
   submission_id uuid PRIMARY KEY,            -- entryUUID of the submission set
   unique_ids text[] NOT NULL,
   message bytea NOT NULL,                    -- the very ITI-42 body, with final UUIDs
+  subject jsonb NOT NULL DEFAULT '{}',       -- facts of a Requester by which who provided it is named, however late (ITI-40)
   fingerprint bytea NOT NULL DEFAULT ''::bytea,  -- of provided_submission
   created_at timestamptz NOT NULL DEFAULT now(),
   attempts integer NOT NULL DEFAULT 0,

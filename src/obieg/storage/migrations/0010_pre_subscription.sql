@@ -4,6 +4,7 @@ CREATE TABLE subscription (
   subscription_id uuid PRIMARY KEY,
   patient_key bigint NOT NULL,               -- whose objects, with those merged; 0: of everybody
   owner text NOT NULL,                       -- the caller that made it
+  requester bytea NOT NULL,                  -- as which objects are looked at when they are sent: domain.requester.Requester in JSON
   kind "char" NOT NULL,                      -- D documents, S submission sets
   topic text NOT NULL,                       -- canonical address
   events text[] NOT NULL,                    -- of codes/subscription_topics.toml

@@ -68,8 +68,30 @@ CREATE TABLE session (
   agent text NOT NULL,
   organisation text NOT NULL DEFAULT '',     -- where and as whom the person acts
   role text NOT NULL DEFAULT '',
+  acting_for text NOT NULL DEFAULT '',       -- root#extension of a professional, as person_assists permits it
+  vouched_by text NOT NULL DEFAULT '',       -- client_id of the system that launched it; '': the person logged in here
+  proved_at timestamptz,                     -- when the person proved to it who they are; NULL: started_at
   ended_at timestamptz,
   end_reason text NOT NULL DEFAULT ''
 );
 CREATE INDEX session_by_person ON session (person_id) WHERE ended_at IS NULL;
 CREATE INDEX session_by_end ON session (until);
+
+-- For whom assistants may act, and where.
+CREATE TABLE person_assists (
+  person_id uuid NOT NULL REFERENCES person ON DELETE CASCADE,
+  organisation text NOT NULL,                       -- root#extension
+  professional text NOT NULL,                       -- root#extension
+  professional_name text NOT NULL,                  -- with title, as colleagues say it
+  PRIMARY KEY (person_id, organisation, professional)
+);
+
+-- What a hospital's own system asked for: somebody opens these pages with a patient, without logging in again. Its code is
+-- good for once; what was used stays until its end, so that a second use is noticed.
+CREATE TABLE launch_code (
+  digest bytea PRIMARY KEY,                         -- SHA-256 of the code
+  content text NOT NULL,                            -- domain.launching.Launching
+  until timestamptz NOT NULL,
+  session_id uuid                                   -- that it became
+);
+CREATE INDEX launch_code_by_end ON launch_code (until);

@@ -1,21 +1,4 @@
--- Who may see what (docs/access.md): what a filter looks at, and what it hides.
-
--- Written with the row, of what the metadata say: codes of confidentialityCode alone (N where none of N, R and V is there),
--- and identifiers root#extension of
--- authorPerson and authorInstitution, and of the encounters in referenceIdList.
-ALTER TABLE document_entry
-  ADD COLUMN labels text[] NOT NULL DEFAULT '{}',
-  ADD COLUMN authors text[] NOT NULL DEFAULT '{}',
-  ADD COLUMN encounters text[] NOT NULL DEFAULT '{}';
-CREATE INDEX document_entry_versions ON document_entry (patient_key) WHERE version > 1;
-
--- When a document was put into a folder, and when the folder itself was written: where a member is hidden, the folder is
--- dated as if it had never been put there.
-ALTER TABLE association ADD COLUMN member_since text;
-ALTER TABLE folder ADD COLUMN written_time text NOT NULL DEFAULT '';
-
--- Who is told: what is sent is looked at as they would see it then. domain.requester.Requester as JSON.
-ALTER TABLE subscription ADD COLUMN requester bytea NOT NULL;
+-- What a filter hides (docs/access.md).
 
 -- These with all documents reached from them by associations between documents, in either direction, and all versions.
 CREATE FUNCTION obieg_lineage(keys bigint[], uuids uuid[]) RETURNS uuid[]
@@ -40,41 +23,57 @@ END $$;
 
 -- The documents of the patients with these keys that a filter (domain/sight.py) hides; none where there is no filter.
 -- A rule: of which patients, which source, its place there, whether it permits (null: what was said before does not hold),
--- up to which rank (N 0, R 1, V 2), and conditions. In each source the last rule that fits a document decides; it is shown
--- if a source permits it and none denies it, nor anything of its lineage.
-CREATE FUNCTION obieg_hidden_documents(keys bigint[], rules jsonb) RETURNS SETOF uuid
+-- up to which rank (N 0, R 1, V 2), and conditions: all that are given must hold, or, of a rule with "any", one of them. In
+-- each source the last rule that fits a document decides; it is shown if a source permits it and none denies it, nor
+-- anything of its lineage.
+CREATE FUNCTION obieg_hidden_documents(keys bigint[], rules json) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE PARALLEL SAFE COST 10 ROWS 10 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   hidden uuid[];
   denied uuid[];
+  related boolean;  -- whether any document is of the lineage of another one; few patients have such documents
 BEGIN
   IF rules IS NULL THEN
     RETURN;
   END IF;
+  related := EXISTS (SELECT FROM association a WHERE a.patient_key = ANY(keys) AND a.type <> 'HasMember')
+    OR EXISTS (SELECT FROM document_entry d WHERE d.patient_key = ANY(keys) AND d.version > 1);
   WITH rule AS MATERIALIZED (
-    SELECT r.patients, r.source, r.class_codes, r.type_codes, r.practice_setting_codes, r.labels, r.authors, r.encounters,
-           r.created_from, r.created_to,
+    SELECT r.patients, r.source, r."any", r.class_codes, r.type_codes, r.practice_setting_codes, r.labels, r.authors,
+           r.encounters, r.created_from, r.created_to,
            r.place * 4 + CASE WHEN r.permit THEN 1 WHEN NOT r.permit THEN 2 ELSE 0 END AS said,
            CASE WHEN r.permit IS DISTINCT FROM false AND r.rank < 2 THEN CASE r.rank WHEN 1 THEN ARRAY['V'] ELSE ARRAY['V', 'R'] END END AS above,
-           CASE WHEN r.documents IS NOT NULL THEN obieg_lineage(r.patients, r.documents) END AS documents
-    FROM jsonb_to_recordset(rules) AS r (
-      patients bigint[], source integer, place integer, permit boolean, rank integer, documents uuid[], class_codes text[],
-      type_codes text[], practice_setting_codes text[], labels text[], authors text[], encounters text[],
-      created_from text, created_to text)
+           CASE WHEN related AND r.documents IS NOT NULL THEN obieg_lineage(r.patients, r.documents) ELSE r.documents END AS documents
+    FROM json_to_recordset(rules) AS r (
+      patients bigint[], source integer, place integer, permit boolean, rank integer, "any" boolean, documents uuid[],
+      class_codes text[], type_codes text[], practice_setting_codes text[], labels text[], authors text[],
+      encounters text[], created_from text, created_to text)
   ), last AS (
     SELECT d.entry_uuid, r.source, max(r.said) % 4 AS said
     FROM document_entry d
     LEFT JOIN rule r ON d.patient_key = ANY(r.patients)
       AND (r.above IS NULL OR NOT d.labels && r.above)
-      AND (r.documents IS NULL OR d.entry_uuid = ANY(r.documents))
-      AND (r.class_codes IS NULL OR d.class_code = ANY(r.class_codes))
-      AND (r.type_codes IS NULL OR d.type_code = ANY(r.type_codes))
-      AND (r.practice_setting_codes IS NULL OR d.practice_setting_code = ANY(r.practice_setting_codes))
-      AND (r.labels IS NULL OR d.labels && r.labels)
-      AND (r.authors IS NULL OR d.authors && r.authors)
-      AND (r.encounters IS NULL OR d.encounters && r.encounters)
-      AND (r.created_from IS NULL OR d.creation_time >= r.created_from)
-      AND (r.created_to IS NULL OR d.creation_time < r.created_to)
+      AND CASE WHEN r."any" THEN
+        d.entry_uuid = ANY(r.documents)
+        OR d.class_code = ANY(r.class_codes)
+        OR d.type_code = ANY(r.type_codes)
+        OR d.practice_setting_code = ANY(r.practice_setting_codes)
+        OR d.labels && r.labels
+        OR d.authors && r.authors
+        OR d.encounters && r.encounters
+        OR d.creation_time >= r.created_from
+        OR d.creation_time < r.created_to
+      ELSE
+        (r.documents IS NULL OR d.entry_uuid = ANY(r.documents))
+        AND (r.class_codes IS NULL OR d.class_code = ANY(r.class_codes))
+        AND (r.type_codes IS NULL OR d.type_code = ANY(r.type_codes))
+        AND (r.practice_setting_codes IS NULL OR d.practice_setting_code = ANY(r.practice_setting_codes))
+        AND (r.labels IS NULL OR d.labels && r.labels)
+        AND (r.authors IS NULL OR d.authors && r.authors)
+        AND (r.encounters IS NULL OR d.encounters && r.encounters)
+        AND (r.created_from IS NULL OR d.creation_time >= r.created_from)
+        AND (r.created_to IS NULL OR d.creation_time < r.created_to)
+      END
     WHERE d.patient_key = ANY(keys)
     GROUP BY 1, 2
   ), verdict AS (
@@ -84,16 +83,14 @@ BEGIN
   SELECT array_agg(v.entry_uuid) FILTER (WHERE NOT v.permits), array_agg(v.entry_uuid) FILTER (WHERE v.denies)
   INTO hidden, denied FROM verdict v;
   IF denied IS NOT NULL THEN
-    hidden := coalesce(hidden, '{}') || obieg_lineage(keys, denied);
+    hidden := coalesce(hidden, '{}') || CASE WHEN related THEN obieg_lineage(keys, denied) ELSE denied END;
   END IF;
-  IF hidden IS NOT NULL THEN
-    RETURN QUERY SELECT unnest(hidden);
-  END IF;
+  RETURN QUERY SELECT unnest(hidden);
 END $$;
 
 -- The same with what exists only because of them: submission sets and folders whose documents are all hidden, associations
 -- with a hidden end, submission sets that hold nothing but these.
-CREATE FUNCTION obieg_hidden(keys bigint[], rules jsonb) RETURNS SETOF uuid
+CREATE FUNCTION obieg_hidden(keys bigint[], rules json) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE PARALLEL SAFE COST 20 ROWS 20 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   documents uuid[];
@@ -143,7 +140,7 @@ BEGIN
 END $$;
 
 -- Folders that hold a hidden document: their date, and a revision, as if it had never been put there.
-CREATE FUNCTION obieg_folder_times(keys bigint[], rules jsonb) RETURNS TABLE (entry_uuid uuid, "time" text, revision text)
+CREATE FUNCTION obieg_folder_times(keys bigint[], rules json) RETURNS TABLE (entry_uuid uuid, "time" text, revision text)
 LANGUAGE plpgsql STABLE PARALLEL SAFE COST 20 ROWS 5 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   documents uuid[];
@@ -173,7 +170,7 @@ END $$;
 
 -- Of these uniqueIds of documents those whose documents may be read: of one patient at least who is permitted all newest
 -- entries with this uniqueId are shown.
-CREATE FUNCTION obieg_readable(unique_ids text[], permitted bigint[], filtered bigint[], rules jsonb) RETURNS SETOF text
+CREATE FUNCTION obieg_readable(unique_ids text[], permitted bigint[], filtered bigint[], rules json) RETURNS SETOF text
 LANGUAGE plpgsql STABLE PARALLEL SAFE COST 20 ROWS 5 SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN QUERY
@@ -185,28 +182,4 @@ BEGIN
     GROUP BY u.unique_id, (obieg_kin(d.patient_key))[1]
     HAVING bool_and(rules IS NULL OR d.entry_uuid NOT IN (SELECT obieg_hidden_documents(filtered, rules)))
   ) o;
-END $$;
-
--- The keys of the patients of whom a request speaks: by their ids and by those of their objects, and those known already.
-CREATE FUNCTION obieg_located(authorities text[], ids text[], uuids uuid[], unique_ids text[], known bigint[])
-RETURNS bigint[]
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-  keys bigint[] := known;
-BEGIN
-  FOR i IN 1 .. cardinality(ids) LOOP
-    keys := keys || obieg_patient_keys(authorities[i], ids[i]);
-  END LOOP;
-  IF uuids <> '{}' THEN
-    keys := keys || ARRAY(
-      SELECT l.patient_key FROM object_locator l WHERE l.entry_uuid = ANY(uuids)
-      UNION
-      SELECT d.patient_key FROM document_entry d WHERE d.logical_id = ANY(uuids) AND d.version > 1
-      UNION
-      SELECT f.patient_key FROM folder f WHERE f.logical_id = ANY(uuids) AND f.version > 1);
-  END IF;
-  IF unique_ids <> '{}' THEN
-    keys := keys || ARRAY(SELECT DISTINCT u.patient_key FROM unique_id_locator u WHERE u.unique_id = ANY(unique_ids));
-  END IF;
-  RETURN keys;
 END $$;

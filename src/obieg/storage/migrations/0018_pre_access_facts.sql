@@ -26,6 +26,10 @@ CREATE TABLE access_source (
   patient_key bigint NOT NULL
 );
 
+-- For whom somebody may act.
+CREATE INDEX access_fact_representative ON access_fact USING gin ((facts::jsonb) jsonb_path_ops)
+  WHERE kind = 'representative' AND superseded_at IS NULL;
+
 -- Documents by which patients acknowledge privacy policies (BPPC).
 CREATE INDEX document_entry_acknowledging ON document_entry (patient_key) WHERE format_code LIKE 'urn:ihe:iti:bppc%';
 
@@ -47,4 +51,77 @@ BEGIN
     RETURN NULL;
   END IF;
   RETURN make_date(parts[1]::integer, parts[2]::integer, parts[3]::integer);
+END $$;
+
+-- Of whom a request speaks, by the ids of patients, by those of their objects, or by keys that are known already: each
+-- person once, with all keys, the survivor's first, the affinity-domain ids that belong to them, and their facts in JSON as
+-- storage/access_store.py reads them: what sources say, as they wrote it, and what the patient index and documents say.
+-- The facts are put together as text: making JSON of what is JSON already takes longer than all else.
+CREATE FUNCTION obieg_persons(authorities text[], ids text[], uuids uuid[], unique_ids text[], known bigint[],
+                              own_authority text)
+RETURNS TABLE (keys bigint[], affinity_domain_ids text[], facts text)
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  located bigint[] := known;
+  seen bigint[] := '{}';
+  one bigint;
+BEGIN
+  IF ids <> '{}' THEN
+    located := located || ARRAY(
+      SELECT l.patient_key FROM unnest(authorities, ids) AS named (authority, value)
+      JOIN patient_locator l ON l.authority = named.authority AND l.value = named.value
+      WHERE l.retired_at IS NULL);
+  END IF;
+  IF uuids <> '{}' THEN
+    located := located || ARRAY(
+      SELECT l.patient_key FROM object_locator l WHERE l.entry_uuid = ANY(uuids)
+      UNION
+      SELECT d.patient_key FROM document_entry d WHERE d.logical_id = ANY(uuids) AND d.version > 1
+      UNION
+      SELECT f.patient_key FROM folder f WHERE f.logical_id = ANY(uuids) AND f.version > 1);
+  END IF;
+  IF unique_ids <> '{}' THEN
+    located := located || ARRAY(SELECT u.patient_key FROM unique_id_locator u WHERE u.unique_id = ANY(unique_ids));
+  END IF;
+  FOREACH one IN ARRAY located LOOP
+    CONTINUE WHEN one = ANY(seen);
+    keys := obieg_kin(one);
+    seen := seen || keys;
+    WITH own AS MATERIALIZED (
+      SELECT p.affinity_domain_id FROM patient p WHERE p.patient_key = ANY(keys)
+    ), record AS MATERIALIZED (
+      SELECT * FROM patient_record r WHERE r.patient_key = ANY(keys) AND r.removed_at IS NULL
+    )
+    SELECT ARRAY(SELECT o.affinity_domain_id FROM own o), concat('{"identifiers":[', (
+      SELECT string_agg(DISTINCT to_json(l.authority || '#' || l.value)::text, ',') FROM (
+        SELECT unnest(r.authorities), unnest(r.values), false FROM record r
+        UNION ALL
+        SELECT own_authority, o.affinity_domain_id, true FROM own o
+      ) u (authority, value, own)
+      JOIN patient_locator l ON l.authority = u.authority AND l.value = u.value
+      WHERE l.retired_at IS NULL AND (u.own OR l.patient_key = ANY(keys))
+    ), '],"birth_date":', coalesce((
+      SELECT to_json(d.day)::text
+      FROM record r CROSS JOIN LATERAL (SELECT obieg_last_day(r.birth_date) AS day OFFSET 0) d
+      WHERE r.birth_date <> '' AND d.day IS NOT NULL
+      ORDER BY length(r.birth_date) DESC, r.updated_at DESC, r.record_key LIMIT 1
+    ), 'null'), ',"died_on":', coalesce((
+      SELECT to_json(min(coalesce(obieg_last_day(d.said ->> 'deceased_at'), d.updated_at::date)))::text
+      FROM (
+        SELECT convert_from(r.demographics, 'UTF8')::json AS said, r.updated_at FROM record r
+        WHERE position('"deceased'::bytea IN r.demographics) > 0 OFFSET 0
+      ) d
+      WHERE (d.said ->> 'deceased')::boolean OR d.said ->> 'deceased_at' <> ''
+    ), 'null'), ',"said":[', (
+      SELECT string_agg('{"kind":"' || f.kind || '","facts":' || f.facts::text || '}', ',')
+      FROM access_fact f WHERE f.patient_key = ANY(keys) AND f.superseded_at IS NULL
+    ), '],"acknowledged":[', (
+      SELECT string_agg(json_build_object('document', d.entry_uuid, 'policies', d.event_code_list,
+                                          'begin', d.service_start_time, 'end', d.service_stop_time)::text, ',')
+      FROM document_entry d
+      WHERE d.patient_key = ANY(keys) AND d.format_code LIKE 'urn:ihe:iti:bppc%' AND d.status = 'A' AND NOT d.superseded
+    ), ']}')
+    INTO affinity_domain_ids, facts;
+    RETURN NEXT;
+  END LOOP;
 END $$;

@@ -37,20 +37,31 @@ FROM (
 ORDER BY audit_id DESC LIMIT :count::bigint
 
 -- name: find_audit_by_patient
+-- Newest first, by an index for each id: what a log of many years costs is the page that is read of it.
 WITH named AS (
-  (SELECT audit_id FROM audit_event WHERE patient_id = ANY(:patients::text[]) AND patient_id <> '')
+  SELECT e.audit_id FROM unnest(:patients::text[]) AS p(id) CROSS JOIN LATERAL (
+    SELECT e.audit_id FROM audit_event e
+    WHERE e.patient_id = p.id AND e.patient_id <> '' AND e.audit_id < :before::bigint
+      AND coalesce(e.happened_at, e.recorded_at) >= :since::timestamptz
+      AND coalesce(e.happened_at, e.recorded_at) < :until::timestamptz
+      AND (:transactions::text[] IS NULL OR e.transaction = ANY(:transactions::text[]))
+      AND (:outcomes::smallint[] IS NULL OR e.outcome = ANY(:outcomes::smallint[]))
+      AND (:request_id::text = '' OR e.request_id = :request_id::text)
+    ORDER BY e.audit_id DESC LIMIT :count::bigint) e
   UNION
-  (SELECT audit_id FROM audit_patient WHERE patient_id = ANY(:patients::text[]))
+  SELECT e.audit_id FROM unnest(:patients::text[]) AS p(id) CROSS JOIN LATERAL (
+    SELECT o.audit_id FROM audit_patient o JOIN audit_event e USING (audit_id)
+    WHERE o.patient_id = p.id AND o.audit_id < :before::bigint
+      AND coalesce(e.happened_at, e.recorded_at) >= :since::timestamptz
+      AND coalesce(e.happened_at, e.recorded_at) < :until::timestamptz
+      AND (:transactions::text[] IS NULL OR e.transaction = ANY(:transactions::text[]))
+      AND (:outcomes::smallint[] IS NULL OR e.outcome = ANY(:outcomes::smallint[]))
+      AND (:request_id::text = '' OR e.request_id = :request_id::text)
+    ORDER BY o.audit_id DESC LIMIT :count::bigint) e
 )
 SELECT audit_id, recorded_at, happened_at, format, transaction, outcome, patient_id, request_id, sender, message
-FROM named JOIN audit_event USING (audit_id)
-WHERE audit_id < :before::bigint
-  AND coalesce(happened_at, recorded_at) >= :since::timestamptz
-  AND coalesce(happened_at, recorded_at) < :until::timestamptz
-  AND (:transactions::text[] IS NULL OR transaction = ANY(:transactions::text[]))
-  AND (:outcomes::smallint[] IS NULL OR outcome = ANY(:outcomes::smallint[]))
-  AND (:request_id::text = '' OR request_id = :request_id::text)
-ORDER BY audit_id DESC LIMIT :count::bigint
+FROM (SELECT audit_id FROM named ORDER BY audit_id DESC LIMIT :count::bigint) newest JOIN audit_event USING (audit_id)
+ORDER BY audit_id DESC
 
 -- name: find_audit_by_id
 SELECT audit_id, recorded_at, happened_at, format, transaction, outcome, patient_id, request_id, sender, message

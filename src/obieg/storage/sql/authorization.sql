@@ -90,3 +90,9 @@ DELETE FROM oauth_launch WHERE until < :now::timestamptz
 
 -- name: forget_oauth_revoked
 DELETE FROM oauth_revoked WHERE until < :now::timestamptz
+
+-- name: insert_launch_code
+INSERT INTO launch_code (digest, content, until) VALUES (:digest, :content, :until)
+
+-- name: forget_launch_codes
+DELETE FROM launch_code WHERE until < :now::timestamptz

@@ -159,7 +159,8 @@ SET rendering_version = excluded.rendering_version, content = excluded.content
 
 -- name: locate_document (planned once)
 -- The document of an entry, and whose it is.
-SELECT d.unique_id, coalesce(d.repository_unique_id, ''), obieg_person_id(d.patient_key), coalesce(d.hash, ''), d.mime_type
+SELECT d.unique_id, coalesce(d.repository_unique_id, ''), obieg_person_id(d.patient_key), coalesce(d.hash, ''),
+  d.mime_type, d.size
 FROM object_locator l JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
 WHERE l.entry_uuid = :entry_uuid::uuid AND l.kind = 'D'
   AND d.patient_key = ANY(:permitted::bigint[])  -- sight

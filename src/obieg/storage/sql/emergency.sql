@@ -52,8 +52,8 @@ WITH decided AS (
 SELECT obieg_expect((SELECT count(*) FROM decided), 1, 'the review is not open')
 
 -- name: notice_to_send
--- What is told, and what the records of the person say of how to reach them.
-SELECT n.kind, n.first_at, ARRAY(
+-- What is told, of whose act, and what the records of the person say of how to reach them.
+SELECT n.kind, n.first_at, coalesce(n.said ->> 'person', ''), ARRAY(
   SELECT r.demographics FROM patient_record r
   WHERE r.patient_key = ANY(obieg_kin(n.patient_key)) AND r.removed_at IS NULL
   ORDER BY r.updated_at DESC, r.record_key)

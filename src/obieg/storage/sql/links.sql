@@ -355,7 +355,8 @@ WITH RECURSIVE mixed AS (
   SELECT a.audit_id FROM named n JOIN audit_patient o ON o.patient_id = n.patient_id
   JOIN audit_event a ON a.audit_id = o.audit_id AND a.recorded_at >= n.since AND a.recorded_at <= n.until
 )
-SELECT a.audit_id, a.recorded_at, a.transaction, a.outcome, a.patient_id, a.request_id, a.message
+SELECT a.audit_id, a.recorded_at, a.transaction, a.outcome, a.patient_id, a.request_id, a.message, a.happened_at, a.format,
+       a.sender
 FROM found f JOIN audit_event a ON a.audit_id = f.audit_id
 WHERE a.recorded_at >= :since::timestamptz AND a.recorded_at <= :until::timestamptz
   AND (NOT :reading::boolean OR a.outcome = 0 AND a.message ~ 'EventActionCode="[RE]"')

@@ -119,3 +119,56 @@ LEFT JOIN submission_set s ON s.patient_key = a.patient_key AND s.entry_uuid = a
 JOIN patient p ON p.patient_key = coalesce(
   (SELECT k.survivor_key FROM patient_link k WHERE k.patient_key = e.patient_key), e.patient_key)
 GROUP BY p.affinity_domain_id LIMIT 1
+
+-- name: documents_by_repository
+SELECT coalesce(repository_unique_id, ''), count(*) FROM document_entry WHERE NOT superseded GROUP BY 1 LIMIT 1000
+
+-- name: identifiers_by_authority
+SELECT authority, count(*) FROM patient_locator WHERE retired_at IS NULL GROUP BY 1 LIMIT 10000
+
+-- name: grants_by_client
+SELECT client_id, count(*) FROM oauth_grant WHERE ended_at IS NULL AND until > now() GROUP BY 1 LIMIT 10000
+
+-- name: count_kept
+SELECT (SELECT count(*) FROM patient), (SELECT count(*) FROM stored_document)
+
+-- name: codes_in_use
+-- Of the newest versions of what is registered: D documents, F folders, S submissions.
+SELECT kind, attribute, code, count(*) FROM (
+  SELECT 'D' AS kind, a.attribute, a.code FROM document_entry d CROSS JOIN LATERAL (VALUES
+    ('class_code', d.class_code), ('type_code', d.type_code), ('format_code', d.format_code),
+    ('healthcare_facility_type_code', d.healthcare_facility_type_code),
+    ('practice_setting_code', d.practice_setting_code), ('mime_type', d.mime_type)) AS a (attribute, code)
+  WHERE NOT d.superseded
+  UNION ALL SELECT 'D', 'confidentiality_code', unnest(confidentiality_code) FROM document_entry WHERE NOT superseded
+  UNION ALL SELECT 'D', 'event_code_list', unnest(event_code_list) FROM document_entry WHERE NOT superseded
+  UNION ALL SELECT 'F', 'code_list', unnest(code_list) FROM folder WHERE NOT superseded
+  UNION ALL SELECT 'S', 'content_type_code', content_type_code FROM submission_set
+) used WHERE code <> '' GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 50000
+
+-- name: documents_of_codes
+SELECT coalesce(repository_unique_id, ''), count(*) FROM document_entry
+WHERE NOT superseded AND (
+  class_code = ANY(:class_code::text[]) OR type_code = ANY(:type_code::text[]) OR format_code = ANY(:format_code::text[])
+  OR healthcare_facility_type_code = ANY(:healthcare_facility_type_code::text[])
+  OR practice_setting_code = ANY(:practice_setting_code::text[]) OR mime_type = ANY(:mime_type::text[])
+  OR confidentiality_code && :confidentiality_code::text[] OR event_code_list && :event_code_list::text[])
+GROUP BY 1 LIMIT 1000
+
+-- name: peer_certificates
+-- The newest of each subject: what was renewed is no news.
+SELECT DISTINCT ON (direction, subject) direction = 'I', subject, issuer, not_after, seen_at
+FROM peer_certificate ORDER BY direction, subject, first_seen_at DESC, not_after DESC LIMIT 2000
+
+-- name: note_peers
+-- Written when it is new, and then once a day.
+INSERT INTO peer_certificate AS p (direction, fingerprint, subject, issuer, not_after)
+SELECT DISTINCT ON (1, 2) direction::"char", fingerprint::bytea, subject, issuer, not_after
+FROM unnest(:directions::text[], :fingerprints::text[], :subjects::text[], :issuers::text[], :ends::timestamptz[])
+  AS g (direction, fingerprint, subject, issuer, not_after)
+ON CONFLICT (direction, fingerprint) DO UPDATE SET seen_at = now() WHERE p.seen_at < now() - interval '1 day'
+
+-- name: forget_peers
+-- What nobody has shown for a quarter of a year, and all beyond what the table may have.
+DELETE FROM peer_certificate WHERE seen_at < now() - interval '92 days' OR (direction, fingerprint) IN (
+  SELECT direction, fingerprint FROM peer_certificate ORDER BY seen_at DESC, first_seen_at DESC OFFSET 2000)

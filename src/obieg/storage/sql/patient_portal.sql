@@ -50,3 +50,14 @@ WHERE r.audit_id = :audit_id::bigint AND r.patient_key = ANY(obieg_patient_keys(
 SELECT r.kind, coalesce(r.audit_id, 0), r.professional, r.organisation, r.reason, r.opened_at, r.until, r.decided_at, r.justified
 FROM access_review r WHERE r.patient_key = ANY(obieg_patient_keys(:authority::text, :value::text))
 ORDER BY r.opened_at DESC, r.review_id DESC LIMIT :count::bigint
+
+-- name: count_own_documents
+-- Documents that a patient has added, withdrawn ones too.
+SELECT count(DISTINCT d.logical_id) FROM document_entry d
+WHERE d.patient_key = ANY(obieg_patient_keys(:authority::text, :value::text)) AND d.class_code = :class_code::text
+
+-- name: is_own_document
+SELECT EXISTS (
+  SELECT FROM document_entry d
+  WHERE d.patient_key = ANY(obieg_patient_keys(:authority::text, :value::text)) AND d.entry_uuid = :entry_uuid::uuid
+    AND d.class_code = :class_code::text AND d.status = 'A')

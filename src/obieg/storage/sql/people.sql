@@ -10,7 +10,13 @@ SELECT p.person_id, p.login, p.name, p.identifier, p.created_at, p.disabled_at I
   ARRAY(SELECT l.organisation_name FROM person_place l WHERE l.person_id = p.person_id
     ORDER BY l.organisation_name, l.organisation, l.role),
   ARRAY(SELECT l.role FROM person_place l WHERE l.person_id = p.person_id
-    ORDER BY l.organisation_name, l.organisation, l.role)
+    ORDER BY l.organisation_name, l.organisation, l.role),
+  ARRAY(SELECT a.organisation FROM person_assists a WHERE a.person_id = p.person_id
+    ORDER BY a.professional_name, a.professional, a.organisation),
+  ARRAY(SELECT a.professional FROM person_assists a WHERE a.person_id = p.person_id
+    ORDER BY a.professional_name, a.professional, a.organisation),
+  ARRAY(SELECT a.professional_name FROM person_assists a WHERE a.person_id = p.person_id
+    ORDER BY a.professional_name, a.professional, a.organisation)
 FROM person p
 WHERE (:login::text = '' OR p.login = :login::text) AND (:person_id::uuid IS NULL OR p.person_id = :person_id::uuid)
   AND (:identifier::text = '' OR p.identifier = :identifier::text)
@@ -132,9 +138,11 @@ SELECT obieg_expect(
   1, 'nothing to log in by would remain')
 
 -- name: insert_session
-INSERT INTO session (session_id, token, person_id, method, started_at, seen_at, until, address, agent, organisation, role)
+INSERT INTO session (session_id, token, person_id, method, started_at, seen_at, until, address, agent, organisation, role,
+  vouched_by, proved_at)
 VALUES (:session_id::uuid, :token::bytea, :person_id::uuid, :method::text, :started_at::timestamptz,
-  :started_at::timestamptz, :until::timestamptz, :address::text, :agent::text, :organisation::text, :role::text)
+  :started_at::timestamptz, :until::timestamptz, :address::text, :agent::text, :organisation::text, :role::text,
+  :vouched_by::text, :proved_at::timestamptz)
 
 -- name: use_session
 -- When it was used last is not written more often than :exactly says.
@@ -143,12 +151,14 @@ WHERE token = :token::bytea AND ended_at IS NULL AND until > :now::timestamptz
   AND seen_at > :now::timestamptz - :idle::interval AND seen_at < :now::timestamptz - :exactly::interval
 
 -- name: read_session
--- A place that was taken from the person is none any more.
+-- A place that was taken from the person is none any more, and for whom they may not act any more they do not.
 SELECT s.session_id, s.person_id, s.method, s.started_at, s.seen_at, s.until, s.address, s.agent,
-  l.organisation, l.organisation_name, l.role
+  l.organisation, l.organisation_name, l.role, s.vouched_by, s.proved_at, a.professional, a.professional_name
 FROM session s
 JOIN person p ON p.person_id = s.person_id
 LEFT JOIN person_place l ON l.person_id = s.person_id AND l.organisation = s.organisation AND l.role = s.role
+LEFT JOIN person_assists a ON a.person_id = s.person_id AND a.organisation = s.organisation
+  AND a.professional = s.acting_for
 WHERE s.token = :token::bytea AND s.ended_at IS NULL AND s.until > :now::timestamptz
   AND s.seen_at > :now::timestamptz - :idle::interval AND p.disabled_at IS NULL
 
@@ -162,29 +172,69 @@ SELECT p.person_id, p.login, p.name, p.identifier, p.created_at, p.disabled_at I
   ARRAY(SELECT l.organisation_name FROM person_place l WHERE l.person_id = p.person_id
     ORDER BY l.organisation_name, l.organisation, l.role),
   ARRAY(SELECT l.role FROM person_place l WHERE l.person_id = p.person_id
-    ORDER BY l.organisation_name, l.organisation, l.role)
+    ORDER BY l.organisation_name, l.organisation, l.role),
+  ARRAY(SELECT a.organisation FROM person_assists a WHERE a.person_id = p.person_id
+    ORDER BY a.professional_name, a.professional, a.organisation),
+  ARRAY(SELECT a.professional FROM person_assists a WHERE a.person_id = p.person_id
+    ORDER BY a.professional_name, a.professional, a.organisation),
+  ARRAY(SELECT a.professional_name FROM person_assists a WHERE a.person_id = p.person_id
+    ORDER BY a.professional_name, a.professional, a.organisation)
 FROM person p JOIN session s ON s.person_id = p.person_id
 WHERE s.token = :token::bytea
 
 -- name: list_sessions
 SELECT s.session_id, s.person_id, s.method, s.started_at, s.seen_at, s.until, s.address, s.agent,
-  l.organisation, l.organisation_name, l.role, p.login, p.name
+  l.organisation, l.organisation_name, l.role, s.vouched_by, s.proved_at, a.professional, a.professional_name,
+  p.login, p.name
 FROM session s
 JOIN person p ON p.person_id = s.person_id
 LEFT JOIN person_place l ON l.person_id = s.person_id AND l.organisation = s.organisation AND l.role = s.role
+LEFT JOIN person_assists a ON a.person_id = s.person_id AND a.organisation = s.organisation
+  AND a.professional = s.acting_for
 WHERE s.ended_at IS NULL AND s.until > :now::timestamptz AND s.seen_at > :now::timestamptz - :idle::interval
   AND (:person_id::uuid IS NULL OR s.person_id = :person_id::uuid)
 ORDER BY s.started_at DESC, s.session_id
 
 -- name: choose_place
 WITH chosen AS (
-  UPDATE session s SET organisation = l.organisation, role = l.role
+  UPDATE session s SET organisation = l.organisation, role = l.role, acting_for = ''
   FROM person_place l
   WHERE s.session_id = :session_id::uuid AND s.ended_at IS NULL AND l.person_id = s.person_id
     AND l.organisation = :organisation::text AND l.role = :role::text
   RETURNING 1
 )
 SELECT obieg_expect((SELECT count(*) FROM chosen), 1, 'the place is not theirs')
+
+-- name: choose_professional
+WITH chosen AS (
+  UPDATE session s SET acting_for = :professional::text
+  WHERE s.session_id = :session_id::uuid AND s.ended_at IS NULL
+    AND (:professional::text = '' OR EXISTS (
+      SELECT FROM person_assists a
+      WHERE a.person_id = s.person_id AND a.organisation = s.organisation AND a.professional = :professional::text))
+  RETURNING 1
+)
+SELECT obieg_expect((SELECT count(*) FROM chosen), 1, 'they may not act for them')
+
+-- name: insert_assists
+INSERT INTO person_assists (person_id, organisation, professional, professional_name)
+VALUES (:person_id::uuid, :organisation::text, :professional::text, :professional_name::text)
+ON CONFLICT (person_id, organisation, professional) DO UPDATE SET professional_name = excluded.professional_name
+
+-- name: delete_assists
+DELETE FROM person_assists
+WHERE person_id = :person_id::uuid AND organisation = :organisation::text AND professional = :professional::text
+
+-- name: read_launch_code
+SELECT content, session_id::text FROM launch_code WHERE digest = :digest::bytea AND until > :now::timestamptz
+
+-- name: use_launch_code
+WITH used AS (
+  UPDATE launch_code SET session_id = :session_id::uuid
+  WHERE digest = :digest::bytea AND session_id IS NULL AND until > :now::timestamptz
+  RETURNING 1
+)
+SELECT obieg_expect((SELECT count(*) FROM used), 1, 'the code was used')
 
 -- name: end_sessions
 -- :least is how many must end for the rest of the batch to hold.

@@ -94,7 +94,12 @@ WHERE f.patient_key = ANY(:keys::bigint[]) AND f.superseded_at IS NULL AND f.sou
 ORDER BY f.recorded_at, f.source
 
 -- name: person_notices
-SELECT to_json(n)::text FROM access_notice n WHERE n.patient_key = ANY(:keys::bigint[]) ORDER BY n.first_at, n.notice_id
+-- Without whom the officer withholds, as below.
+SELECT CASE WHEN EXISTS (
+    SELECT FROM access_withheld w WHERE w.person IN (n.said ->> 'person', n.said ->> 'acting_for') AND w.until > now()
+      AND (w.patient_key IS NULL OR w.patient_key = ANY(:keys::bigint[]))
+  ) THEN jsonb_set(to_jsonb(n), '{said}', n.said::jsonb - 'person' - 'name' - 'acting_for')::text ELSE to_json(n)::text END
+FROM access_notice n WHERE n.patient_key = ANY(:keys::bigint[]) ORDER BY n.first_at, n.notice_id
 
 -- name: person_emergencies
 -- Whom the officer withholds is told by nobody else, so the row has no name here where that is decided.
@@ -111,6 +116,15 @@ WHERE c.patient_key = ANY(:keys::bigint[]) ORDER BY c.made_at, c.code_id
 -- name: person_awaited
 SELECT to_json(a)::text FROM awaited_document a
 WHERE a.patient_key = ANY(:keys::bigint[]) ORDER BY a.since, a.awaited_id
+
+-- name: person_health_links
+SELECT (to_jsonb(l) - 'locator' - 'passcode' - 'file')::text FROM health_link l
+WHERE l.patient_key = ANY(:keys::bigint[]) ORDER BY l.made_at, l.link_id
+
+-- name: person_messages
+SELECT (to_jsonb(m) || jsonb_build_object('facility', t.facility, 'subject', t.subject))::text
+FROM message m JOIN message_thread t USING (thread_id)
+WHERE t.patient_key = ANY(:keys::bigint[]) ORDER BY m.message_id
 
 -- name: person_contents
 -- The documents whose bytes are here.

@@ -72,8 +72,8 @@ INSERT INTO provided_submission (fingerprint, submission_id) VALUES (:fingerprin
 DELETE FROM provided_submission WHERE fingerprint = :fingerprint
 
 -- name: insert_pending_submission
-INSERT INTO pending_submission (submission_id, fingerprint, unique_ids, message, next_attempt_at)
-VALUES (:submission_id, :fingerprint, :unique_ids, :message, now() + :delay_s::float8 * interval '1 second')
+INSERT INTO pending_submission (submission_id, fingerprint, unique_ids, message, subject, next_attempt_at)
+VALUES (:submission_id, :fingerprint, :unique_ids, :message, :subject, now() + :delay_s::float8 * interval '1 second')
 
 -- name: delete_pending_submission
 DELETE FROM pending_submission WHERE submission_id = :submission_id
@@ -95,7 +95,7 @@ WITH earlier AS (
   FROM earlier WHERE p.submission_id = earlier.submission_id
   RETURNING p.*
 )
-SELECT t.submission_id::text, t.fingerprint, t.unique_ids, t.message, t.attempts
+SELECT t.submission_id::text, t.fingerprint, t.unique_ids, t.message, t.subject::text, t.attempts
 FROM earlier LEFT JOIN taken t USING (submission_id)
 
 -- name: due_submission
@@ -107,7 +107,7 @@ WITH due AS (
 UPDATE pending_submission p
 SET attempts = p.attempts + 1, next_attempt_at = now() + :lease_s::float8 * interval '1 second'
 FROM due WHERE p.submission_id = due.submission_id
-RETURNING p.submission_id::text, p.fingerprint, p.unique_ids, p.message, p.attempts
+RETURNING p.submission_id::text, p.fingerprint, p.unique_ids, p.message, p.subject::text, p.attempts
 
 -- name: postpone_pending_submission
 -- The pause is as long as it has waited so far, so the pauses double; repetitions by the source do not count.

@@ -114,9 +114,21 @@ WHERE c.patient_key = ANY(obieg_patient_keys(:authority::text, :value::text))
   AND NOT EXISTS (SELECT FROM object_locator l WHERE l.entry_uuid = c.entry_uuid)
 
 -- name: insert_mark
-INSERT INTO retention_mark (patient_key, unique_id, mark, day, reason, said_by)
-VALUES (:patient_key::bigint, :unique_id::text, :mark::text, :day::date, :reason::text, :said_by::text)
-RETURNING mark_id
+INSERT INTO retention_mark (patient_key, unique_id, mark, day, reason, said_by, organisation)
+VALUES (:patient_key::bigint, :unique_id::text, :mark::text, :day::date, :reason::text, :said_by::text, :organisation::text)
+RETURNING mark_id, said_at
+
+-- name: legal_holds
+SELECT mark_id, reason, said_at, said_by, organisation
+FROM retention_mark WHERE unique_id = :unique_id::text AND mark = 'hold' AND ended_at IS NULL ORDER BY mark_id
+
+-- name: end_legal_hold
+WITH ended AS (
+  UPDATE retention_mark SET ended_at = clock_timestamp(), ended_by = :ended_by::text
+  WHERE mark_id = :mark_id::bigint AND ended_at IS NULL
+  RETURNING 1
+)
+SELECT obieg_expect((SELECT count(*) FROM ended), 1, 'the hold does not stand')
 
 -- name: end_mark
 UPDATE retention_mark SET ended_at = clock_timestamp(), ended_by = :ended_by::text

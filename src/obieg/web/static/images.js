@@ -2,6 +2,8 @@
    (WADO-RS frames) and are shown through a window here, so that changing it costs nothing; all others, and what cannot
    be had so, come as pictures (WADO-RS rendered). What is near to the shown image is fetched first, and what is far from
    it forgotten first. Nothing but this node is asked. */
+import { measured } from './measuring.js';
+
 const AT_ONCE = 4;
 const KEPT_BYTES = (navigator.deviceMemory ?? 4) <= 2 ? 64e6 : 256e6;
 const RAW_BYTES_MAX = 64e6;
@@ -160,7 +162,7 @@ class Stack {
       }
       image.coarse = true; // its pixels cannot be had, so a picture of it is shown
     }
-    return new Picture(await createImageBitmap(await (await asked(`${path}/rendered`, 'image/jpeg', signal)).blob()));
+    return new Picture(await createImageBitmap(await (await asked(`${path}/rendered`, 'image/jpeg, image/png;q=0.5', signal)).blob()));
   }
 
   #keep(at, found) {
@@ -184,14 +186,17 @@ class Stack {
 }
 
 const asked = async (address, accept, signal) => {
-  const reply = await fetch(address, { headers: { Accept: accept }, signal });
+  const reply = await fetch(address, { headers: { Accept: accept }, redirect: 'manual', signal });
+  if (reply.type === 'opaqueredirect') throw new Refused(401); // whoever is not logged in any more is sent there
   if (!reply.ok) throw new Refused(reply.status);
   return reply;
 };
 
 class Viewer {
-  constructor(root, { base, images }) {
+  constructor(root, { base, images, scales, unmeasured }) {
     this.root = root;
+    this.scales = scales;
+    this.unmeasured = unmeasured;
     this.canvas = root.querySelector('canvas');
     this.context = this.canvas.getContext('2d');
     this.scratch = new Map();
@@ -200,6 +205,7 @@ class Viewer {
     this.lengths = new Map();
     this.draft = null;
     this.pen = null; // where the keyboard measures from
+    this.remark = ''; // why the last line was not measured
     this.window = null; // as the person set it; null: as each image says
     this.pointers = new Map();
     this.playing = 0;
@@ -216,6 +222,7 @@ class Viewer {
   go(at) {
     this.stack.go(at);
     this.draft = null;
+    this.remark = '';
     this.#show();
   }
 
@@ -350,13 +357,13 @@ class Viewer {
     context.fillText(said, ...at);
   }
 
-  /* Without the size of a pixel nothing is known but their number. */
-  #said([x1, y1, x2, y2], image) {
-    const known = image.spacing[0] > 0;
-    const [down, across] = known ? image.spacing : [1, 1];
-    const long = Math.hypot((x2 - x1) * across, (y2 - y1) * down);
-    const number = long.toLocaleString(document.documentElement.lang, { maximumFractionDigits: known ? 1 : 0 });
-    return `${number} ${known ? 'mm' : 'px'}${image.at_detector ? `, ${this.root.dataset.detector}` : ''}`;
+  /* The length, and where it is; or why there is none. */
+  #said(line, image) {
+    const { long, unit, scale, unmeasured } = measured(line, image);
+    if (unmeasured) return this.unmeasured[unmeasured];
+    const maximumFractionDigits = unit === 'mm' ? 1 : 0;
+    const number = long.toLocaleString(document.documentElement.lang, { maximumFractionDigits });
+    return `${number} ${unit}${scale in this.scales ? `, ${this.scales[scale]}` : ''}`;
   }
 
   #words(name, ...values) {
@@ -374,7 +381,7 @@ class Viewer {
     this.part('zoomed').textContent = this.#words('zoom', zoom);
     const failed = this.stack.failed.has(this.stack.at) || this.stack.over;
     const trouble = this.stack.over ? this.root.dataset.over : this.root.dataset.failed;
-    this.part('note').textContent = this.shown ? '' : failed ? trouble : this.root.dataset.loading;
+    this.part('note').textContent = this.shown ? this.remark : failed ? trouble : this.root.dataset.loading;
     const slider = this.part('slider');
     slider.value = String(at);
     slider.setAttribute('aria-valuetext', place);
@@ -397,6 +404,7 @@ class Viewer {
     if (tool === 'compare') return this.compare();
     this.tool = tool;
     this.pen = null;
+    this.remark = '';
     for (const button of this.root.querySelectorAll('[data-tool][aria-pressed]')) {
       if (button.dataset.tool !== 'compare') button.setAttribute('aria-pressed', String(button.dataset.tool === tool));
     }
@@ -409,6 +417,7 @@ class Viewer {
     this.lengths.clear();
     this.draft = null;
     this.pen = null;
+    this.remark = '';
     this.stack.again();
     if (this.part('preset')) this.part('preset').value = '';
     this.#show();
@@ -471,8 +480,12 @@ class Viewer {
 
   #measured(line) {
     if (Math.hypot(line[2] - line[0], line[3] - line[1]) < 1) return;
-    this.lengths.set(this.stack.at, [...(this.lengths.get(this.stack.at) ?? []), line]);
-    this.#say(this.#words('measured', this.#said(line, this.frame.image)));
+    const { image } = this.frame;
+    const said = this.#said(line, image);
+    const without = measured(line, image).unmeasured;
+    this.remark = without ? this.#words('unmeasured', said) : '';
+    if (!without) this.lengths.set(this.stack.at, [...(this.lengths.get(this.stack.at) ?? []), line]);
+    this.#say(this.remark || this.#words('measured', said));
   }
 
   // listening -------------------------------------------------------------------------------------------------------
