@@ -248,10 +248,20 @@ async def test_a_passkey_is_removed_by_its_owner_alone(people: People, clock: Cl
             " VALUES ('mine', %s, '', 0, 'laptop', now())",
             [mine.account.person_id],
         )
+
+    def recorded() -> int:
+        with psycopg.connect(database_dsn) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM audit_event WHERE message LIKE '%passkey removed%'"
+            ).fetchone()
+        return row[0] if row else 0
+
     await people.remove_passkey(theirs, b"mine", VISIT)
     assert [each.label for each in await people.passkeys(mine)] == ["laptop"]
+    assert recorded() == 0
     await people.remove_passkey(mine, b"mine", VISIT)
     assert list(await people.passkeys(mine)) == []
+    assert recorded() == 1
 
 
 async def test_a_person_ends_own_sessions_only(people: People, clock: Clock) -> None:

@@ -501,6 +501,8 @@ class People:
     async def remove_passkey(self, current: Current, credential_id: bytes, visit: Visit) -> None:
         """Raises LoginRefused long after the log-in, and when nothing to log in by would remain."""
         self._expect_fresh(current)
+        if all(own.credential_id != credential_id for own in await self.passkeys(current)):
+            return  # another's, or removed already: nothing changes, and nothing is recorded as changed
         event = self._event("security_configuration", current.account, visit, "passkey removed")
         try:
             await self._store.remove_passkey(current.account.person_id, credential_id, event)

@@ -29,6 +29,7 @@ from obieg.domain.requester import Requester
 from obieg.edges.refusals import NOT_NOW, Refusals
 from obieg.edges.throttle import Throttle, too_many
 from obieg.protocol import AuditSink, Authenticator, Binding, Context, Credentials, Gate, Transaction
+from obieg.wire.jwt import ALGORITHMS
 from obieg.wire.xml import XmlLimits
 
 Made = TypeVar("Made")
@@ -326,6 +327,12 @@ async def made(make: Callable[..., Made], *given: Any, in_thread: bool) -> Made:
 def access_header(context: Context | None) -> list[tuple[bytes, bytes]]:
     """On which bases, and until when, the caller sees what is answered (docs/access.md, Answers)."""
     return [(b"x-obieg-access", context.access.encode())] if context is not None and context.access else []
+
+
+def challenge(*, shown: bool) -> str:
+    """What a token would have to be like (RFC 6750, section 3; RFC 9449, section 7.1); ``shown``: one was."""
+    error = ', error="invalid_token"' if shown else ""
+    return f'Bearer realm="obieg"{error}, DPoP realm="obieg"{error}, algs="{" ".join(ALGORITHMS)}"'
 
 
 class Disconnected(Exception):  # noqa: N818

@@ -36,6 +36,7 @@ from obieg.edges.asgi import (
     WebLimits,
     access_header,
     base_address,
+    challenge,
     made,
     receive_whole,
     send_whole,
@@ -45,7 +46,6 @@ from obieg.protocol import Context, FhirBinding, FhirReply, FhirRequest, Sent, T
 from obieg.wire import fhir_json, fhir_xml, mime
 from obieg.wire.fhir_elements import check, is_text
 from obieg.wire.fhir_json import JsonRefused
-from obieg.wire.jwt import ALGORITHMS
 from obieg.wire.xml import XmlRefused
 
 PREFIX = "/fhir"
@@ -549,8 +549,7 @@ def _patients(context: Context) -> list[str]:
 def _challenge(exchange: _Exchange, codes: Collection[str]) -> str:
     """What a token would have to be like (RFC 6750, section 3); "" where none is missing."""
     if "AuthenticationFailed" in codes:
-        error = ', error="invalid_token"' if "authorization" in exchange.headers else ""
-        return f'Bearer realm="obieg"{error}, DPoP realm="obieg"{error}, algs="{" ".join(ALGORITHMS)}"'
+        return challenge(shown="authorization" in exchange.headers)
     if "InsufficientScope" in codes:
         return f'Bearer realm="obieg", error="insufficient_scope", scope="{exchange.wanted_scope}"'
     return ""
