@@ -329,7 +329,7 @@ def access_header(context: Context | None) -> list[tuple[bytes, bytes]]:
     return [(b"x-obieg-access", context.access.encode())] if context is not None and context.access else []
 
 
-def challenge(*, shown: bool) -> str:
+def token_challenge(*, shown: bool) -> str:
     """What a token would have to be like (RFC 6750, section 3; RFC 9449, section 7.1); ``shown``: one was."""
     error = ', error="invalid_token"' if shown else ""
     return f'Bearer realm="obieg"{error}, DPoP realm="obieg"{error}, algs="{" ".join(ALGORITHMS)}"'

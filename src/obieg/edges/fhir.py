@@ -36,10 +36,10 @@ from obieg.edges.asgi import (
     WebLimits,
     access_header,
     base_address,
-    challenge,
     made,
     receive_whole,
     send_whole,
+    token_challenge,
     unread_coding,
 )
 from obieg.protocol import Context, FhirBinding, FhirReply, FhirRequest, Sent, Transaction
@@ -549,7 +549,7 @@ def _patients(context: Context) -> list[str]:
 def _challenge(exchange: _Exchange, codes: Collection[str]) -> str:
     """What a token would have to be like (RFC 6750, section 3); "" where none is missing."""
     if "AuthenticationFailed" in codes:
-        return challenge(shown="authorization" in exchange.headers)
+        return token_challenge(shown="authorization" in exchange.headers)
     if "InsufficientScope" in codes:
         return f'Bearer realm="obieg", error="insufficient_scope", scope="{exchange.wanted_scope}"'
     return ""

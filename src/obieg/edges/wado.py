@@ -28,8 +28,8 @@ from obieg.edges.asgi import (
     Send,
     access_header,
     base_address,
-    challenge,
     send_whole,
+    token_challenge,
 )
 from obieg.protocol import Context, WadoBinding, WadoReply, WadoRequest
 
@@ -81,14 +81,8 @@ class WadoEdge:
         if (after := _RETRY_AFTER.get(reply.status)) is not None:
             headers.append((b"retry-after", after))
         if reply.status == 401:
-            headers.append(
-                (
-                    b"www-authenticate",
-                    challenge(shown=any(name == b"authorization" for name, _ in exchange.scope["headers"])).encode(
-                        "ascii"
-                    ),
-                )
-            )
+            shown = any(name == b"authorization" for name, _ in exchange.scope["headers"])
+            headers.append((b"www-authenticate", token_challenge(shown=shown).encode("ascii")))
         if reply.status == 405:
             headers.append((b"allow", b"GET"))
         if outcome == "success":
