@@ -36,7 +36,7 @@ class Pages(BaseHTTPRequestHandler):
 def served() -> Iterator[tuple[str, int]]:
     Pages.asked.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield "127.0.0.1", server.server_address[1]
     server.shutdown()

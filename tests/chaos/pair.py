@@ -20,6 +20,7 @@ import peer
 import psycopg
 from link_proxy import Link
 
+import commanding
 from obieg.domain.affinity_domain import polish_document
 from obieg.ops import settings as node_settings
 from obieg.ops.postgres import Server
@@ -159,10 +160,7 @@ class Process:
 
     def command(self, *arguments: str | Path) -> str:
         """Runs ``obieg ARGUMENTS`` with the node's settings; what it said."""
-        done = subprocess.run(
-            [sys.executable, "-m", "obieg", *arguments, "--settings", self.settings],
-            check=False, capture_output=True, text=True, timeout=120, env=peer.free_environment(),
-        )  # fmt: skip
+        done = commanding.obieg(*arguments, "--settings", self.settings, environment=peer.free_environment())
         said = done.stdout + done.stderr
         assert done.returncode == 0, said
         return said

@@ -106,9 +106,9 @@ class Killer:
 def killed_under_load(folder: Path, count: int) -> None:
     seed = random.randrange(2**32)
     pair = Pair(folder)
+    load = Load(pair)
     try:
         pair.start()
-        load = Load(pair)
         load.start()
         began = time.monotonic()
         killer = Killer(pair, random.Random(seed))
@@ -137,6 +137,7 @@ def killed_under_load(folder: Path, count: int) -> None:
         sys.stdout.write(f"\nseed {seed}\n{pair.region.last_words()[-3000:]}\n{pair.facility.last_words()[-3000:]}\n")
         raise
     finally:
+        load.stopping.set()  # whatever happened: clients that nobody stops fill the memory of the whole run
         pair.end()
 
 

@@ -31,9 +31,9 @@ def test_a_backup_made_under_load(folder: Path) -> None:
     pair = Pair(folder / "first")
     restored = Pair(folder / "second", like=pair)
     nodes = [(pair.region, restored.region), (pair.facility, restored.facility)]
+    load = Load(pair)
     try:
         pair.start()
-        load = Load(pair)
         load.start()
         peer.wait_for(lambda: len(load.acknowledged) >= 200, 60)
         began = time.monotonic()
@@ -63,5 +63,6 @@ def test_a_backup_made_under_load(folder: Path) -> None:
             f"\n{len(before)} acknowledged before the backup, {len(during)} while it ran ({took_s:.1f} s): none lost\n"
         )
     finally:
+        load.stopping.set()
         pair.end()
         restored.end()

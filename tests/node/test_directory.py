@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,8 @@ import pytest
 from fhir_peer import OID, FhirPeer, issues
 from fhirpy import AsyncFHIRClient, SyncFHIRClient
 from stdnum.pl import regon
+
+import commanding
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
@@ -49,8 +49,8 @@ DIETL = "entity-000000004711"
 
 
 def obieg(node: peer.Node, *arguments: str | Path, code: int = 0) -> str:
-    command = [sys.executable, "-m", "obieg", "directory", *arguments, "--settings", node.endpoints["settings"]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=peer.free_environment())
+    words = ("directory", *arguments, "--settings", node.endpoints["settings"])
+    done = commanding.obieg(*words, environment=peer.free_environment(), timeout_s=300)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

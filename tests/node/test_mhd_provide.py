@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +43,8 @@ from publishing import (
     taken,
     uuids,
 )
+
+import commanding
 
 pytestmark = pytest.mark.node
 
@@ -439,9 +439,8 @@ def directory(mhd_node: Node, tmp_path_factory: pytest.TempPathFactory) -> None:
     ]  # fmt: skip
     file = tmp_path_factory.mktemp("directory") / "directory.ndjson"
     file.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in resources), "utf-8")
-    command = [sys.executable, "-m", "obieg", "directory", "import", file, "--source", "test"]
-    settings = mhd_node.endpoints["settings"]
-    subprocess.run([*command, "--settings", settings], check=True, capture_output=True, env=peer.free_environment())
+    words = ("directory", "import", file, "--source", "test", "--settings", mhd_node.endpoints["settings"])
+    commanding.obieg(*words, environment=peer.free_environment()).check_returncode()
 
 
 NOWAK = f"5425740^Nowak^Anna^^^^^^&{NPWZ}&ISO"

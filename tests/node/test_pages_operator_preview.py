@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from axe import expect_accessible
 from portals import DESK, PHONE, client, visiting
 from test_pages_operator import OFFICER, OPERATOR, audited, database, letter
 
+import commanding
 import minting
 from obieg.domain.affinity_domain import polish_document
 
@@ -115,20 +114,14 @@ def test_what_waits_for_who_is_gone_is_counted(portal: portals.Region, database:
     receiver = '\n[[subscribers]]\nname = "szpital-a"\nprotocol = "pix_v2"\naddress = "127.0.0.1:1"\n'
     with_receiver.write_text(base + receiver)
     (tmp_path / "without.toml").write_text(base)
-    done = subprocess.run(
-        [sys.executable, "-m", "obieg", "check", tmp_path / "without.toml", "--settings", with_receiver, "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = commanding.obieg("check", tmp_path / "without.toml", "--settings", with_receiver, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     [effect] = found["effects"]
     [waiting] = database.execute("SELECT count(*) FROM outbox WHERE destination = 'szpital-a'").fetchone()
     assert (effect["what"], effect["name"], effect["number"]) == ("receiver", "szpital-a", waiting)
     (tmp_path / "without.toml").write_text(base + "\nbroken")
-    done = subprocess.run(
-        [sys.executable, "-m", "obieg", "check", tmp_path / "without.toml", "--settings", with_receiver],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = commanding.obieg("check", tmp_path / "without.toml", "--settings", with_receiver)
     assert done.returncode == 1
     assert "would not start" in done.stdout
 

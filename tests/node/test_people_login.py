@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from base64 import b32decode
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
+import commanding
 from obieg.ops import settings as node_settings
 from obieg.ops.postgres import reach
 
@@ -61,8 +60,8 @@ def page(chrome: Any) -> Iterator[Any]:
 
 
 def obieg(node: peer.Node, *arguments: str, status: int = 0) -> str:
-    command = [sys.executable, "-m", "obieg", "people", *arguments, "--settings", node.endpoints["settings"]]
-    done = subprocess.run(command, capture_output=True, text=True, env=peer.free_environment() | {"COLUMNS": "400"})
+    words = ("people", *arguments, "--settings", node.endpoints["settings"])
+    done = commanding.obieg(*words, environment=peer.free_environment() | {"COLUMNS": "400"})
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -7,8 +7,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import pytest
 from receivers import Difficult, Inbox, SoapConsumer, acknowledgement, free_port, hl7apy_server, patient_of
 from test_mllp_tls import Authority
 
+import commanding
 from hl7v3_messages import schema
 from obieg.wire.xml import parse_message as parse_xml
 
@@ -128,8 +127,8 @@ def number() -> str:
 
 
 def obieg(node: peer.Node, *arguments: str, expect: int = 0) -> str:
-    command = [sys.executable, "-m", "obieg", *arguments, "--settings", node.endpoints["settings"]]
-    done = subprocess.run(command, capture_output=True, text=True, env={**peer.free_environment(), "COLUMNS": "200"})
+    words = (*arguments, "--settings", node.endpoints["settings"])
+    done = commanding.obieg(*words, environment={**peer.free_environment(), "COLUMNS": "200"})
     assert done.returncode == expect, done.stderr
     return done.stdout + done.stderr
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -18,6 +16,8 @@ from document_pages import pdf_faults
 from peer import MakeNode, Node, association
 from test_document_pdf import unbroken, with_text, words_of
 
+import commanding
+
 pytestmark = [pytest.mark.node]
 
 
@@ -29,10 +29,8 @@ class Office:
         self.folder = folder
 
     def run(self, *arguments: object, code: int = 0) -> str:
-        command = [sys.executable, "-m", "obieg", *map(str, arguments), "--settings", self.node.endpoints["settings"]]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=120, env=os.environ | {"COLUMNS": "160"}
-        )
+        words = (*arguments, "--settings", self.node.endpoints["settings"])
+        done = commanding.obieg(*words, environment=os.environ | {"COLUMNS": "160"})
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ import peer
 import psycopg
 import pytest
 
+import commanding
 from obieg.domain.sealing import head_of, notes
 from obieg.ops.commands_certs import make as make_certificate
 from timestamping import running_authority
@@ -42,8 +41,8 @@ def metric(node: peer.Node, name: str) -> float:
 
 
 def audit(node: peer.Node, *arguments: str) -> tuple[int, Any]:
-    command = [sys.executable, "-m", "obieg", "audit", *arguments, "--settings", node.endpoints["settings"]]
-    done = subprocess.run(command, capture_output=True, text=True, env=peer.free_environment(), check=False)
+    words = ("audit", *arguments, "--settings", node.endpoints["settings"])
+    done = commanding.obieg(*words, environment=peer.free_environment())
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -179,6 +178,5 @@ def test_servers_are_known_by_the_authorities_of_the_settings(
         assert doubting.rows(kept) == [(False, False)]
         mine = f"{front}/audit/roots"
         assert audit(believing, "verify", "--json", "--roots", mine)[0] == 0
-        command = [sys.executable, "-m", "obieg", "audit", "verify", "--roots", mine, "--settings"]
-        done = subprocess.run([*command, doubting.endpoints["settings"]], capture_output=True, text=True, check=False)
+        done = commanding.obieg("audit", "verify", "--roots", mine, "--settings", doubting.endpoints["settings"])
         assert (done.returncode, "CERTIFICATE_VERIFY_FAILED" in done.stdout + done.stderr) == (1, True)

@@ -60,7 +60,7 @@ class Passage:
 
     def _join(self, here: socket.socket) -> None:
         with here, socket.create_connection(self._address) as there:
-            back = threading.Thread(target=self._pass, args=(there, here))
+            back = threading.Thread(target=self._pass, args=(there, here), daemon=True)
             back.start()
             self._pass(here, there)
             back.join()

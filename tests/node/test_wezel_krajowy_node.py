@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from lxml import etree, html
 from standins.wezel_krajowy.provider import PEOPLE, KeyPair
 
+import commanding
 from obieg.ops import settings as node_settings
 from obieg.ops.commands_certs import make as make_certificate
 from obieg.ops.postgres import Server
@@ -110,8 +111,8 @@ class Place:
         return httpx.Client(verify=self.tls)
 
     def obieg(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "obieg", *arguments, "--settings", self.endpoints["settings"]]
-        done = subprocess.run(command, capture_output=True, text=True, env=peer.free_environment() | {"COLUMNS": "400"})
+        words = (*arguments, "--settings", self.endpoints["settings"])
+        done = commanding.obieg(*words, environment=peer.free_environment() | {"COLUMNS": "400"})
         assert done.returncode == 0, done.stderr
         return done.stdout
 

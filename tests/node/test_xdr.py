@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +13,8 @@ import peer
 import pytest
 from lxml import etree
 from peer import ON_DEMAND, RIM, Entry, MakeNode, Node, Submission
+
+import commanding
 
 pytestmark = pytest.mark.node
 
@@ -33,9 +33,9 @@ def inbox(hospital: Node, tmp_path: Path) -> Obieg:
     """``obieg inbox``; what it prints."""
 
     def run(*arguments: str, fails: bool = False) -> str:
-        command = [sys.executable, "-m", "obieg", "inbox", *arguments, "--settings", hospital.endpoints["settings"]]
         environment = {**peer.free_environment(), "COLUMNS": "200"}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        words = ("inbox", *arguments, "--settings", hospital.endpoints["settings"])
+        done = commanding.obieg(*words, folder=tmp_path, environment=environment)
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stderr if fails else done.stdout
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
+import commanding
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.requester import Requester
 from obieg.ops import settings as node_settings
@@ -47,10 +46,8 @@ class Cli:
         return self.run("watch", *arguments)
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "obieg", "access", *arguments, "--settings", self.settings],
-            capture_output=True, text=True, timeout=120, env=os.environ | {"OBIEG_DATABASE__DSN": self.dsn},
-        )  # fmt: skip
+        environment = os.environ | {"OBIEG_DATABASE__DSN": self.dsn}
+        done = commanding.obieg("access", *arguments, "--settings", self.settings, environment=environment)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from commanding import obieg
 from obieg.ops import cli
 from obieg.ops import settings as node_settings
 from obieg.ops.cli import COMMANDS
 from obieg.ops.commands_patients import FURTHER
 from obieg.ops.lazy_commands import commands_of
 from obieg.transactions import TRANSACTIONS
-
-
-def obieg(*arguments, **kwargs):
-    command = [sys.executable, "-m", "obieg", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **kwargs)
 
 
 def in_one_line(text):
@@ -90,13 +84,13 @@ def test_wrong_usage_is_2():
 
 @pytest.mark.parametrize("role", ["region", "facility"])
 def test_init_writes_settings_that_serve_accepts(role, tmp_path):
-    done = obieg("init", "--role", role, "node", cwd=tmp_path)
+    done = obieg("init", "--role", role, "node", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     settings = node_settings.load(tmp_path / "node" / "settings.toml")
     assert settings.role == role
     assert settings.data_dir == tmp_path / "node" / "data"
     assert "obieg serve --settings node/settings.toml" in done.stdout
-    again = obieg("init", "--role", role, "node", cwd=tmp_path)
+    again = obieg("init", "--role", role, "node", folder=tmp_path)
     assert again.returncode == 1
     assert "exists" in again.stderr
 
@@ -112,7 +106,7 @@ def test_failure_has_three_parts_and_no_traceback(tmp_path):
 
 
 def test_lab_without_its_codes(tmp_path):
-    done = obieg("lab", "--codes", "absent.json", cwd=tmp_path)
+    done = obieg("lab", "--codes", "absent.json", folder=tmp_path)
     assert done.returncode == 1
     assert "There is no file absent.json" in done.stderr
 

@@ -21,6 +21,7 @@ import msgspec
 import psycopg
 import pytest
 
+import commanding
 from hearing import hear
 from obieg.ops.demo_facts import protagonist
 from obieg.ops.demo_people import Secret
@@ -48,10 +49,7 @@ class Demo:
         self.document = endpoints["shown"]["document"]
 
     def obieg(self, *arguments: str, status: int = 0) -> str:
-        command = [sys.executable, "-m", "obieg", *arguments]
-        done = subprocess.run(
-            command, capture_output=True, cwd=self.folder, timeout=60, env=os.environ | {"COLUMNS": "100"}, text=True
-        )
+        done = commanding.obieg(*arguments, folder=self.folder, environment=os.environ | {"COLUMNS": "100"})
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stdout + done.stderr
 
@@ -323,14 +321,7 @@ def test_the_readme_shows_true_answers(demo: Demo) -> None:
             for word in shlex.split(command)
         ]
         assert words[:2] == ["./run", "obieg"], command
-        done = subprocess.run(
-            [sys.executable, "-m", "obieg", *words[2:]],
-            capture_output=True,
-            cwd=demo.folder,
-            timeout=60,
-            text=True,
-            env=os.environ | {"COLUMNS": "100"},
-        )
+        done = commanding.obieg(*words[2:], folder=demo.folder, environment=os.environ | {"COLUMNS": "100"})
         out = (done.stdout + done.stderr).replace(demo.patient, given["P"]).replace(demo.document, given["D"])
         for line in filter(None, map(str.strip, shown.splitlines())):
             if line != "…":

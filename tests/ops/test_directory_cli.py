@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import psycopg
 import pytest
+
+import commanding
 
 pytestmark = pytest.mark.node
 
@@ -26,11 +26,8 @@ class Cli:
         self.settings, self.dsn, self.folder = settings, dsn, folder
 
     def __call__(self, *arguments, code=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "obieg", "directory", *map(str, arguments), "--settings", str(self.settings)],
-            capture_output=True, text=True, timeout=120, check=False,
-            env=os.environ | {"COLUMNS": "140", "OBIEG_DATABASE__DSN": self.dsn},
-        )  # fmt: skip
+        environment = os.environ | {"COLUMNS": "140", "OBIEG_DATABASE__DSN": self.dsn}
+        done = commanding.obieg("directory", *arguments, "--settings", self.settings, environment=environment)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -48,8 +45,7 @@ class Cli:
 
 @pytest.fixture
 def obieg(tmp_path, database_dsn):
-    command = [sys.executable, "-m", "obieg", "init", "--role", "region", tmp_path / "node"]
-    subprocess.run(command, check=True, capture_output=True)
+    commanding.obieg("init", "--role", "region", tmp_path / "node").check_returncode()
     return Cli(tmp_path / "node" / "settings.toml", database_dsn, tmp_path)
 
 

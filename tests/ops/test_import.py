@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 import pytest
 
+import commanding
 from obieg.actors.patient_index import PatientIndex
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.authorities import AssigningAuthority, Authorities
@@ -620,9 +621,7 @@ def bench_parts(bench, matcher, start):
 
 @pytest.fixture
 def node(tmp_path, database_dsn):
-    subprocess.run(
-        [sys.executable, "-m", "obieg", "init", "--role", "region", tmp_path / "node"], check=True, capture_output=True
-    )
+    commanding.obieg("init", "--role", "region", tmp_path / "node").check_returncode()
     return tmp_path / "node" / "settings.toml"
 
 
@@ -635,9 +634,9 @@ def start(node, dsn, *arguments):
 
 
 def run(node, dsn, *arguments):
-    process = start(node, dsn, *arguments)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    environment = os.environ | {"COLUMNS": "120", "OBIEG_DATABASE__DSN": dsn}
+    words = ("patients", *arguments, "--settings", node)
+    return commanding.obieg(*words, environment=environment, timeout_s=300)
 
 
 def many(count):

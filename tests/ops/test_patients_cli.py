@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import psycopg
 import pytest
+
+import commanding
 
 pytestmark = pytest.mark.node
 
@@ -28,11 +28,9 @@ class Cli:
         self.settings, self.dsn, self.folder = settings, dsn, folder
 
     def __call__(self, *arguments, code=0, answer=None):
-        done = subprocess.run(
-            [sys.executable, "-m", "obieg", "patients", *map(str, arguments), "--settings", str(self.settings)],
-            input=answer, capture_output=True, text=True, timeout=120,
-            env=os.environ | {"COLUMNS": "140", "OBIEG_DATABASE__DSN": self.dsn},
-        )  # fmt: skip
+        environment = os.environ | {"COLUMNS": "140", "OBIEG_DATABASE__DSN": self.dsn}
+        words = ("patients", *arguments, "--settings", self.settings)
+        done = commanding.obieg(*words, environment=environment, answer=answer or "")
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -46,8 +44,7 @@ class Cli:
 
 @pytest.fixture
 def empty(tmp_path, database_dsn):
-    command = [sys.executable, "-m", "obieg", "init", "--role", "region", tmp_path / "node"]
-    subprocess.run(command, check=True, capture_output=True)
+    commanding.obieg("init", "--role", "region", tmp_path / "node").check_returncode()
     return Cli(tmp_path / "node" / "settings.toml", database_dsn, tmp_path)
 
 
@@ -228,8 +225,7 @@ def test_weights_are_learned_from_enough_records(empty):
 
 
 def test_columns_and_help(empty):
-    done = subprocess.run([sys.executable, "-m", "obieg", "patients", "columns"], capture_output=True, text=True)
-    assert "mother_pesel" in done.stdout
+    assert "mother_pesel" in commanding.obieg("patients", "columns").stdout
     assert "Nothing is to be decided." in empty("worklist")
     wrong = empty.folder / "wrong.csv"
     wrong.write_text("imię;nazwisko\nJan;Kot\n", "utf-8")
@@ -238,7 +234,6 @@ def test_columns_and_help(empty):
 
 
 def test_a_facility_has_no_index(tmp_path, database_dsn):
-    command = [sys.executable, "-m", "obieg", "init", "--role", "facility", tmp_path / "node"]
-    subprocess.run(command, check=True, capture_output=True)
+    commanding.obieg("init", "--role", "facility", tmp_path / "node").check_returncode()
     said = Cli(tmp_path / "node" / "settings.toml", database_dsn, tmp_path)("worklist", code=1)
     assert "kept by the region" in said
