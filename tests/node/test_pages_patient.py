@@ -132,7 +132,7 @@ def test_a_patient_takes_an_authorisation_back(chrome: Any, portal: portals.Regi
     name = [{"family": other.family, "given": [*other.given]}]
     portal.state(person, "representative", given, resource={"resourceType": "RelatedPerson", "id": "x", "name": name})
     called = " ".join((*other.given, other.family))
-    with visiting(chrome, portal, bare(person), size=PHONE, script=False) as visitor:
+    with visiting(chrome, portal, bare(person), size=PHONE) as visitor:
         page = visitor.go("/patient/permissions")
         page.get_by_role("link", name="Pokaż te osoby").click()
         page.get_by_role("listitem").filter(has_text=called).get_by_role("link", name="Odwołaj").click()
