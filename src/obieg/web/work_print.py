@@ -14,6 +14,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from obieg.domain.access import BASES
 from obieg.domain.problems import RetryLater
 from obieg.web import work_record as record
 from obieg.web.areas import PROFESSIONALS
@@ -107,7 +108,7 @@ def _tables(visit: Visit, t: Texts, person: record.Person, listed: Answer, made:
     found = documents(listed.body)
     who, basis = visit.requester, record.read_basis(listed.access)
     by = ", ".join(filter(None, (who.person_name or who.person, who.acting_for_name)))
-    because = ", ".join(t.plain(f"work_basis_{each}") for each in basis.told)
+    because = ", ".join(BASES[each]["name"][t.language] for each in basis.told)
     at = shown_moment(now)
     lead = [
         t.plain("work_paper_made", at=at, by=by, document=t.plain(f"work_paper_{kind}")),
