@@ -123,7 +123,7 @@ INSERT INTO permission_act VALUES
     ('patient_portal:access:report', 'log'),
     ('health_links:link:share', 'log'), ('own_documents:document:add', 'log'), ('messaging:patient:write', 'log'),
     ('messaging:facility:answer', 'answer'), ('health_links:link:open', 'open'),
-    ('patient_portal:notice:read', 'log'),
+    ('patient_portal:notice:read', 'log'), ('representatives:patient:read', 'log'),
     ('document_registry:object:find_of_several', 'read'),
     ('document_repository:document:retrieve', 'read'),
     ('patient_summary:patient:read', 'read'),

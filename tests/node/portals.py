@@ -94,16 +94,18 @@ class Region:
         mine = [d.person for d in self.documents if d.person.pesel]
         return max(mine, key=lambda person: (mine.count(person), person.number))
 
-    def state(self, person: Person, kind: str, *facts: Any) -> None:
+    def state(self, person: Person, kind: str, *facts: Any, resource: dict[str, Any] | None = None) -> None:
         """A fact of access: declaration, consent, representative, …; shapes: the structs of domain/access.py."""
+        source = peer.oid()
         with psycopg.connect(self.node.dsn) as connection:
             [key] = connection.execute(
                 "SELECT patient_key FROM patient_locator WHERE authority = %s AND value = %s", (PESEL, person.pesel)
             ).fetchone()
+            connection.execute("INSERT INTO access_source (source, patient_key) VALUES (%s, %s)", (source, key))
             connection.execute(
-                "INSERT INTO access_fact (patient_key, source, version, kind, facts, recorded_at, recorded_by)"
-                " VALUES (%s, %s, 1, %s, %s, now(), 'test')",
-                (key, peer.oid(), kind, json.dumps(facts)),
+                "INSERT INTO access_fact (patient_key, source, version, kind, facts, resource, recorded_at, recorded_by)"
+                " VALUES (%s, %s, 1, %s, %s, %s, now(), 'test')",
+                (key, source, kind, json.dumps(facts), resource and json.dumps(resource)),
             )
 
     def chosen(self, person: Person, professional: dict[str, str] = DOCTOR) -> None:

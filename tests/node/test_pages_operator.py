@@ -274,6 +274,45 @@ def test_people_are_invited_and_shut_out(chrome: Any, portal: portals.Region, da
     )
 
 
+def test_assistants_are_assigned_and_released(chrome: Any, portal: portals.Region, database: Any) -> None:
+    login = f"asystent{peer.oid()[-6:]}"
+    with visiting(chrome, portal, OPERATOR) as visitor:
+        page = visitor.go("/operator/people")
+        form = page.locator('section[aria-labelledby="invite"]')
+        for label, text in (("Login", login), ("Placówka (OID#numer)", portals.CLINIC), ("Nazwa placówki", "Poradnia")):
+            form.get_by_label(label).fill(text)
+        form.get_by_label("Nazwa", exact=True).fill("Iga Asystentka")
+        form.get_by_label("Rola").select_option("medical-assistant")
+        form.get_by_role("button", name="Utwórz konto").click()
+        row = page.locator("section[aria-labelledby=accounts] li").filter(has_text=login)
+        row.locator("summary").click()
+        row.get_by_label("W imieniu: numer osoby").fill("nobody")
+        row.get_by_label("W imieniu: tytuł, imię i nazwisko").fill(DOCTOR["person_name"])
+        expect_accessible(page)
+        row.get_by_role("button", name="Przypisz asystenta").click()
+        assert page.get_by_role("alert").count() == 1
+        number = row.get_by_label("W imieniu: numer osoby")
+        assert number.input_value() == "nobody"
+        number.fill(DOCTOR["person"].partition("#")[2])
+        row.get_by_role("button", name="Przypisz asystenta").click()
+        assert page.get_by_role("status").inner_text() == "Asystent może pracować w imieniu tej osoby."
+        assert "Pracuje w imieniu: lek. Anna Nowak (5425740), Poradnia" in row.inner_text()
+        expect_accessible(page)
+        assigned = "SELECT a.organisation, a.professional, a.professional_name FROM person_assists a JOIN person p USING (person_id)"
+        assert database.execute(f"{assigned} WHERE p.login = %s", (login,)).fetchall() == [
+            (portals.CLINIC, DOCTOR["person"], DOCTOR["person_name"])
+        ]
+        row.get_by_role("button", name="Zakończ").click()
+        assert page.get_by_role("status").inner_text() == "Asystent nie pracuje już w imieniu tej osoby."
+        assert "Pracuje w imieniu" not in row.inner_text()
+        assert database.execute(f"{assigned} WHERE p.login = %s", (login,)).fetchall() == []
+        visitor.expect_clean(400)
+    told = database.execute(
+        "SELECT count(*) FROM audit_event WHERE message LIKE %s", (f"%act%for {DOCTOR['person']} in%",)
+    )
+    assert told.fetchone() == (2,)
+
+
 def test_a_notice_stands_on_all_pages(chrome: Any, portal: portals.Region, database: Any) -> None:
     with visiting(chrome, portal, OPERATOR) as visitor:
         page = visitor.go("/operator/notice")

@@ -17,7 +17,7 @@ from obieg.ops.population import Person
 pytestmark = pytest.mark.node
 PAGES = (
     "", "/documents", "/documents?q=konsultacja&kind=visit", "/coverage", "/access", "/access?who=all", "/notices", "/permissions",
-    "/permissions/grant", "/permissions/restrict", "/summary", "/share", "/documents/add", "/messages", "/everything",
+    "/permissions/grant", "/permissions/restrict", "/permissions/representatives", "/summary", "/share", "/documents/add", "/messages", "/everything",
 )  # fmt: skip
 
 
@@ -124,6 +124,32 @@ def test_a_patient_hides_a_document_and_shows_it_again(chrome: Any, portal: port
         page.get_by_role("button", name="Tak, cofnij").click()
         assert titles(portal, DOCTOR, reference) == before
         visitor.expect_clean()
+
+
+def test_a_patient_takes_an_authorisation_back(chrome: Any, portal: portals.Region, person: Person) -> None:
+    other = next(p for p in portal.people if p.pesel and p is not person and p.born.year < 2000)
+    given = {"person": f"{portals.PESEL}#{other.pesel}", "kind": "authorised", "period": WHOLE}
+    name = [{"family": other.family, "given": [*other.given]}]
+    portal.state(person, "representative", given, resource={"resourceType": "RelatedPerson", "id": "x", "name": name})
+    called = " ".join((*other.given, other.family))
+    with visiting(chrome, portal, bare(person), size=PHONE) as visitor:
+        page = visitor.go("/patient/permissions")
+        page.get_by_role("link", name="Pokaż te osoby").click()
+        page.get_by_role("listitem").filter(has_text=called).get_by_role("link", name="Odwołaj").click()
+        assert called in page.inner_text("main")
+        expect_accessible(page)
+        page.get_by_role("button", name="Tak, odwołaj").click()
+        assert page.get_by_role("status").inner_text() == "Upoważnienie odwołane. Działa od teraz."
+        assert called not in page.inner_text("main")
+        expect_accessible(page)
+        visitor.expect_clean()
+    with visiting(chrome, portal, bare(other)) as visitor:
+        assert page_of_another(visitor, portal, person) == 404
+
+
+def page_of_another(visitor: portals.Visitor, portal: portals.Region, person: Person) -> int:
+    path = f"/patient/p/{reference_of(portal, person).partition('/')[2]}"
+    return int(visitor.page.goto(visitor.region.origin + path).status)
 
 
 def test_a_patient_lets_a_doctor_see_one_kind_of_documents(chrome: Any, portal: portals.Region, person: Person) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from mailbox import sms_gateway
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,9 @@ import portals
 import psycopg
 import pytest
 from axe import expect_accessible
+from document_pages import pdf_faults
 from portals import DOCTOR, PESEL, PHONE, STRANGER, client, visiting
+from pypdf import PdfReader
 from test_access_enforced import CLERK
 from test_consent_code import code_of
 from test_notices import KEY, reachable
@@ -303,7 +306,7 @@ def test_every_page_in_every_light(
         both = f"one={documents[0]}&other={documents[1]}"
         for path in (
             WORK, record, f"{record}?kind=result", f"{record}/results", f"{record}/document/{documents[0]}",
-            f"{record}/compare?{both}", f"{record}/consent", f"{WORK}/emergency/{patient}/emergency", f"{WORK}/awaited",
+            f"{record}/compare?{both}", f"{record}/consent", f"{record}/print", f"{WORK}/emergency/{patient}/emergency", f"{WORK}/awaited",
         ):  # fmt: skip
             expect_accessible(visitor.go(path))
             assert page.evaluate("document.documentElement.lang") == locale[:2]
@@ -344,6 +347,58 @@ def test_the_original_is_the_bytes_that_were_handed_in(region: portals.Region) -
     assert len(found) == len(originals)
     retrieved = rows(region, "SELECT count(*) FROM audit_event WHERE transaction = 'ITI-68' AND outcome = 0")
     assert retrieved[0][0] >= len(found)
+
+
+def test_a_print_for_the_patient(region: portals.Region, tmp_path: Path) -> None:
+    """It has what the doctor sees, in the patient's language, and the audit says whose identity was checked by what."""
+    person = region.someone
+    patient = logical(region, person)
+    record = f"{WORK}/treatment/{patient}"
+    with client(region, portals.patient(person)) as own, client(region, DOCTOR) as doctor:
+        found = own.get(f"/fhir/DocumentReference?patient=Patient/{patient}&status=current").json()["entry"]
+        titles = {e["resource"]["id"]: e["resource"]["content"][0]["attachment"]["title"] for e in found}
+        hidden, shown = [*titles][:2]
+        denied = {
+            "type": "deny",
+            "data": [{"meaning": "instance", "reference": {"reference": f"DocumentReference/{hidden}"}}],
+        }
+        consent = {
+            "resourceType": "Consent", "status": "active", "patient": {"reference": f"Patient/{patient}"},
+            "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+            "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+            "dateTime": "2024-05-06T10:00:00Z", "provision": denied,
+        }  # fmt: skip
+        made = own.post("/fhir/Consent", json=consent)
+        assert made.status_code == 201, made.text
+        form = {"csrf": token(doctor.get(f"{record}/print").text), "document": "identity_card", "language": "uk"}
+        origin = {"origin": region.origin}
+        assert doctor.post(f"{record}/print", data={**form, "document": ""}, headers=origin).status_code == 422
+        before = region.node.last_audit()
+        answer = doctor.post(f"{record}/print", data=form, headers=origin)
+        assert own.delete(f"/fhir/Consent/{made.json()['id']}").status_code == 204
+        assert doctor.get(f"{WORK}/emergency/{patient}/print").status_code == 404
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    assert answer.headers["content-disposition"].startswith("attachment;")
+    file = tmp_path / "print.pdf"
+    file.write_bytes(answer.content)
+    assert pdf_faults([file]) == []
+    said = "".join("".join(page.extract_text() for page in PdfReader(file).pages).split())
+    assert "".join(named(person).split()) in said
+    assert "Особуперевірено,показано:посвідченняособи" in said
+    rows_of = {id_: "".join(title.split()) for id_, title in titles.items()}
+    assert rows_of[shown] in said
+    alike = sum(title == rows_of[hidden] for title in rows_of.values())
+    assert said.count(rows_of[hidden]) == alike - 1
+    records = rows(
+        region, "SELECT transaction, message FROM audit_event WHERE audit_id > %s AND message LIKE %s",
+        before, "%whose identity was checked: identity_card%",
+    )  # fmt: skip
+    assert {transaction for transaction, _ in records} == {"ITI-67", "ITI-78", "IPS"}
+    for who in (STRANGER, CLERK):
+        with client(region, who) as other:
+            assert other.get(f"{record}/print").status_code == 404
+            other_form = {**form, "csrf": token(other.get(WORK).text)}
+            assert other.post(f"{record}/print", data=other_form, headers=origin).status_code == 404
 
 
 def test_documents_to_come(chrome: Any, region: portals.Region) -> None:

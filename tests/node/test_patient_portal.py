@@ -66,6 +66,78 @@ def test_people_act_for_those_who_let_them(portal: Region, asking: Any) -> None:
     assert represented(asking(DOCTOR)) == []  # no patient, and nobody lets them
 
 
+def test_patients_see_who_acts_for_them_and_take_it_back(portal: Region, asking: Any) -> None:
+    me, friend, child = several(portal, 3)
+    adults = [d.person for d in portal.documents if d.person.pesel and d.person.born.year < 2000]
+    other = next(person for person in adults if person not in (me, friend, child))
+    reference, theirs = own(portal, me, asking), own(portal, other, asking)
+    number = {p.number: f"{portals.PESEL}#{p.pesel}" for p in (me, friend, child, other)}
+    named = {"resourceType": "RelatedPerson", "id": "17", "name": [{"family": "Wrona", "given": ["Ewa"]}]}
+    close = {"person": number[friend.number], "kind": "close", "period": {}}
+    authorised = {"person": number[friend.number], "kind": "authorised", "period": WHOLE}
+    portal.state(me, "representative", authorised, close, resource=named)
+    later = {"begin": "2099-01-01T00:00:00Z", "end": None}
+    portal.state(me, "representative", {"person": number[child.number], "kind": "informed", "period": later})
+    portal.state(me, "representative", {"person": number[child.number], "kind": "guardian", "period": WHOLE})  # of age
+    over = {"begin": None, "end": "2020-01-01T00:00:00Z"}
+    portal.state(me, "representative", {"person": number[other.number], "kind": "authorised", "period": over})
+    portal.chosen(me)
+    patient, friendly, stranger = (asking(portals.patient(p)) for p in (me, friend, other))
+
+    def listed(client: httpx.Client) -> dict[str, dict[str, Any]]:
+        answer = client.get(f"/fhir/{reference}/$representatives")
+        assert answer.status_code == 200, answer.text
+        found = [flat(r["part"]) for r in answer.json()["parameter"]]
+        assert len({r["kind"] for r in found}) == len(found)
+        return {r["kind"]: r for r in found}
+
+    found = listed(patient)
+    assert {kind: (r["now"], r["endable"]) for kind, r in found.items()} == {
+        "authorised": (True, True), "close": (False, False), "informed": (False, True), "doctor": (True, False),
+    }  # fmt: skip
+    assert found["authorised"]["who"]["display"] == "Ewa Wrona"
+    assert found["authorised"]["until"].startswith("2100-01-01")
+    assert found["informed"]["since"].startswith("2099-01-01")
+    assert found["doctor"]["who"]["identifier"]["value"] == DOCTOR["person"].partition("#")[2]
+    assert {kind for kind, r in listed(friendly).items() if r["endable"]} == {"authorised"}  # their own
+
+    def end(client: httpx.Client, kind: str, of: str = reference, source: str = "") -> int:
+        said = {"source": source or found[kind]["source"], "kind": kind}
+        listed = [{"name": name, "valueString": value} for name, value in said.items()]
+        asked = {"resourceType": "Parameters", "parameter": listed}
+        return client.post(f"/fhir/{of}/$end-authorisation", json=asked).status_code
+
+    for client in (stranger, asking(DOCTOR)):
+        assert client.get(f"/fhir/{reference}/$representatives").status_code in (403, 404)
+        assert end(client, "authorised") in (403, 404)
+    assert end(stranger, "authorised", theirs) == 404  # of somebody else's
+    assert end(friendly, "informed") == 404
+    assert end(patient, "close") == 400
+    assert end(patient, "authorised", source=found["informed"]["source"]) == 404
+    assert [p["basis"] for p in represented(friendly)] == ["patient", "authorised"]
+    assert end(patient, "authorised") == 204
+    assert [p["basis"] for p in represented(friendly)] == ["patient"]
+    assert friendly.get(f"/fhir/{reference}/$representatives").status_code == 404
+    assert end(patient, "authorised") == 404  # it has ended
+    assert set(listed(patient)) == {"close", "informed", "doctor"}
+    assert end(patient, "informed") == 204
+    with psycopg.connect(portal.node.dsn) as connection:
+        rows = connection.execute(
+            "SELECT version, facts::text, resource IS NULL, recorded_by FROM access_fact WHERE source = %s ORDER BY version",
+            (found["authorised"]["source"],),
+        ).fetchall()
+    assert [(v, bare, by) for v, _, bare, by in rows] == [(1, False, "test"), (2, False, number[me.number])]
+    assert "close" in rows[1][1]
+    assert "authorised" not in rows[1][1]
+    log = patient.get(f"/fhir/{reference}/$access-log").json()["entry"]
+    ended = [
+        e["resource"]
+        for e in log
+        if e["resource"]["subtype"][0]["code"] == "OBIEG-15" and e["resource"]["action"] == "U"
+    ]
+    assert [e["outcome"] for e in ended].count("0") == 2
+
+
 def test_a_report_is_a_line_of_the_worklist_once(portal: Region, asking: Any) -> None:
     person = portal.someone
     reference = own(portal, person, asking)

@@ -181,15 +181,21 @@ class AccessControl:
         context.decided = context.veiled = True
         return await self.seen_by(context.requester, named, _now(context), act)
 
-    async def expect(self, patient: PatientId, context: Context, act: Act) -> None:
-        """Raises Problem ``AddressNotFound`` to whoever may not do this for the patient, as if nobody had this id."""
+    async def expect(self, patient: PatientId, context: Context, act: Act) -> frozenset[str]:
+        """By which bases the caller may do this for the patient; none where it takes none.
+
+        Raises Problem ``AddressNotFound`` to whoever may not, as if nobody had this id.
+        """
         context.objects = (AuditObject("patient", str(patient)),)
         if self.depends(act, context.requester):
             seen = await self.see(Named(patients=(patient,)), context, act)
-            if not any(isinstance(decision, Permit) for _, decision in seen.decisions):
+            permits = [decision for _, decision in seen.decisions if isinstance(decision, Permit)]
+            if not permits:
                 seen.refused(context, patient.authority)
                 said = "no patient has this id, or none for whom this caller may do this"
                 raise Problem.of("AddressNotFound", said)
+            return frozenset(basis for permit in permits for basis in permit.bases)
+        return frozenset()
 
     def kept(self, named: Named, context: Context) -> Seen | None:
         """What :meth:`see` has said to the same question before, for reading; None: ask it.

@@ -77,7 +77,7 @@ class PatientPortal:
 
     async def notices(self, asked: NoticesAsked, context: Context) -> Sequence[Notice]:
         """What the patient was told, newest first; or counts it as read. Raises Problem."""
-        await self._expect_permitted(asked.patient, context)
+        await self._access.expect(asked.patient, context, Act.LOG)
         if asked.read_until is not None:
             await self._store.read(asked.patient, asked.read_until, context.audit())
             context.audited = True
@@ -95,7 +95,7 @@ class PatientPortal:
 
     async def report(self, asked: ReportAsked, context: Context) -> None:
         """An entry of the log becomes a line of the officer's worklist. Raises Problem."""
-        await self._expect_permitted(asked.patient, context)
+        await self._access.expect(asked.patient, context, Act.LOG)
         names = await self._log.names((str(asked.patient),))
         rows = await self._log.find(AuditQuestion(patients=names, ids=(asked.entry,)), 1)
         if not rows or rows[0].transaction == NOTICE:
@@ -106,20 +106,11 @@ class PatientPortal:
 
     async def reviews(self, asked: ReviewsAsked, context: Context) -> Sequence[Reviewed]:
         """What the officer looks at, or has looked at. Raises Problem."""
-        await self._expect_permitted(asked.patient, context)
+        await self._access.expect(asked.patient, context, Act.LOG)
         withheld = await self._names.withheld(asked.patient)
         found = await self._store.reviews(asked.patient)
         await self._record(context)
         return [msgspec.structs.replace(r, professional="") if r.professional in withheld else r for r in found]
-
-    async def _expect_permitted(self, patient: PatientId, context: Context) -> None:
-        """Whoever may not is answered as if nobody had this id."""
-        context.objects = (AuditObject("patient", str(patient)),)
-        if self._access.depends(Act.LOG, context.requester):
-            seen = await self._access.see(Named(patients=(patient,)), context, Act.LOG)
-            if not any(isinstance(decision, Permit) for _, decision in seen.decisions):
-                seen.refused(context, patient.authority)
-                raise Problem.of("AddressNotFound", "no patient has this id, or none for whom this caller may ask")
 
     async def _record(self, context: Context) -> None:
         await self._store.record(context.audit())

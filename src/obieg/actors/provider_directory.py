@@ -20,6 +20,7 @@ from obieg.domain.directory import (
 )
 from obieg.domain.problems import Problem
 from obieg.mapping.directory_terms import identified, references, referring
+from obieg.mapping.fhir_patient import called
 from obieg.mapping.mcsd import resource
 from obieg.protocol import Context
 
@@ -85,13 +86,25 @@ class ProviderDirectory:
 
         For whoever records by itself what it does with the answer, or shows it to everybody.
         """
+        return await self._first("Organization", organisations)
+
+    async def practitioner_names(self, people: Iterable[str]) -> dict[str, str]:
+        """What people call Practitioners, by their identifiers (root#extension), of those that stand here.
+
+        For whoever records by itself what it does with the answer.
+        """
+        found = await self._first("Practitioner", people)
+        return {person: called(resource) for person, resource in found.items()}
+
+    async def _first(self, kind: str, identifiers: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What stands under each identifier (root#extension); {} for one that does not stand here."""
         bound = await self._store.bound()
         found: dict[str, dict[str, Any]] = {}
-        for organisation in organisations:
-            root, _, extension = organisation.partition("#")
-            ids = await self._store.ids(identified("Organization", f"urn:oid:{root}", extension), bound, 1)
-            resources = await self._under([f"Organization/{id_}" for id_ in ids], bound)
-            found[organisation] = next(iter(resources.values()), {})
+        for identifier in identifiers:
+            root, _, extension = identifier.partition("#")
+            ids = await self._store.ids(identified(kind, f"urn:oid:{root}", extension), bound, 1)
+            resources = await self._under([f"{kind}/{id_}" for id_ in ids], bound)
+            found[identifier] = next(iter(resources.values()), {})
         return found
 
     async def resources(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -206,6 +206,7 @@ class DocumentFacts(Value, frozen=True):
 _TABLE = toml("access.toml")
 _ACTS = _TABLE["acts"]
 BASES = _TABLE["bases"]
+DECLARED = _TABLE["declarations"]  # roles that a declaration of each kind is for
 TOLD = {**BASES, "link": _TABLE["link"]}  # what people are told of why something was shown
 HOLD = "hold"
 _RESEARCH = frozenset(_TABLE["research"]["codes"])
@@ -464,12 +465,11 @@ def _same_entity(question: Asked) -> _Found:
 
 
 def _poz(question: Asked) -> _Found:
-    kinds = _TABLE["declarations"]
     return [
         (declaration.period, _ALL)
         for declaration in question.facts.declarations
         if declaration.professional == question.professional
-        and (question.group == "assistant" or question.role in kinds.get(declaration.kind, ()))
+        and (question.group == "assistant" or question.role in DECLARED.get(declaration.kind, ()))
         and declaration.organisation in ("", question.organisation)
     ]
 

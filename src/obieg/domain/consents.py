@@ -109,5 +109,8 @@ class AccessStore(Protocol):
     async def sources(self, names: Sequence[str]) -> Mapping[str, Said]:
         """What stands of these sources."""
 
+    async def of_patient(self, patient: PatientId, kinds: Sequence[Kind]) -> Sequence[Said]:
+        """What sources that speak about these kinds say of a person now; everybody who is linked is one."""
+
     async def find(self, query: ConsentQuery, event: AuditEvent) -> tuple[Sequence[Said], int]:
         """A page, newest first, and how many there are."""

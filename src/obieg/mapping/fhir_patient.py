@@ -359,6 +359,12 @@ def _read_name(name: dict[str, Any]) -> PersonName | None:
     )
 
 
+def called(resource: dict[str, Any]) -> str:
+    """What a resource with a name of people (HumanName) calls somebody, as people say it; "" where it does not."""
+    name = next(iter(_names(resource.get("name", ()))), None)
+    return " ".join(filter(None, (name.prefix, *name.given, name.family))) if name else ""
+
+
 def _texts(values: Sequence[str | None]) -> list[str]:
     return [text for value in values if value and (text := value.strip())]
 

@@ -47,6 +47,7 @@ from obieg.actors.patient_portal import PatientPortal
 from obieg.actors.patient_summary import PatientSummary, SummarySource
 from obieg.actors.people import People
 from obieg.actors.provider_directory import ProviderDirectory
+from obieg.actors.representatives import Representatives
 from obieg.actors.resource_validator import ResourceValidator
 from obieg.actors.retention import KeptByLaw
 from obieg.actors.security_token_service import SecurityTokenService
@@ -178,6 +179,7 @@ class Actors:
     consent_codes: ConsentCodes | None = None
     decision_point: DecisionPoint | None = None
     patient_portal: PatientPortal | None = None
+    representatives: Representatives | None = None
     health_links: HealthLinks | None = None
     own_documents: OwnDocuments | None = None
     messaging: Messaging | None = None
@@ -360,6 +362,7 @@ def _region(parts: Parts) -> Role:
         access=parts.access,
         assigning_authority=parts.assigning_authority,
     )
+    actors.representatives = Representatives(facts, names, directory, access=parts.access)
     actors.health_links = HealthLinks(
         PostgresHealthLinks(parts.database, parts.audit),
         lambda: actors.patient_summary,

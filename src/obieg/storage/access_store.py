@@ -12,6 +12,7 @@ from obieg.domain.access import Consent, Declaration, Emergency, Encounter, Fact
 from obieg.domain.audit import AuditEvent
 from obieg.domain.consents import ConsentQuery, Kind, Said, Stated
 from obieg.domain.documents import Value
+from obieg.domain.identifiers import PatientId
 from obieg.mapping.bppc import Acknowledgement, consents
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database, Row, run
@@ -123,6 +124,12 @@ class PostgresAccess:
         """See the port."""
         [rows] = await self._run(_SQL.read_sources(sources=names))
         return {said.source: said for said in map(_said, rows)}
+
+    async def of_patient(self, patient: PatientId, kinds: Sequence[Kind]) -> Sequence[Said]:
+        """See the port."""
+        named = {"authority": patient.authority, "value": patient.value}
+        [rows] = await self._run(_SQL.read_of_patient(**named, kinds=[kind.value for kind in kinds]))
+        return [_said(row) for row in rows]
 
     async def find(self, query: ConsentQuery, event: AuditEvent) -> tuple[Sequence[Said], int]:
         """See the port."""

@@ -82,6 +82,10 @@ class Texts(NamedTuple):
         """The text of ``key``; ``{name}`` stands for a value, which is escaped."""
         return Markup(_SLOT.sub(lambda slot: str(escape(values[slot[1]])), self.words[key]))  # noqa: S704 - our text
 
+    def plain(self, key: str, **values: object) -> str:
+        """The text of ``key`` for what is no page: nothing in it is escaped."""
+        return _SLOT.sub(lambda slot: str(values[slot[1]]), self.words[key])
+
     def counted(self, key: str, number: int, **values: object) -> Markup:
         """The text of ``key_one``, ``key_few`` or ``key_many``, by ``number``, which is ``{n}`` in it."""
         return self(f"{key}_{plural_form(self.language, number)}", n=number, **values)
@@ -150,7 +154,7 @@ class Kit:
             auto_reload=False,  # else each page looks at the time of each of its templates' files
         )
         self._environment.globals |= {"node_name": name, "languages": LANGUAGES, "site_notice": None}
-        self._environment.filters |= {"moment": _moment, "day": _day, "agent": _agent}
+        self._environment.filters |= {"moment": shown_moment, "day": shown_day, "agent": _agent}
         self.static = Mount("/static", _Static(packages=[("obieg.web", "static")]))
 
     # answers --------------------------------------------------------------------------------------------------------
@@ -390,11 +394,12 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
-def _moment(moment: datetime) -> str:
+def shown_moment(moment: datetime) -> str:
+    """DD.MM.YYYY, HH:MM in the region's time zone."""
     return f"{moment.astimezone(_WARSAW):%d.%m.%Y, %H:%M}"
 
 
-def _day(said: datetime | date | str) -> str:
+def shown_day(said: datetime | date | str) -> str:
     """DD.MM.YYYY of a moment, a date, a date of FHIR (also partial) or a DTM of HL7; "" of nothing."""
     if isinstance(said, datetime):
         return f"{said.astimezone(_WARSAW):%d.%m.%Y}"

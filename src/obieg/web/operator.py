@@ -17,11 +17,11 @@ from starlette.routing import BaseRoute, Route
 from obieg.actors.operations import Operations
 from obieg.actors.oversight import Oversight
 from obieg.actors.patient_curation import PatientCuration
-from obieg.actors.people import People
+from obieg.actors.people import ASSISTANTS, People
 from obieg.codes.load import toml
 from obieg.domain.access import BASES, Act, Permit
 from obieg.domain.access_explained import render
-from obieg.domain.accounts import ROLES, Place
+from obieg.domain.accounts import ROLES, Place, Professional
 from obieg.domain.affinity_domain import AgreedCode
 from obieg.domain.identifiers import PatientId, is_oid, patient_id
 from obieg.domain.matching import Evidence, Judgement
@@ -131,6 +131,7 @@ class OperatorPages:
             self._page("/people", maintain, get=self._people_page),
             self._page("/people/add", maintain, post=self._add_person),
             self._page("/people/role", maintain, post=self._role),
+            self._page("/people/assist", maintain, post=self._assist),
             self._page("/people/change", maintain, post=self._change_person),
             self._page("/people/revoke", maintain, post=self._revoke),
             self._page("/facilities", inspect, get=self._facilities),
@@ -518,6 +519,7 @@ class OperatorPages:
             accounts=accounts,
             sessions=sessions,
             roles={code: row[language_of(visit.request)] for code, row in ROLES.items()},
+            assistants=ASSISTANTS,
             reason=reason,
             invited=invited,
             given=visit.fields,
@@ -541,6 +543,16 @@ class OperatorPages:
         except Problem as problem:
             return await self._people_page(visit, f"operator_people_wrong_{_field(problem)}")
         return self._back("/people", "role")
+
+    async def _assist(self, visit: Visit) -> Response:
+        login, remove, fields = visit.fields.get("login", ""), "remove" in visit.fields, visit.fields
+        number = fields.get("professional", "").strip()
+        whom = Professional(fields.get("organisation", ""), _person(number) or number, fields.get("name", "").strip())
+        try:
+            await self._people.assist(login, whom, _name(visit), remove=remove)
+        except Problem as problem:
+            return await self._people_page(visit, f"operator_assist_wrong_{_field(problem)}")
+        return self._back("/people", "unassist" if remove else "assist")
 
     async def _change_person(self, visit: Visit) -> Response:
         login, change = visit.fields.get("login", ""), visit.fields.get("change", "")
@@ -663,7 +675,7 @@ def _place(visit: Visit) -> Place:
 def _field(problem: Problem) -> str:
     """Which field is wrong, as the texts name it."""
     location = problem.findings[0].location
-    return location if location in ("login", "name", "identifier", "organisation", "role") else "login"
+    return location if location in ("login", "name", "identifier", "organisation", "role", "for") else "login"
 
 
 def _escaped(value: str) -> str:

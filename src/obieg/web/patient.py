@@ -23,6 +23,7 @@ from obieg.web.patient_messages import MessagePages
 from obieg.web.patient_own import OwnPages
 from obieg.web.patient_permissions import PermissionPages
 from obieg.web.patient_records import KINDS, SECTIONS, Document, coverage, resources, summary, versions
+from obieg.web.patient_representatives import RepresentativePages
 from obieg.web.patient_shell import PURPOSES, Record, Shell, next_page, written
 from obieg.web.reader import Reader
 from obieg.web.seen_events import seen_events
@@ -65,6 +66,7 @@ class PatientPages:
             *page("/everything/fhir", get=self._everything_file),
             *AccessPages(self._shell).routes,
             *PermissionPages(self._shell).routes,
+            *RepresentativePages(self._shell).routes,
             *LinkPages(self._shell).routes,
             *MessagePages(self._shell).routes,
         )

@@ -39,6 +39,7 @@ from obieg.web.kit import language_of, texts, visiting
 from obieg.web.reader import Reader
 from obieg.web.seen_events import seen_events
 from obieg.web.work_messages import MessageDesk
+from obieg.web.work_print import PrintPages
 
 # For what a record is opened: part of the address -> HL7's PurposeOfUse.
 PURPOSES = {"treatment": "TREAT", "coordination": "COC", "emergency": "BTG"}
@@ -63,6 +64,9 @@ _CODE_TROUBLES = {
 # Media types that a browser shows by itself, and nothing in them acts.
 _INLINE = frozenset({"application/pdf", "image/png", "image/jpeg", "text/plain"})
 _SUFFIXES = {"text/xml": "xml", "application/xml": "xml", "application/pdf": "pdf", "text/plain": "txt"}
+
+
+Parameters = Sequence[tuple[str, str]]
 
 
 class Question(NamedTuple):
@@ -184,6 +188,7 @@ class WorkPages:
             route(f"{PROFESSIONALS}/awaited", get=self._awaited_page),
             route(f"{PROFESSIONALS}/awaited/end", post=self._end_awaited),
             *MessageDesk(self._desk, self._page).routes,
+            *PrintPages(self._desk, self._page, self._asked).routes,
             route(patient, get=self._record),
             route(f"{patient}/results", get=self._results),
             route(f"{patient}/compare", get=self._compare),
@@ -306,9 +311,10 @@ class WorkPages:
         if purpose not in PURPOSES:
             return None
         asking = visit.acting(purpose_of_use=PURPOSES[purpose])
+        theirs = [("patient", f"Patient/{patient}"), ("_count", str(_DOCUMENTS_MAX))]
         shown, listed, made = await asyncio.gather(
             self._desk.fhir(asking, "read", "Patient", patient),
-            self._asked(asking, "search-type", "DocumentReference", patient=patient),
+            self._asked(asking, "search-type", "DocumentReference", parameters=theirs),
             self._asked(asking, "[id]/$summary", "Patient", patient) if summary else _nothing(),
         )
         if listed is None and made is None:
@@ -330,10 +336,9 @@ class WorkPages:
         )
 
     async def _asked(
-        self, visit: Visit, interaction: str, resource: str, id_: str = "", *, patient: str = ""
+        self, visit: Visit, interaction: str, resource: str, id_: str = "", *, parameters: Parameters = ()
     ) -> Answer | None:
         """What is answered; an empty answer where there is nothing to be seen, None where nothing answers now."""
-        parameters = [("patient", f"Patient/{patient}"), ("_count", str(_DOCUMENTS_MAX))] if patient else []
         try:
             return await self._desk.fhir(visit, interaction, resource, id_, parameters=parameters)
         except RetryLater:

@@ -58,6 +58,14 @@ FROM access_source a
 JOIN access_fact f ON f.patient_key = a.patient_key AND f.source = a.source AND f.superseded_at IS NULL
 WHERE a.source = ANY(:sources::text[]) AND f.resource IS NOT NULL
 
+-- name: read_of_patient
+-- What sources of some kinds say of a person now, those of all who are linked among them.
+SELECT f.source, f.version, f.kind, f.facts::text, f.resource, f.recorded_at, f.recorded_by
+FROM access_fact f
+WHERE f.patient_key = ANY(obieg_patient_keys(:authority::text, :value::text)) AND f.superseded_at IS NULL
+  AND f.kind = ANY(:kinds::text[])
+ORDER BY f.source
+
 -- name: find_consents
 -- One page of the consents of a person, those of all who are linked among them, newest first; with how many there are.
 WITH keys AS MATERIALIZED (
