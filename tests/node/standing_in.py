@@ -17,6 +17,7 @@ from standins.image_archive.app import application as drawing
 from starlette.applications import Starlette
 
 from obieg.domain.content import MemoryContent
+from obieg.domain.documents import Author
 from obieg.domain.identifiers import PatientId
 from obieg.mapping.pik import DocumentOptions, describe_file
 from obieg.ops.population import Person
@@ -57,6 +58,7 @@ class DrawnImages:
         options = DocumentOptions(
             unique_id=unique_id, class_code="06.00", type_code="70004-7", title=title, creation_time="20260914101500",
             source_patient_id=PatientId(person.pesel, portals.PESEL), patient=person.demographics,
+            authors=(Author(institution=("Pracownia Tomografii Komputerowej",)),),
             facility="7200", specialty="0726", service_start_time="20260914101500",
         )  # fmt: skip
         described = describe_file(
