@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-import uvicorn
-
 from standins.image_archive.app import application
+from standins.serving import arguments, serve
 
 
 def main() -> None:
     """Serves until it is stopped."""
-    parser = argparse.ArgumentParser(
-        "python -m standins.image_archive",
-        description="A stand-in of an archive of images. What it shows was drawn by a program and is of nobody.",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8097, help="TCP port")
+    said = "A stand-in of an archive of images. What it shows was drawn by a program and is of nobody."
+    parser = arguments("image_archive", said, 8097)
     parser.add_argument("--studies", type=Path, required=True, help="JSON file of the studies; read when it changes")
     given = parser.parse_args()
-    uvicorn.run(application(given.studies), host=given.host, port=given.port, log_level="warning")
+    serve(application(given.studies), given)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-import uvicorn
-
+from standins.serving import arguments, serve
 from standins.wezel_krajowy.app import application
 from standins.wezel_krajowy.provider import Provider
 
 
 def main() -> None:
     """Serves until it is stopped; remembers nothing afterwards."""
-    parser = argparse.ArgumentParser(
-        "python -m standins.wezel_krajowy", description="A stand-in of Węzeł Krajowy (login.gov.pl). It proves nobody."
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8099, help="TCP port")
+    parser = arguments("wezel_krajowy", "A stand-in of Węzeł Krajowy (login.gov.pl). It proves nobody.", 8099)
     parser.add_argument("--url", help="address by which browsers and nodes reach it; of host and port if not given")
     parser.add_argument("--entity-id", default="atrapa.login.example", help="who it is")
     parser.add_argument("--client", action="append", default=[], help="address of the metadata of a node that may ask")
@@ -31,13 +25,11 @@ def main() -> None:
     provider.people_file = given.people
     if given.metadata:
         given.metadata.write_bytes(provider.metadata())
-    uvicorn.run(
+    serve(
         application(provider, given.client),
-        host=given.host,
-        port=given.port,
+        given,
         ssl_certfile=given.certificate,
         ssl_keyfile=given.key,
-        log_level="warning",
         timeout_graceful_shutdown=1,
     )
 

@@ -12,7 +12,7 @@ from email.policy import default
 from types import SimpleNamespace
 from typing import Any
 
-import uvicorn
+from standing_in import serving
 from standins.sms_gateway.app import application
 
 
@@ -68,12 +68,5 @@ def mailbox() -> Iterator[Mailbox]:
 
 @contextmanager
 def sms_gateway(key: str) -> Iterator[SimpleNamespace]:
-    server = uvicorn.Server(uvicorn.Config(application(key), port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield SimpleNamespace(base=f"http://127.0.0.1:{port}", url=f"http://127.0.0.1:{port}/messages")
-    server.should_exit = True
-    thread.join()
+    with serving(application(key)) as base:
+        yield SimpleNamespace(base=base, url=f"{base}/messages")

@@ -60,28 +60,26 @@ class Region:
         self.hand_in(self.documents)
 
     def hand_in(self, documents: list[DemoDocument]) -> None:
+        """As hospitals do."""
+        self.submit([self._item(document) for document in documents])
+
+    def _item(self, document: DemoDocument) -> Item:
+        described = describe_cda(
+            document.data, patient_id="", source_id=self.node.repository, now=datetime.now(UTC), new_uuid=uuid.uuid4
+        )
+        return Item(document.unique_id, described, MemoryContent(document.data, described.entry.mime_type))
+
+    def submit(self, items: list[Item]) -> None:
         """In a thread: a browser may run in this one, in a loop of its own."""
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, self._hand_in(documents)).result()
+            thread.submit(asyncio.run, self._submit(items)).result()
 
-    async def _hand_in(self, documents: list[DemoDocument]) -> None:
+    async def _submit(self, items: list[Item]) -> None:
         spool = Path(tempfile.mkdtemp(prefix="obieg-portal-"))
         exchange = Exchange(
             self.node.endpoints, spool_folder=spool, source_address="127.0.0.1", connections_max=4, facility="Szpital"
         )
         try:
-            items = []
-            for document in documents:
-                described = describe_cda(
-                    document.data,
-                    patient_id="",
-                    source_id=self.node.repository,
-                    now=datetime.now(UTC),
-                    new_uuid=uuid.uuid4,
-                )
-                items.append(
-                    Item(document.unique_id, described, MemoryContent(document.data, described.entry.mime_type))
-                )
             results = await Submitter(exchange, jobs=4).submit(items)
             assert not [r for r in results if r.outcome is Outcome.REFUSED], results
         finally:

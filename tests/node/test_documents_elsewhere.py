@@ -23,6 +23,7 @@ import pytest
 from lxml import etree
 from portals import DOCTOR, STRANGER, patient, who_cookie
 from pypdf import PdfReader
+from standing_in import DrawnImages, drawn_images
 from test_vouching import Passage
 
 from obieg.domain.affinity_domain import polish_document
@@ -63,12 +64,14 @@ class Wire(Passage):
 class Field(portals.Region):
     """A region whose documents lie at a hospital."""
 
-    def __init__(self, folder: Path, region: peer.Node, hospital: dict[str, str], wire: Wire) -> None:
+    def __init__(
+        self, folder: Path, region: peer.Node, hospital: dict[str, str], wire: Wire, archive: DrawnImages
+    ) -> None:
         own = {"tls_certificate": str(folder / "his.pem"), "tls_key": str(folder / "his.key")}
         there = {name: hospital[name] for name in ("repository", "retrieve", "repository_uid")}
         codes = peer.Codes(polish_document())
         self.hospital, self.region = peer.Node(hospital, codes), region
-        self.wire = wire
+        self.wire, self.archive = wire, archive
         self._tls = ssl.create_default_context(cafile=str(folder / "ca.pem"))
         region.http = httpx.Client(verify=self._tls, timeout=60)
         super().__init__(peer.Node({**region.endpoints, **own, **there}, codes))
@@ -84,19 +87,19 @@ class Field(portals.Region):
         self.opened.append(http)
         return http
 
-    def entry(self, document: DemoDocument) -> tuple[str, str]:
+    def entry(self, unique_id: str) -> tuple[str, str]:
         """entryUUID of a document, and its patient's affinity-domain id."""
         with psycopg.connect(self.node.dsn) as connection:
             [found] = connection.execute(
                 "SELECT d.entry_uuid::text, p.affinity_domain_id FROM document_entry d JOIN patient p USING (patient_key)"
                 " WHERE d.unique_id = %s",
-                (document.unique_id,),
+                (unique_id,),
             ).fetchall()
         return found
 
     def acts(self, since: int) -> list[tuple[str, int]]:
         """What the region has recorded, without queries."""
-        about = ("ITI-43", "ITI-68", "XACML")
+        about = ("ITI-43", "ITI-68", "IPS", "RAD-107", "XACML")
         return [(kind, outcome) for _, kind, outcome, _ in self.node.audits(since) if kind in about]
 
     def given_out(self, since: int) -> list[str]:
@@ -121,8 +124,11 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
         "name": "szpital", "address": "127.0.0.2", "repository_unique_id": repository,
         "retrieve_url": f"https://localhost:{wire.port}/services/retrieve", "ca_file": folder / "ca.pem",
     }  # fmt: skip
-    with maker(tmp_path_factory, None) as make:
-        region = make("region", module="access_node", access={"enforced": True}, tls=tls["region"], nodes=[reached])
+    with maker(tmp_path_factory, None) as make, drawn_images(folder) as archive:
+        region = make(
+            "region", module="access_node", access={"enforced": True}, tls=tls["region"], nodes=[reached],
+            images=archive.settings,
+        )  # fmt: skip
         home = region.endpoints["home_community_id"]
         issuer = {
             "entity_id": f"urn:oid:{home}", "audience": f"urn:oid:{home}",
@@ -147,7 +153,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
         settings.write_text(text)
         with running(folder, "serve", "--settings", settings) as hospital:
             wire.leads_to(hospital["base_url"])
-            found = Field(folder, region, hospital, wire)
+            found = Field(folder, region, hospital, wire, archive)
             yield found
             found.close()
 
@@ -166,7 +172,7 @@ def words(document: DemoDocument) -> str:
 
 def test_everybody_who_may_gets_the_document(field: Field, mine: list[DemoDocument]) -> None:
     document = mine[0]
-    entry, whose = field.entry(document)
+    entry, whose = field.entry(document.unique_id)
     since, there = field.node.last_audit(), field.hospital.last_audit()
     app = field.as_({**DOCTOR, "proof": "oauth", "system": "app"})
     answer = app.get(f"/fhir/Binary/{entry}")
@@ -220,9 +226,74 @@ def test_everybody_who_may_gets_the_document(field: Field, mine: list[DemoDocume
     assert (refused.codes, refused.documents) == (["XDSUnknownRepositoryId"], {})
 
 
+def diagnoses(bundle: dict[str, Any]) -> set[str]:
+    """What a summary says in codes; that nobody says anything is one, too."""
+    resources = [e["resource"] for e in bundle["entry"]]
+    return {c["code"] for r in resources if r["resourceType"] == "Condition" for c in r["code"].get("coding", ())}
+
+
+def test_the_summary_repeats_what_lies_at_a_hospital(field: Field, mine: list[DemoDocument]) -> None:
+    _, whose = field.entry(mine[0].unique_id)
+    app = field.as_({**DOCTOR, "proof": "oauth", "system": "app"})
+    asked = f"/fhir/Patient/{whose}/$summary"
+    since, there = field.node.last_audit(), field.hospital.last_audit()
+    whole = app.get(asked)
+    assert whole.status_code == 200, whole.text
+    assert diagnoses(whole.json()) - {"no-problem-info"}
+    assert "innym repozytorium" not in whole.text
+    assert field.acts(since) == [("XACML", 0), ("ITI-43", 0), ("IPS", 0)]
+    [given] = field.given_out(there)
+    assert all(document.unique_id in given for document in mine)
+    assert mine[0].unique_id in field.node.audits(since)[-1][3]
+    field.wire.cut()
+    try:
+        lacking = app.get(asked)
+        assert lacking.status_code == 200, lacking.text
+        assert diagnoses(lacking.json()) == {"no-problem-info"}
+        assert lacking.text.count("które teraz go nie wydało") == len(mine)
+        assert lacking.json()["identifier"] != whole.json()["identifier"]
+        assert field.acts(since)[-2:] == [("ITI-43", 8), ("IPS", 0)]
+    finally:
+        field.wire.open = True
+    assert app.get(asked).json()["identifier"] == whole.json()["identifier"]
+
+
+def test_images_of_a_manifest_that_lies_at_a_hospital(field: Field) -> None:
+    first, second = (field.archive.study(field, field.someone, series) for series in ("CR CT", "CR"))
+    doctor, owner, stranger = (field.as_(who) for who in (DOCTOR, patient(field.someone), STRANGER))
+    entry, whose = field.entry(first)
+    since, there = field.node.last_audit(), field.hospital.last_audit()
+    assert stranger.get(f"{PROFESSIONALS}/treatment/{whose}/images/{first}/studies").status_code == 404
+    assert field.given_out(there) == [], "who may not see it has nobody asked"
+    for http, page in (
+        (doctor, f"{PROFESSIONALS}/treatment/{whose}/document/{entry}/images"),
+        (owner, f"/patient/documents/{entry}/images"),
+    ):
+        viewer = http.get(page)
+        assert viewer.status_code == 200, viewer.text
+        pictures = re.findall(r'<img class="im"[^>]* src="([^"]+)"', viewer.text)
+        assert pictures
+        picture = http.get(pictures[0])
+        assert (picture.status_code, picture.content[:4]) == (200, b"\x89PNG")
+    assert len(field.given_out(there)) in (1, 2), "a worker remembers the manifest"
+    acts = field.acts(since)
+    assert ("RAD-107", 0) in acts
+    assert ("ITI-43", 0) in acts
+    entry, _ = field.entry(second)
+    field.wire.cut()
+    try:
+        shown = doctor.get(f"{PROFESSIONALS}/treatment/{whose}/document/{entry}/images")
+        assert shown.status_code == 503
+        assert "nie odpowiada" in shown.text
+        assert field.acts(since)[-2:] == [("ITI-43", 8), ("RAD-107", 8)]
+    finally:
+        field.wire.open = True
+    assert doctor.get(f"{PROFESSIONALS}/treatment/{whose}/document/{entry}/images").status_code == 200
+
+
 def test_who_may_not_is_refused_before_anybody_is_asked(field: Field, mine: list[DemoDocument]) -> None:
     document = mine[1]
-    entry, whose = field.entry(document)
+    entry, whose = field.entry(document.unique_id)
     http, doctor = field.as_(STRANGER), field.as_(DOCTOR)
     assert doctor.get(f"/fhir/Binary/{entry}").status_code == 200
     field.state(
@@ -241,7 +312,7 @@ def test_who_may_not_is_refused_before_anybody_is_asked(field: Field, mine: list
 
 def test_what_is_not_the_document_is_not_given_out(field: Field, mine: list[DemoDocument]) -> None:
     altered, gone = mine[2], mine[3]
-    entry, whose = field.entry(altered)
+    entry, whose = field.entry(altered.unique_id)
     with psycopg.connect(field.node.dsn) as connection:
         connection.execute("UPDATE document_entry SET hash = %s WHERE unique_id = %s", ("0" * 40, altered.unique_id))
     doctor, since = field.as_(DOCTOR), field.node.last_audit()
@@ -257,7 +328,7 @@ def test_what_is_not_the_document_is_not_given_out(field: Field, mine: list[Demo
     assert "nie jest tym dokumentem" in page.text
     assert doctor.get(f"{PROFESSIONALS}/treatment/{whose}/document/{entry}/original").status_code == 502
     # What the hospital does not have any more it says so itself.
-    entry, _ = field.entry(gone)
+    entry, _ = field.entry(gone.unique_id)
     with psycopg.connect(field.hospital.dsn) as connection:
         connection.execute("DELETE FROM stored_document WHERE unique_id = %s", (gone.unique_id,))
     answer = doctor.get(f"/fhir/Binary/{entry}")
@@ -270,7 +341,7 @@ def test_what_is_not_the_document_is_not_given_out(field: Field, mine: list[Demo
 
 def test_a_hospital_that_does_not_answer(field: Field, mine: list[DemoDocument]) -> None:
     document = mine[0]
-    entry, whose = field.entry(document)
+    entry, whose = field.entry(document.unique_id)
     doctor, owner = field.as_(DOCTOR), field.as_(patient(field.someone))
     since = field.node.last_audit()
     field.wire.cut()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import httpx
 import portals
 import pytest
-import uvicorn
 from axe import expect_accessible
 from portals import DOCTOR, ENTITY, PHONE, STRANGER, WHOLE, client, visiting
+from standing_in import serving
 from standins.medical_events.app import application, events
 from test_tour import record_of
 
@@ -27,14 +26,8 @@ KEY = "klucz-do-atrapy"
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(application(KEY), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with serving(application(KEY)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

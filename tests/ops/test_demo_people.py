@@ -233,6 +233,53 @@ def test_the_desk_logs_in_with_one_click(demo: Demo) -> None:
         assert "Hasło" not in rebound.text
 
 
+def test_an_assistant_reads_for_a_doctor(demo: Demo) -> None:
+    """And beside the documents stand medical events, from their stand-in."""
+    desk, pages = demo.endpoints["desk"], demo.endpoints["pages"]
+    doctor = demo.endpoints["people"]["lekarz-poz"]
+    own = {"Origin": desk, "Sec-Fetch-Site": "same-origin"}
+    entered = httpx.post(f"{desk}/enter", data={"login": "asystentka"}, headers=own, timeout=30)
+    cookies = {"obieg": entered.cookies["obieg"]}
+    headers = {"Accept-Language": "pl", "Origin": pages}
+    with httpx.Client(base_url=pages, cookies=cookies, headers=headers, follow_redirects=True, timeout=60) as browser:
+        person = browser.get("/fhir/Patient", params={"identifier": f"urn:oid:{PESEL_ROOT}|{demo.patient}"}).json()
+        record = f"/work/treatment/{person['entry'][0]['resource']['id']}"
+        assert 'id="timeline"' not in browser.get(record).text, "in nobody's name an assistant reads nothing"
+        page = browser.get("/work").text
+        assert doctor["person_name"] in page
+        said = {"csrf": form_token(page), "professional": doctor["person"], "then": record}
+        shown = browser.post("/work/acting", data=said).text
+        assert 'id="timeline"' in shown
+        assert f"W imieniu: {doctor['person_name']}" in shown
+        assert "(atrapa P1)" in shown
+
+
+def test_a_hospitals_own_system_opens_a_record(demo: Demo) -> None:
+    ward, pages = demo.endpoints["ward"], demo.endpoints["pages"]
+    doctor = demo.endpoints["people"]["lekarz-szpital"]["person_name"]
+    with httpx.Client(follow_redirects=True, timeout=60, headers={"Accept-Language": "pl"}) as browser:
+        page = browser.get(ward).text
+        assert "TO NIE JEST PRAWDZIWY SYSTEM SZPITALA" in page
+        assert doctor in page
+        *staying, stranger = re.findall(r'name="pesel" value="(\d{11})"', page)
+        assert staying, "somebody lies there"
+        assert stranger == demo.patient
+        opened = browser.post(f"{ward}launch", data={"pesel": staying[0], "purpose": "TREAT"})
+        assert opened.status_code == 200, opened.text
+        assert str(opened.url).startswith(f"{pages}/work/treatment/")
+        assert "pacjent leczy się teraz w tej placówce" in opened.text
+        account = browser.get(f"{pages}/account").text
+        assert doctor in account
+        assert "z systemu szpitala" in account
+        urgent = browser.post(f"{ward}launch", data={"pesel": stranger, "purpose": "BTG"})
+        assert str(urgent.url).startswith(f"{pages}/work/emergency/")
+        assert urgent.status_code == 200, "the page of an emergency, whether one is open or not"
+        asked = {"data": {"pesel": "00000000000", "purpose": "TREAT"}}
+        assert browser.post(f"{ward}launch", **asked).status_code == 404
+        elsewhere = {"Sec-Fetch-Site": "cross-site"}
+        assert browser.post(f"{ward}launch", **asked, headers=elsewhere).status_code == 403
+
+
 def test_a_password_and_a_code_log_in_as_everywhere(demo: Demo) -> None:
     pages = demo.endpoints["pages"]
     secret = msgspec.json.decode(Path(demo.endpoints["accounts"]).read_bytes(), type=dict[str, Secret])["pielegniarka"]

@@ -93,8 +93,12 @@ def test_nothing_but_a_declaration_is_known_of_the_one_who_is_shown(made: list[D
 def test_those_who_log_in_are_of_different_roles() -> None:
     found = workers(SEED)
     assert {worker.place.role for worker in found} == {
-        "administrative-employee", "medical-doctor", "nurse", "operator", "privacy-officer",
+        "administrative-employee", "medical-assistant", "medical-doctor", "nurse", "operator", "privacy-officer",
     }  # fmt: skip
     assert {worker.place.role for worker in found} <= ROLES.keys()
     assert len({worker.identifier for worker in found}) == len(found)
+    [(assistant, whom)] = [(worker, worker.acts_for) for worker in found if worker.acts_for is not None]
+    assert assistant.place.role == "medical-assistant"
+    doctor = next(worker for worker in found if worker.identifier == whom.identifier)
+    assert (doctor.place.role, doctor.place.organisation) == ("medical-doctor", assistant.place.organisation)
     assert all(is_login(worker.login) and is_person_identifier(worker.identifier) for worker in found)

@@ -79,6 +79,7 @@ def test_the_dashboard_shows_metrics_that_are_there() -> None:
         }[kind]
     assert len(named) > 12
     assert named <= exposed
+    assert {"obieg_certificate_not_after_seconds", "obieg_peer_certificate_not_after_seconds"} <= named
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
     assert all(panel["title"] and panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in dashboard["panels"])

@@ -11,22 +11,23 @@ from typing import Any, cast
 import pytest
 
 from obieg.actors.patient_summary import PatientSummary, SummaryContent
+from obieg.domain.content import MemoryContent
 from obieg.domain.document_store import DocumentMissingError
 from obieg.domain.documents import Author, Code, DocumentEntry
 from obieg.domain.identifiers import PatientId
 from obieg.domain.patients import Candidate
 from obieg.domain.persons import Demographics, PersonName
 from obieg.domain.queries import StoredQuery
-from obieg.domain.registry import FoundDocument, FoundObject
+from obieg.domain.registry import FoundDocument, FoundObject, LocatedDocument
 from obieg.domain.requester import Requester
 from obieg.domain.sight import EVERYTHING, Sight
 from obieg.mapping.ebrim import IdSource, render_entry
-from obieg.protocol import Context
+from obieg.protocol import Content, Context
 from obieg.transactions import TRANSACTIONS
 from summaries import cda, check_document, composition, diagnosis, of_type, section, xhtml
 
 PERSON = PatientId("PACJENT17", "1.2.616.1")
-OWN = "1.2.616.7"
+OWN, THERE = "1.2.616.7", "1.2.616.9"
 ITI_43 = next(t for t in TRANSACTIONS if t.id == "ITI-43")
 EARLY, LATE = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
 
@@ -51,6 +52,7 @@ class Region:
     repository_unique_id: str = OWN
     assigning_authority: str = PERSON.authority
     opened: list[str] = field(default_factory=list)
+    given: dict[str, bytes] = field(default_factory=dict)  # by other repositories
 
     def add(self, number: int, content: bytes, **more: Any) -> None:
         entry = document(number, **more)
@@ -82,7 +84,19 @@ class Region:
             if u in self.contents
         }
 
-    async def read(self, row: FoundDocument) -> bytes:
+    def reaches(self, repository_unique_id: str) -> bool:
+        return repository_unique_id == THERE
+
+    async def fetch_some(
+        self, founds: Sequence[LocatedDocument], context: Context, within_s: float
+    ) -> Mapping[str, Content]:
+        assert within_s > 0
+        given = [f.unique_id for f in founds if f.unique_id in self.given]
+        return {u: MemoryContent(self.given[u], "text/xml") for u in given}
+
+    async def read(self, row: FoundDocument | Content) -> bytes:
+        if not isinstance(row, FoundDocument):
+            return b"".join([piece async for piece in row.chunks()])
         self.opened.append(row.unique_id)
         if self.contents[row.unique_id] == b"lost":
             raise DocumentMissingError(f"nothing stands at {row.location}")
@@ -183,6 +197,24 @@ async def test_what_cannot_be_opened_is_named_and_the_rest_is_read() -> None:
         ("1.2.3.6", "repozytorium nie ma"),
     ):
         assert why in told.partition(f"id {unique_id}")[2][:120]
+
+
+async def test_what_facilities_give_is_read_and_what_they_do_not_give_makes_another_summary() -> None:
+    region = Region()
+    region.add(1, cda(section("x", diagnosis("I10", "N"), code="29548-5")))
+    far = cda(section("y", diagnosis("E11", "N"), code="29548-5"))
+    region.entries.insert(0, document(2, repository_unique_id=THERE, size=str(len(far))))
+    lacking, bundle = await content(region)
+    assert [c["code"]["coding"][0]["code"] for c in of_type(bundle, "Condition")] == ["I10"]
+    assert f"w innym repozytorium ({THERE}), które teraz go nie wydało" in said(bundle)
+    region.given["1.2.3.2"] = far
+    whole, bundle = await content(region)
+    assert {c["code"]["coding"][0]["code"] for c in of_type(bundle, "Condition")} == {"I10", "E11"}
+    assert ("document", "1.2.3.2") in {(o.kind, o.identifier) for o in whole.objects}
+    assert whole.key != lacking.key, "what is kept of a summary is not given for one that has more"
+    assert whole.key == await summaries_of(region).key(PERSON)
+    _, bundle = await content(region, bytes_max=1)
+    assert [c["code"]["coding"][0]["code"] for c in of_type(bundle, "Condition")] == ["no-problem-info"]
 
 
 async def test_limits_are_kept_and_told() -> None:

@@ -594,7 +594,7 @@ class DocumentRepository:
         """The content of a document; Problem where it is not here, or not here any more, nor given by who has it."""
         request = DocumentRequest(found.unique_id, found.repository_unique_id)
         if found.repository_unique_id != self.repository_unique_id:
-            if self._consumer is not None and self._consumer.reaches(found.repository_unique_id):
+            if self._consumer is not None and self.reaches(found.repository_unique_id):
                 return await self._fetch(self._consumer, found, context)
             said = f"the document is in the repository {found.repository_unique_id}: retrieve it there by its uniqueId"
             raise Problem.of("XDSUnknownRepositoryId", said, found.unique_id)
@@ -615,6 +615,28 @@ class DocumentRepository:
         context.audited = True
         return fetched.content
 
+    async def located_elsewhere(self, unique_id: str, sight: Sight) -> LocatedDocument | None:
+        """A document of a repository that this node can ask; None where there is none that the caller may know of."""
+        found = await self._store.located_named(unique_id, sight)
+        if found is None or found.repository_unique_id == self.repository_unique_id:
+            return None
+        return found if self.reaches(found.repository_unique_id) else None
+
+    def reaches(self, repository_unique_id: str) -> bool:
+        """Whether documents of this other repository are fetched here."""
+        return self._consumer is not None and self._consumer.reaches(repository_unique_id)
+
+    async def fetch(self, found: LocatedDocument, context: Context) -> Content:
+        """What another repository gives of a document that the caller may see.
+
+        The message to it is recorded; what comes of it is for whoever asks to record. Raises Problem as
+        :meth:`DocumentConsumer.fetch`.
+        """
+        assert self._consumer is not None  # noqa: S101 - it reaches the repository
+        fetched = await self._consumer.fetch(found, context, self._store.record)
+        await self._store.record(fetched.record)
+        return fetched.content
+
     async def fetch_some(
         self, founds: Sequence[LocatedDocument], context: Context, within_s: float
     ) -> Mapping[str, Content]:
@@ -632,9 +654,9 @@ class DocumentRepository:
         rows = await self._store.documents(unique_ids, self.repository_unique_id, None, sight)
         return {row.unique_id: row for row in rows if not row.pending}
 
-    async def read(self, row: FoundDocument) -> bytes:
-        """A document that is held here, whole. Raises DocumentUnreadableError."""
-        content = await self._content(row)
+    async def read(self, document: FoundDocument | Content) -> bytes:
+        """A document that is held here or was fetched, whole. Raises DocumentUnreadableError."""
+        content = await self._content(document) if isinstance(document, FoundDocument) else document
         return b"".join([chunk async for chunk in content.chunks()])
 
     async def _content(self, row: FoundDocument) -> Content:

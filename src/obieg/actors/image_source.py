@@ -1,7 +1,8 @@
 """The Imaging Document Source as readers meet it: images of a manifest whom they may see (IHE RAD-107).
 
 Whoever may read the manifest (as by ITI-43) is given the images that it lists; the archive behind is asked for them one
-by one, in our own words. What is missing, hidden, not listed or not in the archive is answered alike.
+by one, in our own words. What is missing, hidden, not listed or not in the archive is answered alike. A manifest that
+lies at a facility is fetched there as any document is, once while it is remembered.
 
 Whoever publishes documents could write a manifest that lists somebody else's images. So a study is given out only where
 its Patient ID in the archive names the patient whose document the manifest is.
@@ -31,7 +32,7 @@ from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.images import ImageName, ImagesAsked, Kind, ListedSeries, Manifest, ShownStudy, nothing
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem, RetryLater
-from obieg.domain.registry import FoundDocument
+from obieg.domain.registry import FoundDocument, LocatedDocument
 from obieg.mapping import dicom_json, wado
 from obieg.mapping.kos import read_manifest
 from obieg.protocol import ArchivedPart, AuditSink, Context, ImageArchive
@@ -134,31 +135,38 @@ class ImageSource:
         seen = await self._access.see(Named(unique_ids=(unique_id,)), context)
         seen.refused(context, self._assigning_authority)
         row = (await self._repository.held((unique_id,), seen.sight)).get(unique_id)
-        if row is None:
+        found = row or await self._repository.located_elsewhere(unique_id, seen.sight)
+        if found is None:
             raise nothing()
-        seen.of((row.patient_id.partition("^")[0],)).told(context)
-        place = (("Repository Unique Id", self._repository.repository_unique_id),)
+        whose = found.patient_id.partition("^")[0]
+        seen.of((whose,)).told(context)
+        if isinstance(found, LocatedDocument):
+            repository, sha1 = found.repository_unique_id, found.hash
+        else:
+            repository, sha1 = self._repository.repository_unique_id, found.sha1
         context.objects = (
-            AuditObject("patient", row.patient_id),
-            AuditObject("document", unique_id, details=place),
+            AuditObject("patient", f"{whose}^^^&{self._assigning_authority}&ISO"),
+            AuditObject("document", unique_id, details=(("Repository Unique Id", repository),)),
         )
-        key = (unique_id, row.sha1)
-        manifest = self._manifests.pop(key, None) or await self._read(row)
+        key = (unique_id, sha1)
+        manifest = self._manifests.pop(key, None) or await self._read(found, context)
         self._manifests[key] = manifest
         if len(self._manifests) > MANIFESTS_MAX:
             self._manifests.popitem(last=False)
         return manifest
 
-    async def _read(self, row: FoundDocument) -> Manifest:
-        if row.mime_type != wado.DICOM or row.size > min(DATA_SET_BYTES_MAX, PIECE_SIZE_BYTES * 16):
+    async def _read(self, found: FoundDocument | LocatedDocument, context: Context) -> Manifest:
+        size_max = min(DATA_SET_BYTES_MAX, PIECE_SIZE_BYTES * 16)
+        if found.mime_type != wado.DICOM or found.size is None or found.size > size_max:
             raise nothing()
-        data = await self._repository.read(row)
+        held = await self._repository.fetch(found, context) if isinstance(found, LocatedDocument) else found
+        data = await self._repository.read(held)
         try:
             if len(data) <= _LARGE_BYTES:
                 return read_manifest(data)
             return await asyncio.to_thread(read_manifest, data)
         except DicomRefused as error:
-            log.info("a document is no manifest of images", document=row.unique_id, reason=str(error))
+            log.info("a document is no manifest of images", document=found.unique_id, reason=str(error))
             raise nothing() from None
 
     async def _expect_same_patient(self, listed: ListedSeries, context: Context) -> None:

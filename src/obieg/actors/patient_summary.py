@@ -1,9 +1,10 @@
 """The patient summary: what the registered documents of a patient say, as one FHIR document (IPS).
 
 It reads the approved documents of a patient as ITI-18 finds them, for the patient and all who are linked to it, takes
-the CDA documents of this node's repository apart and puts what they say together. A document that cannot be read, is
-elsewhere or is too much is named in the summary, with the reason; the others are read all the same. Documents are taken
-apart in a thread, one after the other, so that a patient with hundreds of them holds nobody up.
+their CDA documents apart, those of this node's repository and what facilities give of theirs in a short time, and puts
+what they say together. A document that cannot be read, does not come or is too much is named in the summary, with the
+reason; the others are read all the same. Documents are taken apart in a thread, one after the other, so that a patient
+with hundreds of them holds nobody up.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from obieg.domain.on_demand import Made as OnDemandMade
 from obieg.domain.patients import Candidate
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
-from obieg.domain.registry import FoundDocument
+from obieg.domain.registry import FoundDocument, LocatedDocument
 from obieg.domain.sight import EVERYTHING, Sight
 from obieg.domain.summary import Extract, Source, Summary, Unread, collapse
 from obieg.mapping import cda_clinical, ips
 from obieg.mapping.ebrim import read_rendering
 from obieg.mapping.stored_query import approved_documents
-from obieg.protocol import AuditSink, Context
+from obieg.protocol import AuditSink, Content, Context
 from obieg.wire import fhir_json
 from obieg.wire.cda import CdaRefused
 from obieg.wire.cda_body import TooMuch
@@ -46,6 +47,8 @@ CONTENT_TYPE = "application/fhir+json"
 DOCUMENTS_MAX = 200  # the newest; more are not looked at
 DOCUMENT_BYTES_MAX = 16 * 1024 * 1024
 BYTES_MAX = 128 * 1024 * 1024  # of all documents of one summary
+FETCHED_BYTES_MAX = 32 * 1024 * 1024  # of those that facilities are asked for
+FETCH_TIME_S = 3.0  # a page waits for it
 CDA_TYPES = frozenset({"text/xml", "application/xml", "application/hl7-cda+xml", "application/hl7-sda+xml"})
 _FHIR = toml("cda_sections.toml")["fhir"]
 _TYPE = _FHIR["document"][1]  # LOINC
@@ -132,7 +135,7 @@ class PatientSummary:
         if known is None:
             seen.told(context, shown=False)
             return None
-        made = await self._make(known, seen.sight, made_at=context.received_at, base=asked.base)
+        made = await self._make(known, seen.sight, context, base=asked.base)
         context.objects = _together(context.objects, made.objects)
         await self._audit.record(context.audit())
         context.audited = True
@@ -149,7 +152,7 @@ class PatientSummary:
         known = await self._known(patient, seen)
         if known is None:
             return None
-        made = await self._make(known, seen.sight, made_at=context.received_at, base=base)
+        made = await self._make(known, seen.sight, context, base=base)
         data = await asyncio.to_thread(fhir_json.write, made.bundle)
         return SummaryContent(made.key, CONTENT_TYPE, data, made.objects)
 
@@ -173,18 +176,27 @@ class PatientSummary:
 
     # making -----------------------------------------------------------------------------------------------------
 
-    async def _make(self, known: _Known, sight: Sight, *, made_at: datetime, base: str) -> Made:
+    async def _make(self, known: _Known, sight: Sight, context: Context, *, base: str) -> Made:
         sources = [ips.to_source(entry) for entry in known.entries]
         own = self._repository.repository_unique_id
         here = [s for s in sources if s.repository_unique_id == own and s.mime_type in CDA_TYPES]
-        held = await self._repository.held([s.unique_id for s in dict.fromkeys(here)], sight) if here else {}
+        held: dict[str, FoundDocument | Content] = {}
+        if here:
+            held |= await self._repository.held([s.unique_id for s in dict.fromkeys(here)], sight)
+        away = lying_elsewhere(
+            sources, known.patient.patient, self._repository, min(self._bytes_max, FETCHED_BYTES_MAX)
+        )
+        if away:
+            held |= await self._repository.fetch_some(away, context, FETCH_TIME_S)
+        asked = {each.unique_id for each in away}
         extracts: list[tuple[Source, Extract]] = []
         unread: list[Unread] = []
         left = self._bytes_max
         for source in sources:
             reason = unreadable(source, own, held.get(source.unique_id), left)
             if reason is not None:
-                unread.append(reason)
+                silent = source.unique_id in asked and reason.reason == "elsewhere"
+                unread.append(Unread(source, "silent", reason.detail) if silent else reason)
                 continue
             left -= held[source.unique_id].size
             try:
@@ -196,7 +208,10 @@ class PatientSummary:
             extracts.append((source, extract))
             if extract.file:
                 unread.append(Unread(source, "file", extract.file))
-        bundle = await asyncio.to_thread(self._put_together, known, extracts, unread, made_at, base)
+        if lacking := sorted(each.source.unique_id for each in unread if each.reason == "silent"):
+            # It may come the next time, and then this is another summary.
+            known = known._replace(key=hashlib.sha256(_encode([known.key, lacking])).hexdigest())
+        bundle = await asyncio.to_thread(self._put_together, known, extracts, unread, context.received_at, base)
         return Made(known.key, bundle, tuple(_objects(known.patient.patient, [source for source, _ in extracts])))
 
     def _put_together(
@@ -220,8 +235,8 @@ class PatientSummary:
         )
         return ips.write_summary(summary, base)
 
-    async def _extract(self, source: Source, row: FoundDocument) -> Extract:
-        data = await self._repository.read(row)
+    async def _extract(self, source: Source, document: FoundDocument | Content) -> Extract:
+        data = await self._repository.read(document)
         return await asyncio.to_thread(cda_clinical.read_extract, data, source)
 
 
@@ -280,17 +295,43 @@ def is_summary(entry: DocumentEntry) -> bool:
     return entry.mime_type.startswith("application/fhir+") and (typed or formatted)
 
 
-def unreadable(source: Source, own: str, row: FoundDocument | None, left: int) -> Unread | None:
-    """Why a document is not even opened."""
-    if source.repository_unique_id != own:
+def lying_elsewhere(
+    sources: Iterable[Source], patient: PatientId, repository: DocumentRepository, left: int
+) -> list[LocatedDocument]:
+    """The CDA documents that other repositories are to be asked for, the first of them that have ``left`` bytes."""
+    wanted = []
+    for source in sources:
+        size = int(source.size) if source.size.isascii() and source.size.isdecimal() else None
+        if source.mime_type not in CDA_TYPES or size is None or size > min(left, DOCUMENT_BYTES_MAX):
+            continue
+        if source.repository_unique_id != repository.repository_unique_id and repository.reaches(
+            source.repository_unique_id
+        ):
+            left -= size
+            wanted.append(
+                LocatedDocument(
+                    unique_id=source.unique_id,
+                    repository_unique_id=source.repository_unique_id,
+                    patient_id=str(patient),
+                    hash=source.hash,
+                    mime_type=source.mime_type,
+                    size=size,
+                )
+            )
+    return wanted
+
+
+def unreadable(source: Source, own: str, document: FoundDocument | Content | None, left: int) -> Unread | None:
+    """Why a document is not even opened; ``document``: what there is of it, here or from elsewhere."""
+    if document is None and source.repository_unique_id != own:
         return Unread(source, "elsewhere", source.repository_unique_id)
     if source.mime_type not in CDA_TYPES:
         return Unread(source, "format", source.mime_type or "?")
-    if row is None:
+    if document is None:
         return Unread(source, "missing")
-    if row.size > DOCUMENT_BYTES_MAX:
+    if document.size > DOCUMENT_BYTES_MAX:
         return Unread(source, "limit", f"ma więcej niż {DOCUMENT_BYTES_MAX // 1024**2} MiB")
-    if row.size > left:
+    if document.size > left:
         return Unread(source, "limit", "dokumenty pacjenta są razem większe, niż streszczenie odczytuje")
     return None
 

@@ -8,19 +8,18 @@ record names the documents of which a passage was shown, and not what was asked 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from obieg.actors.access_control import AccessControl
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.document_repository import DocumentRepository
-from obieg.actors.patient_summary import CDA_TYPES, newest_documents, unreadable
+from obieg.actors.patient_summary import lying_elsewhere, newest_documents, unreadable
 from obieg.domain.audit import AuditObject
 from obieg.domain.document_store import DocumentUnreadableError
-from obieg.domain.documents import DocumentEntry
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
-from obieg.domain.registry import FoundDocument, LocatedDocument
+from obieg.domain.registry import FoundDocument
 from obieg.domain.sight import Sight
 from obieg.domain.text_search import Passage, TextFound, TextMatch, TextQuestion, passage, stems
 from obieg.mapping import ips
@@ -83,23 +82,24 @@ class TextSearch:
         own = self._repository.repository_unique_id
         sources = [(entry, ips.to_source(entry)) for entry in entries]
         named = [source.unique_id for _, source in sources if source.repository_unique_id == own]
-        held = await self._repository.held(named, sight) if named else {}
+        held: dict[str, FoundDocument | Content] = {}
+        if named:
+            held |= await self._repository.held(named, sight)
         clock = asyncio.get_running_loop().time
         left, until, looked = self._limits.bytes, clock() + self._limits.time_s, 0
-        fetched = await self._fetched(asked, entries, context)
+        away = lying_elsewhere((source for _, source in sources), asked.patient, self._repository, left)
+        if away:
+            held |= await self._repository.fetch_some(away, context, self._limits.time_s / 2)
         matches: list[TextMatch] = []
         for entry, source in sources:
             if clock() > until:
                 break
-            row, content = held.get(source.unique_id), fetched.get(source.unique_id)
-            if content is None and (row is None or unreadable(source, own, row, left) is not None):
+            document = held.get(source.unique_id)
+            if document is None or unreadable(source, own, document, left) is not None:
                 continue
-            size = content.size if content is not None else row.size if row is not None else 0
-            if size > left:
-                continue
-            left -= size
+            left -= document.size
             try:
-                data = await self._read(row, content)
+                data = await self._repository.read(document)
                 said = await asyncio.to_thread(_look, data, source.title, wanted)
             except (CdaRefused, TooMuch, DocumentUnreadableError):
                 continue
@@ -107,34 +107,6 @@ class TextSearch:
             if said is not None:
                 matches.append(TextMatch(entry.entry_uuid, source.unique_id, said))
         return TextFound(matches, looked, len(sources) - looked, more)
-
-    async def _fetched(
-        self, asked: TextQuestion, entries: Sequence[DocumentEntry], context: Context
-    ) -> Mapping[str, Content]:
-        """What other repositories give of these documents."""
-        own, left, wanted = self._repository.repository_unique_id, self._limits.bytes, []
-        for entry in entries:
-            size = int(entry.size) if entry.size and entry.size.isdecimal() else None
-            if entry.repository_unique_id == own or entry.mime_type not in CDA_TYPES or size is None or size > left:
-                continue
-            left -= size
-            wanted.append(
-                LocatedDocument(
-                    unique_id=entry.unique_id or "",
-                    repository_unique_id=entry.repository_unique_id or "",
-                    patient_id=str(asked.patient),
-                    hash=entry.hash or "",
-                    mime_type=entry.mime_type,
-                    size=size,
-                )
-            )
-        return await self._repository.fetch_some(wanted, context, self._limits.time_s / 2)
-
-    async def _read(self, row: FoundDocument | None, content: Content | None) -> bytes:
-        if content is not None:
-            return b"".join([piece async for piece in content.chunks()])
-        assert row is not None  # noqa: S101 - a document is here, or it was fetched
-        return await self._repository.read(row)
 
 
 def _look(data: bytes, title: str, wanted: Sequence[str]) -> Passage | None:

@@ -318,6 +318,9 @@ class RepositoryStore(Protocol):
     async def located(self, entry_uuid: str, sight: Sight) -> LocatedDocument | None:
         """The document of an entry by its entryUUID without ``urn:uuid:``; None where no entry has it."""
 
+    async def located_named(self, unique_id: str, sight: Sight) -> LocatedDocument | None:
+        """The document of the newest version of the entry with this uniqueId; None where no entry has it."""
+
     async def hold(
         self, documents: Sequence[StoredDocument], pending: Pending, lease_s: float, audit: AuditEvent
     ) -> None:

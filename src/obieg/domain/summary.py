@@ -160,7 +160,7 @@ class Passage(Value, frozen=True):
 
 
 class Unread(Value, frozen=True):
-    """A document whose content is not in the summary, and why (a key of ``codes/summary.toml``)."""
+    """A document whose content is not in the summary, and why (see :mod:`obieg.mapping.ips_narrative`)."""
 
     source: Source
     reason: str

@@ -16,6 +16,7 @@ _HEADINGS = ("Co", "Kiedy", "Szczegóły", "Źródło")
 _NOTHING = "—"
 _REASONS = {
     "elsewhere": "w innym repozytorium ({detail}); tam można go pobrać, tu nie został odczytany",
+    "silent": "w innym repozytorium ({detail}), które teraz go nie wydało; spróbuj ponownie później",
     "format": "nie jest dokumentem HL7 CDA ({detail}); nie został odczytany",
     "unreadable": "nie udało się odczytać: {detail}",
     "file": "zawiera plik ({detail}), którego treści streszczenie nie odczytuje",

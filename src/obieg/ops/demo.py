@@ -6,8 +6,8 @@ feeds by ITI-8, documents by ITI-41 at each hospital, which registers them at th
 have no node, use the regional repository. A document is asked for in its author's name. What is known of the patients
 besides is loaded as a world (docs/lab.md). A start that was interrupted is continued by the next one.
 
-Beside the nodes run stand-ins of what is outside: Węzeł Krajowy, by which patients log in, and an SMS gateway; and the
-desk, from which one becomes any of the demo's people.
+Beside the nodes run stand-ins of what is outside: Węzeł Krajowy, by which patients log in, an SMS gateway, an archive
+of images, P1's medical events, a hospital's own system; and the desk, from which one becomes any of the demo's people.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import importlib.util
 import json
 import os
 import signal
 import sys
 import tempfile
+import tomllib
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -40,14 +40,13 @@ from obieg.domain.accounts import ROLES
 from obieg.domain.content import MemoryContent
 from obieg.domain.issuing import Claims
 from obieg.domain.problems import Problem, RetryLater
-from obieg.edges.patient_login import PREFIX as PATIENT_LOGIN
 from obieg.mapping.pik import describe_cda
 from obieg.mapping.pik_values import demographics_info
-from obieg.ops import demo_desk, demo_settings, demo_studies, world
+from obieg.ops import demo_desk, demo_settings, demo_standins, demo_studies, world
 from obieg.ops import settings as node_settings
 from obieg.ops.commands_node import SETTINGS_NAME
 from obieg.ops.demo_directory import fill_directory
-from obieg.ops.demo_facts import Facts, Listed, Worker, entry_uuid, facts, protagonist, workers
+from obieg.ops.demo_facts import Facts, Worker, entry_uuid, facts, protagonist, workers
 from obieg.ops.demo_people import open_accounts
 from obieg.ops.demo_settings import COMMANDS, HOST, IDENTITY_METADATA, PLACES, REGION, Ports, system_of
 from obieg.ops.exchange import Exchange
@@ -61,10 +60,9 @@ from obieg.ops.supervisor import write_atomically
 from obieg.web.areas import PROFESSIONALS
 
 READY_NAME, LOADED_NAME, LOG_NAME = "ready.json", "loaded.json", "node.log"
-PEOPLE_NAME, PATIENTS_NAME, WORLD_NAME, IMAGES_FOLDER = "people.json", "patients.toml", "world", "images"
+PEOPLE_NAME, WORLD_NAME = "people.json", "world"
 ASKER = "lekarz-poz"  # in whose name commands ask
 DIAGNOSTICIANS: str = toml("national/pl/pik.toml")["roots"]["npwz_diagnostician"]
-STANDINS = Path(__file__).resolve().parents[3]  # the folder that has them, in a clone
 START_TIME_S = 120.0
 STOP_TIME_S = 45.0
 JOBS = 4  # documents at a time, of each facility
@@ -168,13 +166,19 @@ class _Demo:
             seen = {document.person.number for documents in by_facility.values() for document in documents}
             await parts[-1].announce([person for person in persons if person.number not in seen])
             await parts[-1].announce_changes(told)
-            studied = await self._load_studies(persons, made, endpoints, ports, Path(spool)) if _standins()[0] else {}
+            studied = (
+                await self._load_studies(persons, made, endpoints, ports, Path(spool))
+                if demo_standins.there()[0]
+                else {}
+            )
             progress.add_task(f"Telling {len(told.resources)} facts of the patients", total=None)
             _check(results)
             settings = self._data / REGION / SETTINGS_NAME
             await asyncio.to_thread(fill_directory, settings, self._data / "directory.csv", seed)
             await asyncio.to_thread(_load_world, settings, self._data / WORLD_NAME, told, endpoints["base_url"])
-        _write_patients(self._data / PATIENTS_NAME, told.listed)
+        demo_standins.write_patients(self._data, told.listed)
+        first = protagonist(made, seed)
+        demo_standins.write_ward(self._data, workers(seed), told, first[0] if first else None)
         self._shown = _shown(made, seed) | studied
         write_atomically(mark, json.dumps(loaded | {"shown": self._shown}) + "\n")
         counts = Counter(result.outcome for result in results)
@@ -192,7 +196,7 @@ class _Demo:
     ) -> dict[str, str]:
         """Hands in the manifests of the studies at the regional repository; where the first one is seen."""
         listed = demo_studies.studies(persons, made, self._population[2])
-        demo_studies.write(self._data / IMAGES_FOLDER / demo_studies.STUDIES_NAME, listed)
+        demo_studies.write(self._data / demo_standins.IMAGES_FOLDER / demo_studies.STUDIES_NAME, listed)
         archive, source = f"http://{HOST}:{ports.images}", endpoints["repository_uid"]
         items = await demo_studies.items(listed, archive, source_id=source, seed=self._population[2])
         part = _Part(demo_settings.IMAGES_OF, (), endpoints | {"nodes": {}}, self._data, spool, lambda _: None)
@@ -218,8 +222,9 @@ class _Demo:
             own=f"http://localhost:{ports.desk}",
             workers=own,
             secrets=secrets,
-            patients=self._data / PATIENTS_NAME if settings.wezel_krajowy.own_entity_id else None,
+            patients=self._data / demo_standins.PATIENTS_NAME if settings.wezel_krajowy.own_entity_id else None,
             messages=f"http://localhost:{ports.sms}/" if settings.notices.sms_url else "",
+            ward=f"http://localhost:{ports.ward}/" if settings.medical_events.url else "",
             study=self._shown.get("study", "") if settings.images.archive_url else "",
         )
 
@@ -232,6 +237,7 @@ class _Demo:
             "people": people,
             "person": ASKER,
             "desk": desk.own,
+            "ward": desk.ward,
             "shown": self._shown,
         }
         for path in self._ready_files:
@@ -254,13 +260,21 @@ class _Demo:
             table.add_row(f"[bold]{node['base_url']}[/]", facilities()[key].name)
         if desk.messages:
             table.add_row(f"[bold]{desk.messages}[/]", "Stand-in of an SMS gateway: what patients were sent")
+        if desk.ward:
+            table.add_row(
+                f"[bold]{desk.ward}[/]", "Stand-in of a hospital's own system: opens records without a log-in"
+            )
         out.print()
         out.print(table)
         if "study" in self._shown:
             out.print("The images of studies come from a stand-in of an archive; a program drew them, of nobody.")
+        if desk.ward:
+            out.print("Medical events beside documents come from a stand-in of P1, which makes them up.")
         people = Table("Login", "Password", "Who", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for worker in desk.workers:
             who = f"{worker.name}, {ROLES[worker.place.role]['pl']}"
+            if worker.acts_for is not None:
+                who += f", może działać w imieniu: {worker.acts_for.name}"
             people.add_row(Text(worker.login), Text(desk.secrets[worker.login].password), Text(who))
         out.print(f"\nThose who work there log in at {desk.pages}/login; the desk shows their codes:")
         out.print(people)
@@ -401,21 +415,6 @@ def _load_world(settings: Path, folder: Path, told: Facts, base: str) -> None:
         world.load(folder, region.model_copy(update={"database": database, "http": http}))
 
 
-def _write_patients(path: Path, listed: Sequence[Listed]) -> None:
-    """Those whom the stand-in of Węzeł Krajowy offers, as it reads them."""
-    rows = []
-    for person, note in listed:
-        said = {
-            "pesel": person.pesel,
-            "given_name": " ".join(person.given),
-            "family_name": person.family,
-            "birth_date": str(person.born),
-            "note": note,
-        }
-        rows.append("[[person]]\n" + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in said.items()))
-    write_atomically(path, "\n".join(rows))
-
-
 def _shown(made: Sequence[DemoDocument], seed: int) -> dict[str, str]:
     """Whom and what to try with."""
     found = protagonist(made, seed)
@@ -462,7 +461,7 @@ async def _nodes(
 
     What the ready file says of the nodes, a future that fails when one of them ends, and where the stand-ins listen.
     """
-    standins, identity = _standins()
+    standins, identity = demo_standins.there()
     ports = demo_settings.write(data, free_ports=free_ports, standins=standins, identity=identity)
     running: dict[str, asyncio.subprocess.Process] = {}
     keeper: asyncio.Task[None] | None = None
@@ -482,36 +481,20 @@ async def _nodes(
         await _end(running)
 
 
-def _standins() -> tuple[bool, bool]:
-    """Whether there are stand-ins here, and whether that of Węzeł Krajowy has what it needs."""
-    there = (STANDINS / "standins").is_dir()
-    return there, there and importlib.util.find_spec("signxml") is not None
-
-
 async def _start_standins(data: Path, ports: Ports, *, identity: bool) -> dict[str, asyncio.subprocess.Process]:
-    for name in ("sms", "wezel-krajowy", IMAGES_FOLDER):
-        (data / name).mkdir(exist_ok=True)
-    listed = (data / IMAGES_FOLDER / demo_studies.STUDIES_NAME).absolute()
-    archive = ("--port", str(ports.images), "--studies", str(listed))
-    found = {
-        "sms": await _start(data / "sms", "standins.sms_gateway", "--port", str(ports.sms)),
-        IMAGES_FOLDER: await _start(data / IMAGES_FOLDER, "standins.image_archive", *archive),
-    }
-    if not identity:
-        return found
+    region = int(tomllib.loads((data / REGION / SETTINGS_NAME).read_text("utf-8"))["http"]["port"])
     metadata = data / IDENTITY_METADATA
     metadata.unlink(missing_ok=True)
-    found["wezel-krajowy"] = process = await _start(
-        data / "wezel-krajowy",
-        "standins.wezel_krajowy",
-        *("--port", str(ports.identity), "--url", f"http://localhost:{ports.identity}"),
-        *("--client", f"http://{HOST}:{ports.pages}{PATIENT_LOGIN}/metadata"),
-        *("--metadata", str(metadata.absolute()), "--people", str((data / PATIENTS_NAME).absolute())),
-    )
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(START_TIME_S):
-            while not metadata.exists() and process.returncode is None:  # noqa: ASYNC110 - another process makes it
-                await asyncio.sleep(0.05)
+    found = {}
+    for name, command_line in demo_standins.commands(data, ports, region, identity=identity).items():
+        (data / name).mkdir(exist_ok=True)
+        found[name] = await _start(data / name, *command_line)
+    if identity:
+        process = found[demo_standins.IDENTITY]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_TIME_S):
+                while not metadata.exists() and process.returncode is None:  # noqa: ASYNC110 - another process makes it
+                    await asyncio.sleep(0.05)
     return found
 
 
@@ -522,7 +505,7 @@ async def _start_node(folder: Path) -> asyncio.subprocess.Process:
 
 
 async def _start(folder: Path, module: str, *arguments: str) -> asyncio.subprocess.Process:
-    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH", ""), str(STANDINS))))
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH", ""), str(demo_standins.CLONE))))
     with (folder / LOG_NAME).open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, *arguments),

@@ -58,6 +58,7 @@ class Desk(NamedTuple):
     secrets: Mapping[str, Secret]
     patients: Path | None  # file of those whom the stand-in of Węzeł Krajowy offers; None where patients cannot log in
     messages: str  # address of the gateway's stand-in, which shows SMS; "" for none
+    ward: str = ""  # address of the stand-in of a hospital's own system, which opens records; "" for none
     study: str = ""  # path of the viewer with a study whom STUDIED_BY may see; "" where there are no images
 
 
@@ -101,7 +102,7 @@ def _page(desk: Desk) -> str:
     now = datetime.now(UTC)
     staff = "".join(
         f'<button name="login" value="{escape(worker.login)}"><strong>{escape(worker.name)}</strong>, '
-        f"{escape(ROLES[worker.place.role]['pl'])}<br>{escape(worker.place.organisation_name)}</button>"
+        f"{escape(ROLES[worker.place.role]['pl'])}<br>{escape(worker.place.organisation_name)}{_acting(worker)}</button>"
         for worker in desk.workers
     )
     rows = "".join(
@@ -123,6 +124,11 @@ def _page(desk: Desk) -> str:
         else "<p>Pacjenci nie mogą się zalogować: brakuje atrapy Węzła Krajowego.</p>"
     )
     messages = f'<h2>Wiadomości SMS</h2><p><a href="{escape(desk.messages)}">Co wysłano do pacjentów</a></p>'
+    ward = (
+        f'<h2>System szpitala</h2><p><a href="{escape(desk.ward)}">Oddział w systemie szpitala (atrapa)</a>: lekarz '
+        "otwiera stamtąd dokumentację w regionie bez ponownego logowania.</p><h2>Zdarzenia medyczne</h2>"
+        "<p>Stoją obok dokumentów na osi czasu u lekarza POZ i u pacjenta; wymyśla je atrapa P1.</p>"
+    )
     images = (
         '<h2>Obrazy</h2><form method="post" action="/enter"><input type="hidden" name="study" value="1">'
         f'<button name="login" value="{STUDIED_BY}"><strong>RTG i tomografia w przeglądarce obrazów</strong><br>'
@@ -137,9 +143,14 @@ def _page(desk: Desk) -> str:
         f'<h2>Pracownicy</h2><form method="post" action="/enter">{staff}</form>'
         f"<details><summary>Loginy, hasła i kody, aby zalogować się samemu</summary><table><tr><th>Login<th>Hasło"
         f"<th>Kod{rows}</table><p>Kod zmienia się co pół minuty, ten za {valid_for(now).seconds} s: odśwież stronę."
-        f"</p></details><h2>Pacjenci</h2>{as_patient}{images if desk.study else ''}"
-        f"{messages if desk.messages else ''}</body></html>"
+        f"</p></details><h2>Pacjenci</h2>{as_patient}{ward if desk.ward else ''}"
+        f"{images if desk.study else ''}{messages if desk.messages else ''}</body></html>"
     )
+
+
+def _acting(worker: Worker) -> str:
+    """For whom an assistant reads."""
+    return f"<br>czyta w imieniu: {escape(worker.acts_for.name)}" if worker.acts_for is not None else ""
 
 
 class _Server(uvicorn.Server):

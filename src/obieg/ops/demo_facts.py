@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from obieg.codes import load
-from obieg.domain.accounts import Place
+from obieg.domain.accounts import Place, Professional
 from obieg.ops.demo_settings import ENTITY, organisation
 from obieg.ops.people import OF_AGE, TODAY, Facility, Person, age, colleagues, data, facilities, families, seeded, staff
 from obieg.ops.population import DemoDocument
@@ -43,6 +43,7 @@ class Worker(NamedTuple):
     name: str
     identifier: str  # root#extension, or the login of who has no licence
     place: Place
+    acts_for: Professional | None = None  # whom an assistant assists
 
 
 class Listed(NamedTuple):
@@ -58,6 +59,7 @@ class Facts(NamedTuple):
     resources: list[Resource]
     deceased: list[tuple[Person, str]]  # with the day, YYYYMMDD
     reached: list[Person]  # who want to be told, by telephone
+    staying: list[tuple[Person, str]]  # in which hospital, by its key
     listed: list[Listed]
 
 
@@ -68,7 +70,7 @@ def entry_uuid(unique_id: str) -> UUID:
 
 def workers(seed: int) -> list[Worker]:
     """Those who can log in, in the order of population.toml."""
-    found = []
+    found: dict[str, Worker] = {}
     for row in data()["account"]:
         facility, role = facilities()[row["facility"]], row["role"]
         name, licence = _people_of(facility, seed, role)[row["of"]]
@@ -76,8 +78,13 @@ def workers(seed: int) -> list[Worker]:
         number = f"{_ROOTS['npwz_physician' if doctor else 'npwz_nurse']}#{licence}"
         identifier = number if doctor or role in ("nurse", "midwife") else row["login"]
         shown = " ".join((*name.prefix, *name.given, *name.family))
-        found.append(Worker(row["login"], shown, identifier, Place(organisation(facility), facility.name, role)))
-    return found
+        whom = None
+        if "for" in row:
+            assisted = found[row["for"]]
+            whom = Professional(assisted.place.organisation, assisted.identifier, assisted.name)
+        place = Place(organisation(facility), facility.name, role)
+        found[row["login"]] = Worker(row["login"], shown, identifier, place, whom)
+    return [*found.values()]
 
 
 def _people_of(facility: Facility, seed: int, role: str) -> list[tuple[cda.Name, str]]:
@@ -132,6 +139,7 @@ class _Teller:
         self._counts: Counter[tuple[str, int]] = Counter()
         self._dead: list[tuple[Person, str]] = []
         self._reached: list[Person] = []
+        self._staying: list[tuple[Person, str]] = []
 
     def tell(self) -> Facts:
         proxy = close = None
@@ -157,7 +165,8 @@ class _Teller:
             if self._draws(rng, "protected"):
                 self._protect(person)
             self._consent(person, rng)
-        return Facts(self._resources, self._dead, self._reached, [*self._listed(proxy, close)])
+        listed = [*self._listed(proxy, close)]
+        return Facts(self._resources, self._dead, self._reached, self._staying, listed)
 
     def _draws(self, rng: random.Random, name: str) -> bool:
         return bool(rng.randrange(100) < self._table[name])
@@ -218,6 +227,7 @@ class _Teller:
 
     def _stay(self, person: Person, rng: random.Random) -> None:
         hospital = rng.choice([f for f in facilities().values() if f.kind == "hospital"])
+        self._staying.append((person, hospital.key))
         day = TODAY - timedelta(days=rng.randint(0, self._table["in_hospital_days"]))
         self._add(
             "Encounter",

@@ -66,6 +66,8 @@ def open_accounts(settings: Settings, file: Path, workers: Sequence[Worker]) -> 
                 one_time, _ = await people.reset(worker.login, BY)
             else:
                 one_time, _ = await people.add(worker.login, worker.name, worker.identifier, [worker.place], BY)
+                if worker.acts_for is not None:
+                    await people.assist(worker.login, worker.acts_for, BY)
             found[worker.login] = await _enrolled(people, worker.login, one_time)
 
     over_people(settings, work)

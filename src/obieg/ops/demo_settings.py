@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from joserfc.jwk import ECKey
+
 from obieg.codes.load import toml
 from obieg.ops import settings as node_settings
 from obieg.ops.commands_certs import AUTHORITY
@@ -23,6 +25,7 @@ from obieg.ops.failure import Failure
 from obieg.ops.people import Facility, facilities
 from obieg.ops.sts_key import own_issuer
 from obieg.ops.supervisor import LOCAL, write_atomically
+from obieg.wire.jwt import public_jwk
 
 ENTITY: str = toml("national/pl/pik.toml")["roots"]["entity"]
 HOST = LOCAL
@@ -51,7 +54,10 @@ PLACES = (
 )
 HOSPITALS = PLACES[1:]
 PAGES_PORT, DESK_PORT, IDENTITY_PORT, SMS_PORT, IMAGES_PORT, AUDIT_PORT = 8080, 8090, 8099, 8098, 8097, 6514
+EVENTS_PORT, WARD_PORT = 8096, 8095
 IMAGES_OF = "szpital-b"  # whose numbers of patients the archive of images knows
+WARD_OF = "szpital-a"  # whose own system opens records at the region (docs/launch.md)
+WARD_KEY = f"his-{WARD_OF}-podpis"  # of what it signs with, for the region
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,8 @@ class Ports:
     identity: int
     sms: int
     images: int
+    events: int
+    ward: int
     audit: int
 
 
@@ -89,8 +97,8 @@ def certificate_of(data: Path, name: str) -> dict[str, str]:
 def write(data: Path, *, free_ports: bool, standins: bool, identity: bool) -> Ports:
     """The settings files with what they name; who the nodes are, and their ports where free, stay as they were.
 
-    ``standins``: whether there are those that take SMS and give images; ``identity``: whether there is one of Węzeł
-    Krajowy.
+    ``standins``: whether there are those that take SMS, give images and medical events, and launch; ``identity``:
+    whether there is one of Węzeł Krajowy.
     """
     earlier = {place.key: _earlier(data / place.key / SETTINGS_NAME) for place in PLACES}
     chosen = _Chosen(free=free_ports)
@@ -103,10 +111,12 @@ def write(data: Path, *, free_ports: bool, standins: bool, identity: bool) -> Po
         identity=chosen.port(kept.get("identity"), IDENTITY_PORT),
         sms=chosen.port(kept.get("sms"), SMS_PORT),
         images=chosen.port(kept.get("images"), IMAGES_PORT),
+        events=chosen.port(kept.get("events"), EVENTS_PORT),
+        ward=chosen.port(kept.get("ward"), WARD_PORT),
         audit=chosen.port(kept.get("audit"), AUDIT_PORT),
     )
     write_atomically(data / PORTS_NAME, json.dumps(asdict(around)))
-    for name in (*ports, *(system_of(key) for key in facilities()), COMMANDS, *IDENTITY_NAMES):
+    for name in (*ports, *(system_of(key) for key in facilities()), COMMANDS, *IDENTITY_NAMES, WARD_KEY):
         _certificate(data / CERTIFICATES, name)
     _write_region(data, earlier, ports, mllp, around, standins=standins, identity=identity)
     region = node_settings.load(data / REGION / SETTINGS_NAME)
@@ -158,7 +168,7 @@ def _write_region(
             "encryption_key_file": f"{decrypt}.key",
             "metadata_file": (data / IDENTITY_METADATA).absolute(),
         }
-    _trust(data / REGION, {"client_cas": [_authority(data)]})
+    _trust(data / REGION, {"client_cas": [_authority(data)], "oauth_clients": [_ward(folder)] if standins else []})
     text = node_settings.write_commented(
         "region",
         name=REGION,
@@ -175,6 +185,7 @@ def _write_region(
             "sms_url": f"http://{HOST}:{around.sms}/messages" if standins else "",
             "portal_url": f"http://localhost:{around.pages}/patient",
         },
+        medical_events={"url": f"http://{HOST}:{around.events}"} if standins else {},
         images={
             "archive_url": f"http://{HOST}:{around.images}/dicom-web",
             "patient_authority": facilities()[IMAGES_OF].patient_authority,
@@ -238,6 +249,19 @@ def _write_hospital(
 
 def _authority(data: Path) -> str:
     return str((data / CERTIFICATES / f"{AUTHORITY}.pem").absolute())
+
+
+def _ward(folder: Path) -> dict[str, Any]:
+    """The hospital's own system, which speaks for the people of the hospital alone."""
+    key = ECKey.import_key((folder / f"{WARD_KEY}.key").read_bytes())
+    facility = facilities()[WARD_OF]
+    return {
+        "client_id": system_of(WARD_OF),
+        "name": f"System: {facility.unit}",
+        "jwks": {"keys": [public_jwk(key, WARD_KEY)]},
+        "scopes": [],
+        "launches": [organisation(facility)],
+    }
 
 
 def _tls(folder: Path, name: str) -> dict[str, Path]:

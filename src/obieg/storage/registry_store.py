@@ -335,6 +335,11 @@ class RegistryDatabase:
         (rows,) = await self._run(_SEARCH.locate_document.seen(sight, entry_uuid=entry_uuid))
         return LocatedDocument(*rows[0]) if rows else None
 
+    async def located_named(self, unique_id: str, sight: Sight) -> LocatedDocument | None:
+        """See the port."""
+        (rows,) = await self._run(_SEARCH.locate_named_document.seen(sight, unique_id=unique_id))
+        return LocatedDocument(*rows[0]) if rows else None
+
     # repository -------------------------------------------------------------------------------------------------
 
     async def documents(

@@ -21,6 +21,7 @@ DICOM = "application/dicom"  # of documents: a manifest of images (XDS-I.b)
 PICTURES = 12  # without the script, of one page
 _TABLE = toml("dicom.toml")
 _MODALITIES: dict[str, dict[str, str]] = _TABLE["modalities"]
+_PARTS: dict[str, dict[str, str]] = _TABLE["parts"]
 _WINDOWS: dict[str, list[int]] = _TABLE["windows"]
 
 
@@ -67,6 +68,7 @@ class Viewer:
             base=base,
             when=_when(study.date, study.time),
             modality=_MODALITIES.get(chosen.modality, {}).get(language, chosen.modality),
+            part=_PARTS.get(chosen.body_part, {}).get(language, chosen.body_part),
             names={
                 s.uid: s.description or _MODALITIES.get(s.modality, {}).get(language, s.modality) for s in study.series
             },

@@ -165,3 +165,12 @@ FROM object_locator l JOIN document_entry d ON d.patient_key = l.patient_key AND
 WHERE l.entry_uuid = :entry_uuid::uuid AND l.kind = 'D'
   AND d.patient_key = ANY(:permitted::bigint[])  -- sight
   AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
+
+-- name: locate_named_document (planned once)
+-- The same by uniqueId.
+SELECT d.unique_id, coalesce(d.repository_unique_id, ''), obieg_person_id(d.patient_key), coalesce(d.hash, ''),
+  d.mime_type, d.size
+FROM unique_id_locator l JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
+WHERE l.unique_id = :unique_id::text AND l.kind = 'D' AND NOT d.superseded
+  AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
