@@ -28,7 +28,7 @@ from obieg.domain.problems import Finding, Problem
 from obieg.mapping.adt import patient_feed
 from obieg.mapping.fhir_patient import STATED, read_identifier, read_patient
 from obieg.mapping.patient_csv import Layout, read_row, speaker
-from obieg.ops.import_files import REASON, Chunk, csv_rows, messages
+from obieg.ops.import_files import REASON, Chunk, csv_rows, lines_of, messages
 from obieg.storage.copy_rows import Named, Told, audit_objects, named, record_columns
 from obieg.wire import fhir_elements, fhir_json
 from obieg.wire.hl7v2 import MessageError, parse
@@ -264,7 +264,7 @@ class Reader:
     def _hl7v2(self, chunk: Chunk) -> Iterator[Fed | Stated]:
         line, counted = chunk.line, 0
         for offset, size, content in messages(chunk.data):
-            line += chunk.data[counted:offset].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n")
+            line += lines_of(chunk.data[counted:offset], "hl7v2")
             counted = offset
             try:
                 yield Stated(offset, size, line, self._message(content))

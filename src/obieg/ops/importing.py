@@ -61,8 +61,8 @@ BLOCKS_MAX = 4_000  # locks of one transaction: PostgreSQL has room for some 6,0
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.01
 # Threads that pass data on to PostgreSQL and from the readers need the interpreter for some microseconds at a time, and
-# those others wait for them meanwhile. Python would let a thread that decides go on for ten times as long.
-SWITCH_S = 0.0005
+# those others wait for them meanwhile. Python would let a thread that decides go on fifty times as long.
+SWITCH_S = 0.0001
 COUNTED = ("created", "attached", "updated", "unchanged", "linked", "worklist", "rejected", "warnings")
 
 
@@ -267,7 +267,7 @@ class Importer:
         """Everything about the persons whom the records may be about."""
         taken = [fed for fed in part.records if not fed.code]
         named = [fed.named for fed in taken if fed.named is not None]
-        count = sum([each.count for each in named])
+        count = sum([each.size for each in named])
         asked: dict[str, Parameter] = {
             "authorities": texts(b"".join([each.authorities for each in named]), count),
             "values": texts(b"".join([each.values for each in named]), count),

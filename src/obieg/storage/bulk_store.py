@@ -178,9 +178,10 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[bytes], prog
         b"".join((_columns(3), _bigint(8, key), text(id_.value), _integer(4, 1 + writes.touched.get(key, 0))))
         for key, id_ in sorted(writes.created.items())
     ]
+    # As single feeds order identifiers, so that two who claim the same wait for one another.
+    claimed = sorted([(i.value, i.authority, key) for i, key in writes.claimed.items()])
     locators = [
-        b"".join((_columns(3), repeated(i.authority), text(i.value), _bigint(8, writes.claimed[i])))
-        for i in _in_order(writes.claimed)
+        b"".join((_columns(3), repeated(authority), text(value), _bigint(8, key))) for value, authority, key in claimed
     ]
     return Batch(
         writes,
@@ -194,11 +195,6 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[bytes], prog
         copying(audit),
         progress,
     )
-
-
-def _in_order(identifiers: Iterable[PatientId]) -> list[PatientId]:
-    """As single feeds order them, so that two who claim the same wait for one another."""
-    return sorted(identifiers)
 
 
 def _changed(saved: Saved) -> bytes:

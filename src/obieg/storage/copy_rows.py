@@ -1,7 +1,7 @@
-"""Rows of a fed record in the binary format of COPY, and of its identifiers as parameters; no database is needed for it.
+"""Rows of a fed record in COPY's binary format, and its identifiers as parameters; no database is needed for it.
 
 They are made where a file is read, in a process that imports as little as it can. In binary nothing is escaped here and
-nothing parsed there; numbers are big-endian, and each field is preceded by its length (PostgreSQL, COPY, Binary Format).
+nothing parsed there; numbers are big-endian, a field stands behind its length (PostgreSQL, COPY, Binary Format).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Named(NamedTuple):
 
     authorities: bytes
     values: bytes
-    count: int
+    size: int  # how many
 
 
 def copying(rows: Sequence[bytes]) -> bytes:
