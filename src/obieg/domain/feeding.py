@@ -721,6 +721,8 @@ def _named(
     feed: PatientFeed, identifiers: Sequence[PatientId], known: Mapping[PatientId, Standing]
 ) -> tuple[Standing | None, list[Finding]]:
     """The one patient whom the identifiers name, or None."""
+    if not known:
+        return None, []
     findings = []
     named: dict[int, Standing] = {}
     for identifier in identifiers:

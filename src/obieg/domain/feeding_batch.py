@@ -114,6 +114,7 @@ class Memory:
         # What this batch has changed: patients, whom identifiers name, what stands under blocks.
         self.persons: set[int] = set()
         self.moved: dict[PatientId, int | None] = {}
+        self._moves = (self.moved, *[memory.moved for memory in self._before])
         self.entries: dict[int, dict[int, int | None]] = {}
         self._linked: dict[int, int] = {}
         self._at = known.at
@@ -152,13 +153,11 @@ class Memory:
 
     def _located(self, identifier: PatientId) -> tuple[int, bool] | None:
         """The patient key, before links, and whether it is retired."""
-        key = self.moved.get(identifier, 0)
-        for memory in self._before:
-            if key == 0:
-                key = memory.moved.get(identifier, 0)
-        if key == 0:
-            return self._locators.get(identifier)
-        return None if key is None else (key, False)
+        for moved in self._moves:
+            if identifier in moved:
+                key = moved[identifier]
+                return None if key is None else (key, False)
+        return self._locators.get(identifier)
 
     def missing(self, blocks: Iterable[int]) -> list[int]:
         """Those of the blocks about which nothing was read yet."""
@@ -303,26 +302,25 @@ class Memory:
                 record=saved, saves=earlier.saves + 1, updated_at=self._at
             )
         if before != saved.blocks:
-            for block in before:
-                self._enter(block, saved.record_key, None)
-            for block in saved.blocks:
-                self._enter(block, saved.record_key, saved.patient_key)
+            self._enter(before, saved.record_key, None)
+            self._enter(saved.blocks, saved.record_key, saved.patient_key)
 
-    def _enter(self, block: int, record_key: int, patient_key: int | None) -> None:
-        changed = self.entries.get(block)
-        if changed is None:
-            self.entries[block] = {record_key: patient_key}
-        else:
-            changed[record_key] = patient_key
-        entries = self._blocks.get(block)
-        if entries is None:
-            return  # nobody asked for it; whoever does gets it from the store and from here
-        if changed is None:
-            entries = self._blocks[block] = dict(entries)
-        if patient_key is None:
-            entries.pop(record_key, None)
-        else:
-            entries[record_key] = patient_key
+    def _enter(self, blocks: Iterable[int], record_key: int, patient_key: int | None) -> None:
+        for block in blocks:
+            changed = self.entries.get(block)
+            if changed is None:
+                self.entries[block] = {record_key: patient_key}
+            else:
+                changed[record_key] = patient_key
+            entries = self._blocks.get(block)
+            if entries is None:
+                continue  # nobody asked for it; whoever does gets it from the store and from here
+            if changed is None:
+                entries = self._blocks[block] = dict(entries)
+            if patient_key is None:
+                entries.pop(record_key, None)
+            else:
+                entries[record_key] = patient_key
 
     def _link(self, key: int, links: tuple[NewLink, ...]) -> None:
         self.writes.acts.append(Linked(key, links, self._at))

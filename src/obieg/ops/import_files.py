@@ -22,8 +22,8 @@ FORMATS = {"csv": "CSV", "fhir": "FHIR NDJSON", "hl7v2": "HL7 v2 batch"}
 CHARACTER_SETS = {"utf-8": "utf-8", "windows-1250": "cp1250", "iso-8859-2": "iso8859-2"}
 RECORD_BYTES_MAX = 8 << 20  # what has no end by then is one that was not closed
 _READ_BYTES = 1 << 20
-# How much is handed to a worker at a time: several hundred records of the format.
-_CHUNK_BYTES = {"csv": 128 << 10, "fhir": 1 << 20, "hl7v2": 512 << 10}
+# How much is handed to a worker at a time: of short records as many as fill two transactions.
+_CHUNK_BYTES = {"csv": 128 << 10, "fhir": 1 << 20, "hl7v2": 680 << 10}
 _BOM = codecs.BOM_UTF8
 # Letters of Polish that Windows-1250 and ISO 8859-2 have at different places: ą ś ź and their capitals. What the one
 # has there is no letter of Polish in the other.
@@ -221,7 +221,7 @@ def chunks(source: Source, position: int, line: int) -> Iterator[Chunk]:
                 yield Chunk(position, line, piece, lines, endless=True)
                 position, line = position + len(piece), line + lines
             else:
-                wanted = len(data) * 2
+                wanted = min(2 * len(data), RECORD_BYTES_MAX)
             if not data and position >= source.size:
                 return
 
@@ -293,8 +293,10 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         yield 0, len(data), data
     for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
         content = data[start:end] if plain else _BATCH_SEGMENT.sub(b"", REASON.sub(b"", data[start:end]))
-        content = content.strip(b"\x0b\x1c\r\n")
-        yield start, end - start, content.replace(b"\r\n", b"\r").replace(b"\n", b"\r") + b"\r"
+        content = content.strip(b"\x0b\x1c\r\n") + b"\r"
+        if b"\n" in content:
+            content = content.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
+        yield start, end - start, content
 
 
 def _only_batch(data: bytes) -> bool:

@@ -28,8 +28,8 @@ from obieg.domain.problems import Finding, Problem
 from obieg.mapping.adt import patient_feed
 from obieg.mapping.fhir_patient import STATED, read_identifier, read_patient
 from obieg.mapping.patient_csv import Layout, read_row, speaker
-from obieg.ops.import_files import REASON, Chunk, csv_rows, messages
-from obieg.storage.copy_rows import Told, audit_objects, named_elements, record_columns
+from obieg.ops.import_files import REASON, Chunk, csv_rows, lines_of, messages
+from obieg.storage.copy_rows import Named, Told, audit_objects, named, record_columns
 from obieg.wire import fhir_elements, fhir_json
 from obieg.wire.hl7v2 import MessageError, parse
 
@@ -49,7 +49,7 @@ class Reading(Value, frozen=True):
     source: str  # who says so, of CSV and FHIR
     authorities: Listed  # those of the node
     weights: Weights | None = None
-    audit: tuple[str, str] = ("", "")  # what an identifier stands between in an audit message, for COPY
+    audit: tuple[bytes, bytes] = (b"", b"")  # what an identifier stands between in an audit message
 
 
 class Fed(Value, frozen=True, array_like=True):
@@ -70,7 +70,7 @@ class Fed(Value, frozen=True, array_like=True):
     record: Record | None = None
     blocks: tuple[int, ...] = ()
     told: Told | None = None
-    named: tuple[str, str] = ("", "")  # its identifiers, for reading what is known of them
+    named: Named | None = None  # its identifiers, for reading what is known of them
 
     def feed(self) -> PatientFeed:
         """The feed; only of one that was not refused."""
@@ -128,9 +128,12 @@ class Reader:
             self._matcher.blocks(record) if feed.event.states_record else ()
             for record, feed in zip(records, feeds, strict=True)
         ]
-        columns = [record_columns(f.source, r, b) for f, r, b in zip(feeds, records, blocks, strict=True)]
+        stated_ = [named(feed.identifiers) for feed in feeds]
+        columns = [
+            record_columns(f.source, r, b, n) for f, r, b, n in zip(feeds, records, blocks, stated_, strict=True)
+        ]
         objects = [audit_objects(self._reading.audit, (*feed.identifiers, *feed.merged)) for feed in feeds]
-        named = [named_elements((*feed.identifiers, *feed.merged)) for feed in feeds]
+        all_ = [named((*f.identifiers, *f.merged)) if f.merged else n for f, n in zip(feeds, stated_, strict=True)]
         return [
             Fed(
                 offset,
@@ -149,7 +152,7 @@ class Reader:
                 named=names,
             )
             for (offset, size, line, feed, warnings), record, under, row, patients, names in zip(
-                stated, records, blocks, columns, objects, named, strict=True
+                stated, records, blocks, columns, objects, all_, strict=True
             )
         ]
 
@@ -261,7 +264,7 @@ class Reader:
     def _hl7v2(self, chunk: Chunk) -> Iterator[Fed | Stated]:
         line, counted = chunk.line, 0
         for offset, size, content in messages(chunk.data):
-            line += chunk.data[counted:offset].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n")
+            line += lines_of(chunk.data[counted:offset], "hl7v2")
             counted = offset
             try:
                 yield Stated(offset, size, line, self._message(content))

@@ -52,7 +52,7 @@ from obieg.storage.bulk_store import (
     audit_row,
     batch,
 )
-from obieg.storage.copy_rows import Told
+from obieg.storage.copy_rows import Told, texts
 from obieg.storage.patient_store import columns
 from obieg.storage.statements import Parameter
 
@@ -61,8 +61,8 @@ BLOCKS_MAX = 4_000  # locks of one transaction: PostgreSQL has room for some 6,0
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.01
 # Threads that pass data on to PostgreSQL and from the readers need the interpreter for some microseconds at a time, and
-# those others wait for them meanwhile. Python would let a thread that decides go on for ten times as long.
-SWITCH_S = 0.0005
+# those others wait for them meanwhile. Python would let a thread that decides go on fifty times as long.
+SWITCH_S = 0.0001
 COUNTED = ("created", "attached", "updated", "unchanged", "linked", "worklist", "rejected", "warnings")
 
 
@@ -224,7 +224,7 @@ class Importer:
         self._store.advance(finished)
 
     @property
-    def around(self) -> tuple[str, str]:
+    def around(self) -> tuple[bytes, bytes]:
         """What an identifier stands between in the audit records."""
         return self._writer.around
 
@@ -266,11 +266,13 @@ class Importer:
     def _fetch(self, part: Part) -> Known:
         """Everything about the persons whom the records may be about."""
         taken = [fed for fed in part.records if not fed.code]
-        named: dict[str, Parameter] = {
-            "authorities": f"{{{','.join([fed.named[0] for fed in taken])}}}",
-            "values": f"{{{','.join([fed.named[1] for fed in taken])}}}",
+        named = [fed.named for fed in taken if fed.named is not None]
+        count = sum([each.size for each in named])
+        asked: dict[str, Parameter] = {
+            "authorities": texts(b"".join([each.authorities for each in named]), count),
+            "values": texts(b"".join([each.values for each in named]), count),
         }
-        known = self._store.read(named, {block for fed in taken for block in fed.blocks})
+        known = self._store.read(asked, {block for fed in taken for block in fed.blocks})
         # Who says a record anew may have said more before: it is compared with what that leads to as well.
         stated = known.locators.keys()
         more = {
@@ -380,7 +382,7 @@ class Importer:
         counts: Counter[str] = Counter()
         rejected: list[tuple[Fed, str]] = [(fed, fed.reason) for fed in part.records if fed.code]
         told: dict[int, Told] = {}
-        audit: list[str] = []
+        audit: list[bytes] = []
         for fed in taken:
             assert fed.record is not None  # noqa: S101 - of a record that was not refused
             assert fed.told is not None  # noqa: S101 - likewise

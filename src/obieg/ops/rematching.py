@@ -115,7 +115,7 @@ class _Worker:
         known = self._store.read(columns(sorted(named)), {block for *_, blocks in rows for block in blocks})
         memory = Memory(known)
         counts: Counter[str] = Counter()
-        audit: list[str] = []
+        audit: list[bytes] = []
         here = _by_key(known)
         [open_pairs] = self._store.run(_SQL.find_open_pairs(patient_keys={r.patient_key for r in known.records}))
         listed = {frozenset(pair) for pair in open_pairs}

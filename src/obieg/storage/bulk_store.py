@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby, islice
+from struct import Struct
 from threading import Lock
 from typing import Any, NamedTuple, cast
 
@@ -30,7 +31,19 @@ from obieg.domain.persons import Demographics
 from obieg.domain.problems import RetryLater
 from obieg.domain.registry import LostRace
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.copy_rows import Told, authority_written, copied, marked, record_columns
+from obieg.storage.copy_rows import (
+    Told,
+    authority_written,
+    bigints,
+    copying,
+    data_field,
+    instant,
+    marked,
+    named,
+    record_columns,
+    repeated,
+    text,
+)
 from obieg.storage.link import DatabaseError
 from obieg.storage.patient_store import PostgresPatientStore, columns, tasks_call
 from obieg.storage.statements import Call, Parameter, Statement, load
@@ -83,36 +96,40 @@ class AuditWriter:
         message = whole["message"]
         start = message.index("<ParticipantObjectIdentification")
         end = message.index("</AuditMessage>")
-        before, after = copied(message[start:end]).split(_PLACE)
-        self.around = (before, after)  # what an identifier stands between
-        self._head = copied(message[:start])
-        self._tail = copied(message[end:])
-        self._row = (f"{copied(whole['transaction'])}\t{whole['outcome']}\t", f"\t{copied(whole['request_id'])}\t")
+        before, after = message[start:end].split(_PLACE)
+        self.around = (before.encode(), after.encode())  # what an identifier stands between
+        self._head = message[:start].encode() + self.around[0]
+        self._tail = message[end:].encode()
+        self._first, self._second = _audit_fields(whole)
 
-    def row(self, patient: PatientId, objects: str) -> str:
+    def row(self, patient: PatientId, objects: bytes) -> bytes:
         """The row of one record; the patient is named first."""
-        first, second = self._row
-        before, after = self.around
         value = patient.value
         plainly, as_marked = authority_written(patient.authority)
-        return (
-            f"{first}{copied(value)}{plainly}{second}{self._head}{before}{marked(value)}{as_marked}{after}{objects}"
-            f"{self._tail}\n"
-        )
+        message = b"".join((self._head, marked(value), as_marked, self.around[1], objects, self._tail))
+        return b"".join((self._first, data_field(value.encode() + plainly), self._second, data_field(message)))
 
 
-def audit_row(audit: AuditStore, event: AuditEvent) -> str:
+def audit_row(audit: AuditStore, event: AuditEvent) -> bytes:
     """The row of an audit record, for COPY."""
     row = audit.columns(event)
-    return "\t".join(copied(row[name]) for name in _AUDIT_COLUMNS) + "\n"
+    first, second = _audit_fields(row)
+    return b"".join((first, text(row["patient_id"]), second, text(row["message"])))
 
 
-_AUDIT_COLUMNS = ("transaction", "outcome", "patient_id", "request_id", "message")
+def _audit_fields(row: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """What stands before the patient, and between the patient and the message."""
+    return _columns(5) + text(row["transaction"]) + _smallint(2, int(row["outcome"])), text(row["request_id"])
 
 
-def _integers(values: Iterable[int]) -> str:
-    """An array of numbers, as a parameter."""
-    return f"{{{','.join(map(str, values))}}}"
+# How many columns a row has, and the first ones, each behind its length.
+_columns = Struct(">h").pack
+_smallint = Struct(">ih").pack
+_integer = Struct(">ii").pack
+_bigint = Struct(">iq").pack
+_record_row = Struct(">hiqiqiiiqiq").pack
+_changed_row = Struct(">hiqiqiiiiiq").pack
+_block_row = Struct(">hiqiqiq").pack
 
 
 class Batch(NamedTuple):
@@ -130,7 +147,7 @@ class Batch(NamedTuple):
     progress: Call  # how far it is then
 
 
-def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[str], progress: Call) -> Batch:
+def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[bytes], progress: Call) -> Batch:
     """Makes the rows; ``told`` has by record key what was made where the file was read."""
     records: list[bytes] = []
     blocks: list[tuple[int, int, int]] = []
@@ -140,14 +157,14 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[str], progre
         record = saved.record
         made = told.get(record_key)
         if made is None or saved.saves > 1 or saved.found is not None:
-            tail = record_columns(record.source, record.record, record.blocks)
+            tail = record_columns(record.source, record.record, record.blocks, named(record.record.identifiers))
         else:
             tail = made.record
         key = record.patient_key
         if saved.found is None:
-            at = saved.updated_at.isoformat()
-            created_at = at if saved.saves == 1 else saved.created_at.isoformat()
-            records.append(f"{key}\t{record_key}\t{saved.saves}\t{created_at}\t{at}\t".encode() + tail)
+            at = instant(saved.updated_at)
+            created_at = at if saved.saves == 1 else instant(saved.created_at)
+            records.append(_record_row(14, 8, key, 8, record_key, 4, saved.saves, 8, created_at, 8, at) + tail)
             before: tuple[int, ...] = ()
         else:
             changed.append(_changed(saved) + tail)
@@ -158,36 +175,33 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[str], progre
             blocks += [(block, key, record_key) for block in dict.fromkeys(record.blocks)]
     blocks.sort()  # in the order of the index: neighbours are found in the processor's memory
     patients = [
-        f"{key}\t{copied(id_.value)}\t{1 + writes.touched.get(key, 0)}\n" for key, id_ in sorted(writes.created.items())
+        b"".join((_columns(3), _bigint(8, key), text(id_.value), _integer(4, 1 + writes.touched.get(key, 0))))
+        for key, id_ in sorted(writes.created.items())
     ]
-    given_by = {authority: copied(authority) for authority in {i.authority for i in writes.claimed}}
-    locators = [f"{given_by[i.authority]}\t{copied(i.value)}\t{writes.claimed[i]}\n" for i in _in_order(writes.claimed)]
+    # As single feeds order identifiers, so that two who claim the same wait for one another.
+    claimed = sorted([(i.value, i.authority, key) for i, key in writes.claimed.items()])
+    locators = [
+        b"".join((_columns(3), repeated(authority), text(value), _bigint(8, key))) for value, authority, key in claimed
+    ]
     return Batch(
         writes,
-        "".join(patients).encode(),
-        "".join(locators).encode(),
-        b"".join(records),
-        "".join([f"{block}\t{key}\t{record_key}\n" for block, key, record_key in blocks]).encode(),
-        b"".join(changed),
+        copying(patients),
+        copying(locators),
+        copying(records),
+        copying([_block_row(3, 8, block, 8, key, 8, record_key) for block, key, record_key in blocks]),
+        copying(changed),
         len(changed),
         gone,
-        "".join(audit).encode(),
+        copying(audit),
         progress,
     )
 
 
-def _in_order(identifiers: Iterable[PatientId]) -> list[PatientId]:
-    """As single feeds order them, so that two who claim the same wait for one another."""
-    return sorted(identifiers)
-
-
 def _changed(saved: Saved) -> bytes:
     assert saved.found is not None  # noqa: S101 - the caller looked
-    version = saved.found.version
-    return (
-        f"{saved.record.patient_key}\t{saved.record.record_key}\t{version}\t{version + saved.saves}\t"
-        f"{saved.updated_at.isoformat()}\t"
-    ).encode()
+    record, version = saved.record, saved.found.version
+    at = instant(saved.updated_at)
+    return _changed_row(14, 8, record.patient_key, 8, record.record_key, 4, version, 4, version + saved.saves, 8, at)
 
 
 class BulkStore:
@@ -263,7 +277,7 @@ class BulkStore:
             self._reader,
             _SQL.moment(),
             _SQL.find_locators(**named),
-            _SQL.find_entries(blocks=_integers(sorted(blocks))),
+            _SQL.find_entries(blocks=bigints(sorted(blocks))),
         )
         locators = {PatientId(value, authority): (key, retired) for authority, value, key, retired in located}
         entries: dict[int, dict[int, int]] = {block: {} for block in blocks}
@@ -278,7 +292,7 @@ class BulkStore:
         ids: dict[int, str] = {}
         versions: dict[int, int] = {}
         records: list[KnownRecord] = []
-        [rows] = _run(self._reader, _SQL.find_persons(patient_keys=_integers(keys)))
+        [rows] = _run(self._reader, _SQL.find_persons(patient_keys=bigints(list(keys))))
         for key, survivor, id_, record_key, version, source, authorities, values, said, blocks, at, of in rows:
             ids[survivor] = id_
             versions[survivor] = of
@@ -293,7 +307,7 @@ class BulkStore:
                     KnownRecord(key, survivor, id_, record_key, version, source, record, tuple(blocks), at, of)
                 )
         self._forget()
-        [pairs] = _run(self._reader, _PATIENTS.find_apart(patient_keys=_integers(ids)))
+        [pairs] = _run(self._reader, _PATIENTS.find_apart(patient_keys=bigints(list(ids))))
         apart = [(left, right) for left, right in pairs]
         retired: frozenset[PatientId] = frozenset()
         if self._patients.tells:
@@ -315,7 +329,7 @@ class BulkStore:
         writes = made.writes
         calls: list[Call] = []
         if writes.blocks:
-            blocks = _integers(sorted(writes.blocks))
+            blocks = bigints(sorted(writes.blocks))
             calls += [
                 _PATIENTS.lock_blocks(blocks=blocks),
                 _SQL.expect_entries(
