@@ -1,4 +1,5 @@
-"""Rows ``access`` and ``access_timing``: what the filter of docs/access.md costs, and that its times tell nothing.
+"""Rows ``access``, ``access_again`` and ``access_timing``: what the filter of docs/access.md costs, and that its times
+tell nothing.
 
 Both are measured on nodes that only the bench can build: one enforces access, the other one does not, and on both every
 caller is taken for one doctor whom all patients have chosen (with the cookie ``who=stranger``, for one whom none has).
@@ -29,13 +30,14 @@ from obieg.ops import wiring
 from obieg.ops.settings import Settings
 from obieg.protocol import Credentials
 
-ACCESS, TIMING = NAMES = ("access", "access_timing")
+ACCESS, AGAIN, TIMING = NAMES = ("access", "access_again", "access_timing")
 LEAST = 0.85  # of the throughput without the filter
 MEDIANS_AT_MOST, AUC_WITHIN = 0.05, (0.45, 0.55)
 _ITI18 = next(b for b in BENCHES if b.name == "iti18_leaf")
 _NPWZ, _ENTITY = "2.16.840.1.113883.3.4424.1.6.2", "2.16.840.1.113883.3.4424.2.3.1"
 _DOCTOR, _STRANGER = f"{_NPWZ}#7654321", f"{_NPWZ}#1234567"
 _SIDES = ("on", "off")
+_PATIENTS_AGAIN = 100  # about whom the same person asks again and again, as in a visit
 _DOUBLES = 9 * 10**17  # numbers of the documents that are restricted, one for each patient
 _SAMPLES_A_SECOND = 125  # of each kind, for each second that a run of another row takes
 _MISSING_PATIENT, _MISSING_NUMBER = 9_000_000, 8 * 10**17
@@ -162,8 +164,9 @@ def measure(
 ) -> list[Row]:
     """The rows, from a folder whose node is loaded and does not run."""
     rows = []
-    if ACCESS in names:
-        rows.append(_measure_filter(folder, size, seconds=seconds, runs=runs, tell=tell))
+    for name in (ACCESS, AGAIN):
+        if name in names:
+            rows.append(_measure_filter(name, folder, size, seconds=seconds, runs=runs, tell=tell))
     if TIMING in names:
         with start(folder, module="bench.access", arguments=["on"]) as node:
             prepare(node.dsn, size)
@@ -173,15 +176,20 @@ def measure(
     return rows
 
 
-def _measure_filter(folder: Path, size: int, *, seconds: float, runs: int, tell: Callable[[str], None]) -> Row:
+def _measure_filter(
+    name: str, folder: Path, size: int, *, seconds: float, runs: int, tell: Callable[[str], None]
+) -> Row:
+    asked, whose = size, ""
+    if name == AGAIN:
+        asked, whose = _PATIENTS_AGAIN * ENTRIES_PER_PATIENT, ", of patients asked about before"
     measured: dict[str, list[tuple[Measured, dict[str, float]]]] = {side: [] for side in _SIDES}
     loads = []
     for number in range(runs):
         for side in _SIDES if number % 2 == 0 else _SIDES[::-1]:
-            tell(f"{ACCESS}: run {number + 1} of {runs}, access {side}")
+            tell(f"{name}: run {number + 1} of {runs}, access {side}")
             with start(folder, module="bench.access", arguments=[side]) as node:
                 prepare(node.dsn, size)
-                runner = Runner(Site(node, size), seconds=seconds, runs=runs, tell=tell)
+                runner = Runner(Site(node, asked), seconds=seconds, runs=runs, tell=tell)
                 runner.send(_ITI18, max(1.0, seconds / 2), check=True)
                 before = node.cpu_s()
                 found = runner.send(_ITI18, seconds)
@@ -194,8 +202,8 @@ def _measure_filter(folder: Path, size: int, *, seconds: float, runs: int, tell:
     middle = statistics.median
     ratio = middle(ratios)
     return Row(
-        name=ACCESS,
-        what=f"{_ITI18.what}, ten consents and five restrictions, beside the same where access is not enforced",
+        name=name,
+        what=f"{_ITI18.what}, ten consents and five restrictions{whose}, beside the same where access is not enforced",
         value=round(middle(m.rate for m in on), 1),
         unit="1/s",
         reference=round(middle(m.rate for m in off), 1),

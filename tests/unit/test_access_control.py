@@ -23,7 +23,7 @@ from obieg.domain.identifiers import (
 from obieg.domain.permits import Named, Person
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
-from obieg.domain.sight import EVERYTHING, Sight, sight
+from obieg.domain.sight import EVERYTHING, Asked, Look, Sight, sight
 from obieg.protocol import Context
 from obieg.transactions import TRANSACTIONS
 
@@ -71,7 +71,8 @@ def test_nothing_is_asked_where_nothing_is_enforced() -> None:
 def test_what_is_permitted_is_named_with_its_end() -> None:
     found, asking = seen(DOCTOR)
     assert found.sight.permitted == (7, 8)
-    assert found.sight.filtered == (7, 8)
+    assert found.sight.filter is not None
+    assert found.sight.filter.keys == (7, 8)
     found.told(asking)
     assert asking.access == "author,poz; until=2027-01-01T00:00:00Z"
     assert asking.audit().detail == "access: author,poz; until=2027-01-01T00:00:00Z"
@@ -165,8 +166,11 @@ def test_describing() -> None:
 
 
 def rules(*filter_: Source) -> list[tuple[Any, ...]]:
-    found = sight([((1,), tuple(filter_))])
-    read = json.loads(found.rules) if found.rules else []
+    """As rules; the plain form is for one person alone, so that there is another one."""
+    other = (source(Rule(permit=True), Rule(permit=False, condition=Condition(labels=("ETH",)))),)
+    found = sight([((1,), tuple(filter_)), ((2,), other)]).filter
+    assert found is not None
+    read = [r for r in json.loads(found.rules or "[]") if r["patients"] == [1]]
     fixed = ("patients", "source", "place", "permit", "rank")
     return [
         (r["source"], r["place"], r["permit"], r["rank"], {k: v for k, v in r.items() if k not in fixed}) for r in read
@@ -215,6 +219,33 @@ def test_what_is_permitted_whatever_it_is_need_not_be_permitted_again() -> None:
     assert rules(source(Rule(permit=True)), narrow) == []
     exception = source(Rule(permit=True), Rule(permit=False, condition=Condition(labels=("ETH",))))
     assert [r[:3] for r in rules(source(Rule(permit=True)), exception)] == [(1, 0, True), (1, 1, False), (2, 0, True)]
+
+
+def test_what_takes_a_look_or_two_at_each_document_is_asked_plainly() -> None:
+    def permitting(max_: str, **asked: Any) -> Source:
+        return source(Rule(permit=True, condition=Condition(**asked), max=max_))
+
+    denying = source(Rule(permit=False, condition=Condition(class_codes=("a",))))
+    own, open_, plain = permitting("V", authors=("1.2#1",)), permitting("R"), permitting("R", labels=("ETH",))
+    opened, denied = Look(authors=("1.2#1",)), Look(class_codes=("a",))
+    for filter_, asked in (
+        ((own,), Asked((1, 2), opened=opened)),
+        ((own, open_, plain), Asked((1, 2), above=("V",), opened=opened)),
+        ((permitting("N"), denying), Asked((1, 2), above=("V", "R"), denied=denied)),
+        ((permitting("V"), own, denying), Asked((1, 2), above=(), denied=denied)),
+    ):
+        assert sight([((1, 2), filter_)]).filter == asked
+        assert sight([((1, 2), filter_), ((3,), None)]).filter == asked
+    for filter_ in (
+        (own, plain),  # of less than the highest rank
+        (own, source(Rule(permit=False))),
+        (own, permitting("V", labels=("ETH",), authors=("1.2#1",))),  # both must fit
+        (own, source(Rule(permit=True), Rule(permit=False, condition=Condition(labels=("ETH",))))),
+    ):
+        found = sight([((1, 2), filter_)]).filter
+        assert found is not None
+        assert found.rules is not None
+        assert found[2:] == (None, None, None)
 
 
 def test_documents_are_named_without_their_prefix_and_what_names_none_fits_nothing() -> None:

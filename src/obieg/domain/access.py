@@ -650,7 +650,7 @@ def earliest(first: datetime | None, second: datetime | None) -> datetime | None
 
 def next_change(facts: Facts, at: datetime) -> datetime:
     """Until when the same facts are decided alike: the next midnight, or the begin or end of a period before it."""
-    periods = [
+    periods = {
         *[declaration.period for declaration in facts.declarations],
         *[encounter.period for encounter in facts.encounters],
         *[representative.period for representative in facts.representatives],
@@ -658,7 +658,7 @@ def next_change(facts: Facts, at: datetime) -> datetime:
         *[provision.period for consent in facts.consents for provision in consent.provisions],
         *[emergency.period for emergency in facts.emergencies],
         *[hold.period for hold in facts.holds],
-    ]
+    }
     moments = [moment for period in periods for moment in (period.begin, period.end) if moment is not None]
     midnight = datetime.combine(at.date() + timedelta(days=1), time(), at.tzinfo)
     return min([midnight, *[moment for moment in moments if moment > at]])

@@ -137,10 +137,10 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
 _FINGERPRINT = """
 WITH relation AS (
   SELECT c.oid, c.relname::text, c.relkind FROM pg_class c
-  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'c')
 ), fact(place, kind, text) AS (
   SELECT r.relname, '0 ' || CASE r.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view'
-         WHEN 'm' THEN 'materialized view' ELSE 'sequence' END, r.relname
+         WHEN 'm' THEN 'materialized view' WHEN 'c' THEN 'composite type' ELSE 'sequence' END, r.relname
   FROM relation r
   UNION ALL
   SELECT r.relname, '1 column', a.attname || ' ' || format_type(a.atttypid, a.atttypmod)

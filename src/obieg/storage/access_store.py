@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
@@ -13,6 +13,7 @@ from obieg.domain.audit import AuditEvent
 from obieg.domain.consents import ConsentQuery, Kind, Said, Stated
 from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
+from obieg.domain.permits import Person
 from obieg.mapping.bppc import Acknowledgement, consents
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database, Row, run
@@ -22,60 +23,72 @@ from obieg.storage.statements import Call, load
 _SQL = load("access.sql")
 
 
-def _reading(field: str, facts: Any) -> tuple[str, Any]:
-    return field, msgspec.json.Decoder(facts).decode
-
-
-# What a version of a source says by what it speaks about: the field of Facts, and what reads it.
-_SPOKEN_OF = {
-    Kind.DECLARATION: _reading("declarations", tuple[Declaration, ...]),
-    Kind.ENCOUNTER: _reading("encounters", tuple[Encounter, ...]),
-    Kind.REPRESENTATIVE: _reading("representatives", tuple[Representative, ...]),
-    Kind.CONSENT: _reading("consents", tuple[Consent, ...]),
-    Kind.EMERGENCY: _reading("emergencies", tuple[Emergency, ...]),
-    Kind.HOLD: _reading("holds", tuple[Hold, ...]),
-    Kind.OBJECTION: _reading("objection", tuple[bool, ...]),
-    Kind.NOTICES: _reading("notices", tuple[bool, ...]),
-    Kind.PROTECTED: _reading("protected", tuple[bool, ...]),
-    Kind.DEATH: _reading("died_on", tuple[date, ...]),
+# What a version of a source says by what it speaks about: the field of Facts, and of what it has some.
+_SPOKEN_OF: dict[Kind, tuple[str, type]] = {
+    Kind.DECLARATION: ("declarations", Declaration),
+    Kind.ENCOUNTER: ("encounters", Encounter),
+    Kind.REPRESENTATIVE: ("representatives", Representative),
+    Kind.CONSENT: ("consents", Consent),
+    Kind.EMERGENCY: ("emergencies", Emergency),
+    Kind.HOLD: ("holds", Hold),
+    Kind.OBJECTION: ("objection", bool),
+    Kind.NOTICES: ("notices", bool),
+    Kind.PROTECTED: ("protected", bool),
+    Kind.DEATH: ("died_on", date),
 }
+_VERSIONS = [
+    msgspec.defstruct(f"_{field}", [("facts", tuple[said, ...])], tag_field="kind", tag=kind.value)  # type: ignore[valid-type]
+    for kind, (field, said) in _SPOKEN_OF.items()
+]
+_FIELDS = dict(zip(_VERSIONS, [field for field, _ in _SPOKEN_OF.values()], strict=True))
 
 
-class _Version(Value, frozen=True):
-    """What a source says."""
+class _Record(Value, frozen=True):
+    """What the patient index knows of a person from one source."""
 
-    kind: Kind
-    facts: msgspec.Raw
+    born: date | None
+    died: date | None
 
 
 class _Read(Value, frozen=True):
     """What obieg_persons gives of one."""
 
-    identifiers: tuple[str, ...]
-    birth_date: date | None
-    died_on: date | None  # as the patient index knows it
-    said: tuple[_Version, ...]
+    keys: tuple[int, ...]
+    versions: dict[int, str]
+    ids: frozenset[str]
+    own: tuple[str, ...]  # identifiers: affinity-domain ids
+    others: tuple[str, ...]  # those that records state
+    records: tuple[_Record, ...]
+    said: tuple[Union[tuple(_VERSIONS)], ...]  # type: ignore[valid-type]  # noqa: UP007 - of many
     acknowledged: tuple[Acknowledgement, ...]
 
 
 _read = msgspec.json.Decoder(_Read).decode
 
 
-def read_facts(written: bytes) -> Facts:
+def read_facts(written: str) -> Facts:
     """Facts as the statement gives them, with what documents say that the patient has acknowledged."""
+    return _facts(_read(written))
+
+
+def read_person(written: str) -> Person:
+    """The same with the person whose they are."""
     row = _read(written)
+    versions = tuple([row.versions[key] for key in row.keys if key in row.versions])
+    return Person(row.keys, row.ids, _facts(row), versions)
+
+
+def _facts(row: _Read) -> Facts:
     said: dict[str, tuple[Any, ...]] = {}
     for version in row.said:
-        field, read = _SPOKEN_OF[version.kind]
-        said[field] = said.get(field, ()) + read(version.facts)
-    died = said.pop("died_on", ())
-    if row.died_on is not None:
-        died = (*died, row.died_on)
+        field = _FIELDS[type(version)]
+        said[field] = said.get(field, ()) + version.facts
+    died = (*said.pop("died_on", ()), *[record.died for record in row.records if record.died is not None])
     if row.acknowledged:
         said["consents"] = (*said.get("consents", ()), *consents(row.acknowledged))
     return Facts(
-        row.identifiers,
-        row.birth_date,
+        tuple(dict.fromkeys((*row.own, *row.others))),
+        next((record.born for record in row.records if record.born is not None), None),
         min(died, default=None),
         bool(said.pop("protected", ())),
         bool(said.pop("objection", ())),

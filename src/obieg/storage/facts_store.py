@@ -7,7 +7,7 @@ from uuid import UUID
 
 from obieg.domain.access import DocumentFacts
 from obieg.domain.permits import MeantDocument, Named, Person
-from obieg.storage.access_store import read_facts
+from obieg.storage.access_store import read_person
 from obieg.storage.link import Database, run
 from obieg.storage.statements import load
 
@@ -45,9 +45,7 @@ class LocatedFacts:
             own_authority=self._authority,
         )
         [rows] = await run(self._database, located)
-        return [
-            Person(tuple(keys), frozenset(ids), read_facts(said), tuple(versions)) for keys, ids, said, versions in rows
-        ]
+        return [read_person(written) for (written,) in rows]
 
 
 def _uuid(said: str) -> str:

@@ -133,6 +133,11 @@ def parse(name: str, text: str, *, planned_once: bool = False) -> Statement:
     return Statement(name, text, sql, tuple(order), planned_once, plain)
 
 
+def written(value: Any) -> str | None:
+    """A value as PostgreSQL reads it by its type."""
+    return None if value is None else _text(value)
+
+
 def _text(value: Any) -> str:
     if type(value) is str:
         return value
@@ -140,6 +145,8 @@ def _text(value: Any) -> str:
         return "t"
     if value is False:
         return "f"
+    if hasattr(value, "_fields"):  # a NamedTuple is a composite
+        return "(" + ",".join(map(_field, value)) + ")"
     if isinstance(value, list | tuple | set | frozenset):
         return "{" + ",".join(map(_element, value)) + "}"
     return str(value)
@@ -152,3 +159,9 @@ def _element(value: Any) -> str:
     if '"' in text or "\\" in text:
         text = _ARRAY_SPECIAL.sub(r"\\\1", text)
     return f'"{text}"'
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    return '"' + _text(value).replace("\\", "\\\\").replace('"', '""') + '"'

@@ -54,16 +54,19 @@ BEGIN
 END $$;
 
 -- Of whom a request speaks, by the ids of patients, by those of their objects, or by keys that are known already: each
--- person once, with all keys, the survivor's first, the affinity-domain ids that belong to them, and their facts in JSON as
--- storage/access_store.py reads them: what sources say, as they wrote it, and what the patient index and documents say.
--- The facts are put together as text: making JSON of what is JSON already takes longer than all else.
+-- person once, the key of the survivor, and in JSON as storage/access_store.py reads it: all keys, the survivor's first,
+-- with the transactions that last wrote these patients (migration kept_decisions), the affinity-domain ids that belong to
+-- them, and their facts: what sources say, as they wrote it, and what the patient index (the most exact date of birth
+-- first) and documents say. It is put together as text: making JSON of what is JSON already takes longer than all else.
 CREATE FUNCTION obieg_persons(authorities text[], ids text[], uuids uuid[], unique_ids text[], known bigint[],
                               own_authority text)
-RETURNS TABLE (keys bigint[], affinity_domain_ids text[], facts text)
+RETURNS TABLE (patient_key bigint, facts text)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
 DECLARE
   located bigint[] := known;
   seen bigint[] := '{}';
+  keys bigint[];
   one bigint;
 BEGIN
   IF ids <> '{}' THEN
@@ -87,32 +90,28 @@ BEGIN
     CONTINUE WHEN one = ANY(seen);
     keys := obieg_kin(one);
     seen := seen || keys;
-    WITH own AS MATERIALIZED (
-      SELECT p.affinity_domain_id FROM patient p WHERE p.patient_key = ANY(keys)
-    ), record AS MATERIALIZED (
-      SELECT * FROM patient_record r WHERE r.patient_key = ANY(keys) AND r.removed_at IS NULL
-    )
-    SELECT ARRAY(SELECT o.affinity_domain_id FROM own o), concat('{"identifiers":[', (
-      SELECT string_agg(DISTINCT to_json(l.authority || '#' || l.value)::text, ',') FROM (
-        SELECT unnest(r.authorities), unnest(r.values), false FROM record r
-        UNION ALL
-        SELECT own_authority, o.affinity_domain_id, true FROM own o
-      ) u (authority, value, own)
-      JOIN patient_locator l ON l.authority = u.authority AND l.value = u.value
-      WHERE l.retired_at IS NULL AND (u.own OR l.patient_key = ANY(keys))
-    ), '],"birth_date":', coalesce((
-      SELECT to_json(d.day)::text
-      FROM record r CROSS JOIN LATERAL (SELECT obieg_last_day(r.birth_date) AS day OFFSET 0) d
-      WHERE r.birth_date <> '' AND d.day IS NOT NULL
-      ORDER BY length(r.birth_date) DESC, r.updated_at DESC, r.record_key LIMIT 1
-    ), 'null'), ',"died_on":', coalesce((
-      SELECT to_json(min(coalesce(obieg_last_day(d.said ->> 'deceased_at'), d.updated_at::date)))::text
-      FROM (
-        SELECT convert_from(r.demographics, 'UTF8')::json AS said, r.updated_at FROM record r
-        WHERE position('"deceased'::bytea IN r.demographics) > 0 OFFSET 0
-      ) d
-      WHERE (d.said ->> 'deceased')::boolean OR d.said ->> 'deceased_at' <> ''
-    ), 'null'), ',"said":[', (
+    patient_key := keys[1];
+    facts := concat('{"keys":[', array_to_string(keys, ','), '],', (
+      SELECT concat('"versions":{', string_agg('"' || p.patient_key || '":"' || p.xmin || '"', ','), '},"ids":[',
+                    string_agg(to_json(p.affinity_domain_id)::text, ','), '],"own":[',
+                    string_agg(to_json(l.authority || '#' || l.value)::text, ','), ']')
+      FROM patient p
+      LEFT JOIN patient_locator l ON l.authority = own_authority AND l.value = p.affinity_domain_id AND l.retired_at IS NULL
+      WHERE p.patient_key = ANY(keys)
+    ), ',"others":[', (
+      SELECT string_agg(to_json(l.authority || '#' || l.value)::text, ',')
+      FROM patient_record r CROSS JOIN LATERAL unnest(r.authorities, r.values) AS i (authority, value)
+      JOIN patient_locator l ON l.authority = i.authority AND l.value = i.value
+      WHERE r.patient_key = ANY(keys) AND r.removed_at IS NULL AND l.retired_at IS NULL AND l.patient_key = ANY(keys)
+    ), '],"records":[', (
+      SELECT string_agg(json_build_object('born', obieg_last_day(r.birth_date), 'died',
+        CASE WHEN position('"deceased'::bytea IN r.demographics) > 0 THEN (
+          SELECT coalesce(obieg_last_day(d.said ->> 'deceased_at'), r.updated_at::date)
+          FROM (SELECT convert_from(r.demographics, 'UTF8')::json AS said OFFSET 0) d
+          WHERE (d.said ->> 'deceased')::boolean OR d.said ->> 'deceased_at' <> '')
+        END)::text, ',' ORDER BY length(r.birth_date) DESC, r.updated_at DESC, r.record_key)
+      FROM patient_record r WHERE r.patient_key = ANY(keys) AND r.removed_at IS NULL
+    ), '],"said":[', (
       SELECT string_agg('{"kind":"' || f.kind || '","facts":' || f.facts::text || '}', ',')
       FROM access_fact f WHERE f.patient_key = ANY(keys) AND f.superseded_at IS NULL
     ), '],"acknowledged":[', (
@@ -120,8 +119,7 @@ BEGIN
                                           'begin', d.service_start_time, 'end', d.service_stop_time)::text, ',')
       FROM document_entry d
       WHERE d.patient_key = ANY(keys) AND d.format_code LIKE 'urn:ihe:iti:bppc%' AND d.status = 'A' AND NOT d.superseded
-    ), ']}')
-    INTO affinity_domain_ids, facts;
+    ), ']}');
     RETURN NEXT;
   END LOOP;
 END $$;

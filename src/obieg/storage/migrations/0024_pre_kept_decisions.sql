@@ -8,6 +8,17 @@ BEGIN
   UPDATE patient SET version = version WHERE patient_key = ANY(keys) AND xmin <> pg_current_xact_id()::xid;
 END $$;
 
+-- Raises unless these are still the transactions that last wrote these patients.
+CREATE FUNCTION obieg_expect_known(keys bigint[], versions xid[]) RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  FOR place IN 1 .. cardinality(keys) LOOP
+    IF NOT EXISTS (SELECT FROM patient p WHERE p.patient_key = keys[place] AND p.xmin = versions[place]) THEN
+      PERFORM obieg_expect(0, 1, 'what a decision rested on was changed meanwhile');
+    END IF;
+  END LOOP;
+END $$;
+
 CREATE FUNCTION obieg_touch_patient() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -3,7 +3,7 @@
 -- name: access_facts
 -- The facts of patients, as domain.access.Facts in JSON: a row for each person, under the key of the survivor. Facts of
 -- all who are linked hold; identifiers are the living ones. Who is born on a partial date is as young as can be.
-SELECT p.keys[1], convert_to(p.facts, 'UTF8')
+SELECT p.patient_key, p.facts
 FROM obieg_persons('{}', '{}', '{}', '{}', :patient_keys::bigint[], :own_authority::text) p
 
 -- name: place_source

@@ -5,7 +5,7 @@
 
 -- name: search_documents (planned once)
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
 hits AS MATERIALIZED (
   SELECT d.patient_key, d.entry_uuid, d.status, d.version, d.revision, d.registered_at,
          coalesce(d.updated_at, d.registered_at) AS updated_at,
@@ -69,8 +69,8 @@ ORDER BY CASE WHEN :descending::boolean THEN p.position END DESC, CASE WHEN NOT 
 -- name: search_lists (planned once)
 -- A folder with a hidden member is dated, and has the version, as if that had never been put there.
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
-  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filter::obieg_filter)),  -- sight
 keys AS MATERIALIZED (
   SELECT obieg_search_keys(:patients::text[], :named_uuids::uuid[], :named_unique_ids::text[]) AS keys
 ), hits AS MATERIALIZED (
@@ -138,7 +138,7 @@ ORDER BY CASE WHEN :descending::boolean THEN p.position END DESC, CASE WHEN NOT 
 
 -- name: referring_objects (planned once)
 -- Lists that hold the named objects, and documents that relate to them.
-WITH unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid)  -- sight
+WITH unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid)  -- sight
 SELECT DISTINCT l.kind::text, l.entry_uuid::text
 FROM object_locator n
 JOIN association a ON a.patient_key = ANY(obieg_kin(n.patient_key)) AND a.target = n.entry_uuid AND a.status = 'A'
@@ -164,7 +164,7 @@ SELECT d.unique_id, coalesce(d.repository_unique_id, ''), obieg_person_id(d.pati
 FROM object_locator l JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
 WHERE l.entry_uuid = :entry_uuid::uuid AND l.kind = 'D'
   AND d.patient_key = ANY(:permitted::bigint[])  -- sight
-  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filter::obieg_filter))  -- sight
 
 -- name: locate_named_document (planned once)
 -- The same by uniqueId.
@@ -173,4 +173,4 @@ SELECT d.unique_id, coalesce(d.repository_unique_id, ''), obieg_person_id(d.pati
 FROM unique_id_locator l JOIN document_entry d ON d.patient_key = l.patient_key AND d.entry_uuid = l.entry_uuid
 WHERE l.unique_id = :unique_id::text AND l.kind = 'D' AND NOT d.superseded
   AND d.patient_key = ANY(:permitted::bigint[])  -- sight
-  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filter::obieg_filter))  -- sight

@@ -62,7 +62,7 @@ ORDER BY p.patient_key LIMIT :count
 -- name: page_documents
 -- Newest versions, as a search finds them.
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
 page AS MATERIALIZED (
   SELECT d.patient_key, d.entry_uuid, d.status, d.version, d.revision, d.registered_at,
          coalesce(d.updated_at, d.registered_at) AS updated_at, d.ebrim
@@ -94,8 +94,8 @@ ORDER BY p.patient_key, p.entry_uuid
 -- name: page_lists
 -- Submission sets and the newest versions of folders; what is hidden of these as in search_lists.
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
-  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filter::obieg_filter)),  -- sight
 page AS MATERIALIZED (
   SELECT * FROM (
     SELECT 'S' AS kind, s.patient_key, s.entry_uuid, s.status, 1 AS version, s.revision::text, s.registered_at,

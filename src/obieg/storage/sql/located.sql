@@ -1,11 +1,7 @@
 -- Whom a request is about, for decisions about access.
 
 -- name: located_persons
--- Each person once: all keys, the survivor's first, the affinity-domain ids that belong to them, their facts, and for
--- each key what changes with anything of these.
-SELECT p.keys, p.affinity_domain_ids, convert_to(p.facts, 'UTF8'), ARRAY(
-  SELECT o.xmin::text FROM unnest(p.keys) WITH ORDINALITY AS k (key, place) JOIN patient o ON o.patient_key = k.key
-  ORDER BY k.place)
+SELECT p.facts
 FROM obieg_persons(:authorities::text[], :ids::text[], :uuids::uuid[], :unique_ids::text[], :keys::bigint[],
                    :own_authority::text) p
 

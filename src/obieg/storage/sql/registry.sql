@@ -169,7 +169,7 @@ LEFT JOIN LATERAL (
 ) n ON true
 WHERE u.unique_id = ANY(:unique_ids::text[]) AND u.kind = 'D' AND d.repository_unique_id = :repository_unique_id::text
   AND d.patient_key = ANY(:permitted::bigint[])  -- sight
-  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filter::obieg_filter))  -- sight
 ORDER BY d.status, d.registered_at DESC, d.entry_uuid
 
 -- name: expect_references
@@ -238,7 +238,9 @@ WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
        SELECT FROM unnest(:reference_id_list_exclude) g WHERE NOT d.reference_id_list && string_to_array(g, E'\x1f')))
   AND (:old_versions::boolean OR NOT d.superseded)
   AND d.patient_key = ANY(:permitted::bigint[])  -- sight
-  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
+  AND CASE WHEN (:filter::obieg_filter).rules IS NULL  -- sight
+             AND NOT EXISTS (SELECT FROM related_document r WHERE r.patient_key = ANY((:filter).keys))  -- sight
+        THEN obieg_shows(:filter, d) ELSE d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filter)) END  -- sight
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
@@ -279,7 +281,9 @@ WHERE d.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND d.status = ANY(:status::"char"[]) AND d.entry_type = ANY(:entry_type::"char"[])
   AND (:old_versions::boolean OR NOT d.superseded)
   AND d.patient_key = ANY(:permitted::bigint[])  -- sight
-  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filtered::bigint[], :rules::json))  -- sight
+  AND CASE WHEN (:filter::obieg_filter).rules IS NULL  -- sight
+             AND NOT EXISTS (SELECT FROM related_document r WHERE r.patient_key = ANY((:filter).keys))  -- sight
+        THEN obieg_shows(:filter, d) ELSE d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filter)) END  -- sight
 ORDER BY d.creation_time DESC, d.entry_uuid
 LIMIT :results_max::bigint + 1
 
@@ -297,14 +301,14 @@ WHERE s.patient_key = ANY(obieg_patient_keys(:authority, :value))
   AND (:author_person::text[] IS NULL
        OR EXISTS (SELECT FROM unnest(s.author_person) a WHERE a LIKE ANY(:author_person)))
   AND s.patient_key = ANY(:permitted::bigint[])  -- sight
-  AND s.entry_uuid NOT IN (SELECT obieg_hidden(:filtered::bigint[], :rules::json))  -- sight
+  AND s.entry_uuid NOT IN (SELECT obieg_hidden(:filter::obieg_filter))  -- sight
 ORDER BY s.submission_time DESC, s.entry_uuid
 LIMIT :results_max::bigint + 1
 
 -- name: find_folders (planned once)
 -- A folder with a hidden member is dated as if that had never been put there.
 WITH
-  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filter::obieg_filter)),  -- sight
 dated AS (
   SELECT f.*, coalesce(
     (SELECT t.time FROM times t WHERE t.entry_uuid = f.entry_uuid),  -- sight
@@ -322,15 +326,15 @@ WHERE f.status = ANY(:status::"char"[])
        SELECT FROM unnest(:code_list) g WHERE NOT f.code_list && string_to_array(g, E'\x1f')))
   AND (:old_versions::boolean OR NOT f.superseded)
   AND f.patient_key = ANY(:permitted::bigint[])  -- sight
-  AND f.entry_uuid NOT IN (SELECT obieg_hidden(:filtered::bigint[], :rules::json))  -- sight
+  AND f.entry_uuid NOT IN (SELECT obieg_hidden(:filter::obieg_filter))  -- sight
 ORDER BY f.shown_time DESC, f.entry_uuid
 LIMIT :results_max::bigint + 1
 
 -- name: get_all (planned once)
 -- Everything of one patient by status, and the associations with an end in it (ITI TF-2:3.18.4.1.2.3.7.4).
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
-  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filter::obieg_filter)),  -- sight
 found AS (
   SELECT o.* FROM registry_object o
   WHERE o.patient_key = ANY(obieg_patient_keys(:authority, :value))
@@ -379,8 +383,8 @@ LIMIT :results_max::bigint + 1
 -- name: get_objects (planned once)
 -- Objects of one kind by entryUUID, uniqueId or logicalID (then all versions), whichever is given.
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
-  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filter::obieg_filter)),  -- sight
 named AS (
   SELECT patient_key, entry_uuid FROM object_locator
   WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
@@ -413,7 +417,7 @@ LIMIT :results_max::bigint + 1
 -- name: get_associations (planned once)
 -- Not those that lead to an entry with limited metadata, as in get_all; OFFSET 0 has that looked up for each of them.
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
 ends AS (SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])),
 found AS (
   SELECT a.* FROM ends e JOIN association a ON a.patient_key = ANY(obieg_kin(e.patient_key)) AND a.source = e.entry_uuid
@@ -436,7 +440,7 @@ LIMIT :results_max::bigint + 1
 -- name: get_documents_and_associations (planned once)
 -- Not the associations that lead to an entry with limited metadata, as in get_associations.
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
 named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
   UNION
@@ -467,8 +471,8 @@ LIMIT :results_max::bigint + 1
 -- associations themselves belong to the answer of the first (ITI TF-2:3.18.4.1.2.3.7.9, .12), unless they lead
 -- to an entry with limited metadata, as in get_associations.
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
-  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filter::obieg_filter)),  -- sight
 named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[])
   UNION
@@ -504,8 +508,8 @@ LIMIT :results_max::bigint + 1
 -- A submission set (S) or folder (F) with its members, and the associations that have both ends among them
 -- (ITI TF-2:3.18.4.1.2.3.7.10, .11).
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
-  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filtered::bigint[], :rules::json)),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
+  times AS MATERIALIZED (SELECT * FROM obieg_folder_times(:filter::obieg_filter)),  -- sight
 named AS (
   SELECT patient_key, entry_uuid FROM object_locator
   WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = :kind::text::"char"
@@ -564,7 +568,7 @@ LIMIT :results_max::bigint + 1
 -- Documents related to the named ones by the given associations, those named included when there are any
 -- (ITI TF-2:3.18.4.1.2.3.7.13).
 WITH
-  unseen AS MATERIALIZED (SELECT obieg_hidden(:filtered::bigint[], :rules::json) AS entry_uuid),  -- sight
+  unseen AS MATERIALIZED (SELECT obieg_hidden(:filter::obieg_filter) AS entry_uuid),  -- sight
 named AS (
   SELECT patient_key, entry_uuid FROM object_locator WHERE entry_uuid = ANY(:uuids::uuid[]) AND kind = 'D'
   UNION

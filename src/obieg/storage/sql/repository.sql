@@ -17,7 +17,7 @@ SELECT obieg_expect((SELECT count(*) FROM stored WHERE sha256 = :sha256), 1,
 SELECT t.unique_id, t.state::text, t.patient_id, t.mime_type, t.size, t.sha1, t.location, t.wrapped_key
 FROM stored_document t
 WHERE t.unique_id = ANY(:unique_ids::text[]) AND t.repository_unique_id = :repository_unique_id
-  AND t.unique_id IN (SELECT obieg_readable(:unique_ids, :permitted::bigint[], :filtered::bigint[], :rules::json))  -- sight
+  AND t.unique_id IN (SELECT obieg_readable(:unique_ids, :permitted::bigint[], :filter::obieg_filter))  -- sight
 
 -- name: was_removed
 -- Whether it lay here once.
@@ -40,7 +40,7 @@ WITH given AS (
     CASE WHEN :patient_id::text <> '' THEN ARRAY[:patient_id::text] ELSE array_agg(DISTINCT patient_id) END AS patients
   FROM stored_document
   WHERE unique_id = ANY(:unique_ids::text[]) AND repository_unique_id = :repository_unique_id AND state = 'R'
-    AND unique_id IN (SELECT obieg_readable(:unique_ids, :permitted::bigint[], :filtered::bigint[], :rules::json))  -- sight
+    AND unique_id IN (SELECT obieg_readable(:unique_ids, :permitted::bigint[], :filter::obieg_filter))  -- sight
 ), written AS (
   INSERT INTO audit_event (transaction, outcome, patient_id, request_id, message)
   SELECT :transaction::text, :outcome::smallint, patients[1], :request_id::text,
