@@ -6,6 +6,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"), str(path))
 
@@ -174,16 +176,22 @@ def test_identifiers_stand_in_codes(path: Path) -> None:
 _STATEMENT = re.compile(r"^-- name: (\w+)", re.MULTILINE)
 
 
+@cache
+def names_used() -> set[str]:
+    """Whatever modules ask of something by name."""
+    used: set[str] = set()
+    for module in MODULES:
+        used |= {n.attr for n in ast.walk(tree_of(module)) if isinstance(n, ast.Attribute)} | set(texts_of(module))
+    return used
+
+
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.sql")), ids=lambda p: p.name)
 def test_every_statement_is_used(path: Path) -> None:
     if path.parent.name == "migrations":
         return
     names = _STATEMENT.findall(path.read_text("utf-8"))
     assert len(names) == len(set(names)) > 0
-    used: set[str] = set()
-    for module in MODULES:
-        used |= {n.attr for n in ast.walk(tree_of(module)) if isinstance(n, ast.Attribute)} | set(texts_of(module))
-    assert [n for n in names if n not in used] == []
+    assert [n for n in names if n not in names_used()] == []
 
 
 def test_statements_say_what_they_are_for_or_are_plain() -> None:
