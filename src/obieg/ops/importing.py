@@ -61,8 +61,8 @@ BLOCKS_MAX = 4_000  # locks of one transaction: PostgreSQL has room for some 6,0
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.01
 # Threads that pass data on to PostgreSQL and from the readers need the interpreter for some microseconds at a time, and
-# those others wait for them meanwhile. Python would let a thread that decides go on fifty times as long.
-SWITCH_S = 0.0001
+# those others wait for them meanwhile. Python would let a thread that decides go on for ten times as long.
+SWITCH_S = 0.0005
 COUNTED = ("created", "attached", "updated", "unchanged", "linked", "worklist", "rejected", "warnings")
 
 
