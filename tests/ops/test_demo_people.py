@@ -27,6 +27,7 @@ from obieg.ops.demo_people import Secret
 from obieg.ops.population import SEED, demo_documents, people
 from obieg.ops.postgres import Server
 from obieg.ops.ready import PESEL_ROOT
+from obieg.web.areas import PROFESSIONALS
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
@@ -245,12 +246,12 @@ def test_an_assistant_reads_for_a_doctor(demo: Demo) -> None:
     headers = {"Accept-Language": "pl", "Origin": pages}
     with httpx.Client(base_url=pages, cookies=cookies, headers=headers, follow_redirects=True, timeout=60) as browser:
         person = browser.get("/fhir/Patient", params={"identifier": f"urn:oid:{PESEL_ROOT}|{demo.patient}"}).json()
-        record = f"/work/treatment/{person['entry'][0]['resource']['id']}"
+        record = f"{PROFESSIONALS}/treatment/{person['entry'][0]['resource']['id']}"
         assert 'id="timeline"' not in browser.get(record).text, "in nobody's name an assistant reads nothing"
-        page = browser.get("/work").text
+        page = browser.get(PROFESSIONALS).text
         assert doctor["person_name"] in page
         said = {"csrf": form_token(page), "professional": doctor["person"], "then": record}
-        shown = browser.post("/work/acting", data=said).text
+        shown = browser.post(f"{PROFESSIONALS}/acting", data=said).text
         assert 'id="timeline"' in shown
         assert f"W imieniu: {doctor['person_name']}" in shown
         assert "(atrapa P1)" in shown
