@@ -208,7 +208,8 @@ def test_the_archive_of_a_person_leaves_no_table_out(shelf: Shelf) -> None:
     named = {
         table
         for (table,) in shelf.sql(
-            "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = 'public'"
+            "SELECT DISTINCT table_name FROM information_schema.columns JOIN information_schema.tables"
+            " USING (table_schema, table_name) WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
             " AND column_name IN ('patient_key', 'patient_id', 'patient_keys', 'left_key', 'pesel')"
         )
     }
