@@ -197,7 +197,6 @@ _NOT_IN_THE_ARCHIVE = {
     "patient_block": "hashes of what records say",
     "fhir_rendering": "the same objects in FHIR",
     "patient_search": "answers to searches, forgotten within minutes",
-    "registry_object": "a view of what is in the archive",
     "audit_event": "read by find_accesses",
     "audit_patient": "likewise",
 }
