@@ -55,14 +55,17 @@ def test_a_change_is_previewed(
     (tmp_path / "codes.json").write_bytes(codes_without("application/dicom"))
     with visiting(chrome, portal, OPERATOR, locale=locale, size=size, dark=dark, script=dark) as visitor:
         page = visitor.go("/operator/settings")
-        page.locator('a[href="/operator/settings/preview"]').click()
+        # A script that is asked of a page which is being left never answers: each page is waited for.
+        with page.expect_navigation():
+            page.locator('a[href="/operator/settings/preview"]').click()
         expect_accessible(page)
 
         def uploaded(kind: str, name: str) -> None:
             visitor.go("/operator/settings/preview")
             page.locator("#upload-kind").select_option(kind)
             page.locator("#file").set_input_files(tmp_path / name)
-            page.locator('section[aria-labelledby="upload"] button').click()
+            with page.expect_navigation():
+                page.locator('section[aria-labelledby="upload"] button').click()
             expect_accessible(page)
             assert page.locator('nav.rail [aria-current="page"]').count() == 1
 
