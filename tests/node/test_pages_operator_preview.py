@@ -53,7 +53,7 @@ def test_a_change_is_previewed(
     )
     (tmp_path / "bad.toml").write_text(now.replace("workers = 1", "workers = 0\nworkerz = 1"))
     (tmp_path / "codes.json").write_bytes(codes_without("application/dicom"))
-    with visiting(chrome, portal, OPERATOR, locale=locale, size=size, dark=dark, script=dark) as visitor:
+    with visiting(chrome, portal, OPERATOR, locale=locale, size=size, dark=dark) as visitor:
         page = visitor.go("/operator/settings")
         # A script that is asked of a page which is being left never answers: each page is waited for.
         with page.expect_navigation():
@@ -76,7 +76,7 @@ def test_a_change_is_previewed(
         assert "workerz" in rows.last.inner_text()
         uploaded("settings", "new.toml")
         changes = page.locator('section[aria-labelledby="changes"] tbody tr').all_inner_texts()
-        assert len(changes) == 4, changes  # workers; oid, name, single of the authority: its assigners are none
+        assert len(changes) == 3, changes  # workers; oid and name of the authority: what is as always is not told
         assert page.locator('section[aria-labelledby="effects"]').count() == 0  # a laboratory's authorities stay open
         uploaded("codes", "codes.json")
         effects = page.locator('section[aria-labelledby="effects"] tbody tr')
@@ -141,7 +141,7 @@ def test_certificates_of_others_are_shown_by_expiry(chrome: Any, portal: portals
     seen("I", "szpital-b", 400, "2026-11-01")  # it was renewed
     seen("O", "rejestr", 30, "2026-01-01")
     try:
-        with visiting(chrome, portal, OPERATOR, script=False) as visitor:
+        with visiting(chrome, portal, OPERATOR) as visitor:
             page = visitor.go("/operator/certificates")
             rows = page.locator("tbody tr").all_inner_texts()
             assert [row.split()[0] for row in rows] == ["CN=rejestr", "CN=szpital-b"]

@@ -14,7 +14,7 @@ from obieg.storage.statements import load
 _SHOWS = re.compile(
     r"\b(?:FROM|JOIN)\s+(?:document_entry|folder|submission_set|association|registry_object|stored_document|fhir_rendering)\b"
 )
-_FILTER = {"permitted", "filtered", "rules"}
+_FILTER = {"permitted", "filter"}
 # What does not show anything to whoever asks: it judges or carries out what is registered, changed and removed, is asked by
 # the node itself or by its operator, or only finds whom a question is about.
 _UNFILTERED = {
