@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from obieg.actors.access_control import AccessControl, describe
-from obieg.domain.access import Act, Condition, Declaration, Facts, Filter, Period, Permit, Rule, Source
+from obieg.domain.access import Act, Condition, Declaration, Deny, Facts, Filter, Period, Permit, Rule, Source, decide
 from obieg.domain.audit import AuditObject, Outcome
 from obieg.domain.identifiers import (
     PatientId,
@@ -303,32 +303,71 @@ def test_what_was_decided_is_kept_for_the_same_question_and_says_the_same() -> N
 
 
 @pytest.mark.parametrize(
-    ("requester", "named", "moment"),
+    ("requester", "moment"),
     [
-        (STRANGER, ANNA, NOW),
-        (msgspec.structs.replace(DOCTOR, purpose_of_use="ETREAT"), ANNA, NOW),
-        (msgspec.structs.replace(DOCTOR, patient="1#2"), ANNA, NOW),
-        (DOCTOR, Named((PatientId("b", OWN),)), NOW),
-        (DOCTOR, Named((PatientId("a", "1.2"),)), NOW),
-        (DOCTOR, Named((PatientId("a", OWN),), uuids=("u",)), NOW),
-        (DOCTOR, Named((PatientId("a", OWN), PatientId("b", OWN))), NOW),
-        (DOCTOR, ANNA, NOW - timedelta(seconds=1)),
-        (DOCTOR, ANNA, NOW + timedelta(hours=12)),  # it is 12 in Warsaw: another day
+        (STRANGER, NOW),
+        (msgspec.structs.replace(DOCTOR, purpose_of_use="ETREAT"), NOW),
+        (msgspec.structs.replace(DOCTOR, patient="1#2"), NOW),
+        (DOCTOR, NOW - timedelta(seconds=1)),
+        (DOCTOR, NOW + timedelta(hours=12)),  # it is 12 in Warsaw: another day
     ],
 )
-def test_another_question_is_decided_anew(requester: Requester, named: Named, moment: datetime) -> None:
+def test_another_question_is_decided_anew_by_what_was_read(requester: Requester, moment: datetime) -> None:
+    store = Store(POZ)
+    control = AccessControl(store)
+    first = asyncio.run(control.see(ANNA, context(DOCTOR)))
+    assert control.kept(ANNA, _asked_at(DOCTOR, NOW + timedelta(hours=11))) == control.kept(ANNA, context(DOCTOR))
+    kept = control.kept(ANNA, _asked_at(requester, moment))
+    fresh = asyncio.run(AccessControl(Store(POZ)).see(ANNA, _asked_at(requester, moment)))
+    assert kept is not None
+    assert kept.sight == fresh.sight._replace(known=((7, "70"), (8, "80")))
+    asking = [context(requester), context(requester)]
+    for seen, one in zip((kept, fresh), asking, strict=True):
+        seen.refused(one, OWN)
+        seen.told(one)
+    assert (asking[0].access, asking[0].refusal) == (asking[1].access, asking[1].refusal)
+    again = control.kept(ANNA, context(DOCTOR))  # what was decided for others is kept beside it
+    assert again is not None
+    assert again.sight.permitted == first.sight.permitted
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        Named((PatientId("b", OWN),)),
+        Named((PatientId("a", "1.2"),)),
+        Named((PatientId("a", OWN),), uuids=("u",)),
+        Named((PatientId("a", OWN), PatientId("b", OWN))),
+    ],
+)
+def test_what_was_read_is_good_for_a_question_about_this_patient_alone(named: Named) -> None:
     control = AccessControl(Store(POZ))
     asyncio.run(control.see(ANNA, context(DOCTOR)))
-    assert control.kept(ANNA, _asked_at(DOCTOR, NOW + timedelta(hours=11))) is not None
-    assert control.kept(named, _asked_at(requester, moment)) is None
+    assert control.kept(named, context(DOCTOR)) is None
 
 
 def test_nothing_is_kept_beyond_the_end_of_what_it_rests_on() -> None:
     end = NOW + timedelta(minutes=5)
     control = AccessControl(Store(Facts((), declarations=(Declaration("1.6.2#1", "doctor", "", Period(None, end)),))))
     asyncio.run(control.see(ANNA, context(DOCTOR)))
-    assert control.kept(ANNA, _asked_at(DOCTOR, end - timedelta(microseconds=1))) is not None
-    assert control.kept(ANNA, _asked_at(DOCTOR, end)) is None
+    for moment, bases in ((end - timedelta(microseconds=1), ("author", "poz")), (end, ("author",))):
+        kept = control.kept(ANNA, _asked_at(DOCTOR, moment))
+        assert kept is not None
+        [(_, decision)] = kept.decisions
+        assert isinstance(decision, Permit)
+        assert decision.bases == bases
+
+
+def test_what_is_read_again_takes_the_place_of_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = AccessControl(Store(POZ))
+    asyncio.run(control.see(ANNA, context(DOCTOR)))
+    monkeypatch.setattr(control, "_store", Store(Facts(())))
+    asyncio.run(control.see(ANNA, context(STRANGER)))
+    kept = control.kept(ANNA, context(DOCTOR))
+    assert kept is not None
+    [(_, decision)] = kept.decisions
+    assert isinstance(decision, Permit)
+    assert decision.bases == ("author",)
 
 
 @pytest.mark.parametrize("act", [act for act in Act if act is not Act.READ])
@@ -344,10 +383,26 @@ def test_a_question_that_names_more_than_one_patient_is_not_kept() -> None:
     assert control.kept(several, context(DOCTOR)) is None
 
 
-def test_the_oldest_decisions_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_of_what_is_kept_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("obieg.actors.access_control.KEPT_MAX", 2)
     control = AccessControl(Store(POZ))
     named = [Named((PatientId(name, OWN),)) for name in "abc"]
     for one in named:
         asyncio.run(control.see(one, context(DOCTOR)))
     assert [control.kept(one, context(DOCTOR)) is None for one in named] == [True, False, False]
+
+
+def test_the_oldest_decisions_about_a_patient_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obieg.actors.access_control.DECISIONS_MAX", 2)
+    control = AccessControl(Store(POZ))
+    asyncio.run(control.see(ANNA, context(DOCTOR)))
+    decided = []
+
+    def deciding(who: Requester, *rest: Any) -> Permit | Deny:
+        decided.append(who.person)
+        return decide(who, *rest)
+
+    monkeypatch.setattr("obieg.actors.access_control.decide", deciding)
+    for person in ("1.6.2#1", "1.6.2#8", "1.6.2#9", "1.6.2#9", "1.6.2#8", "1.6.2#1"):
+        assert control.kept(ANNA, context(msgspec.structs.replace(DOCTOR, person=person))) is not None
+    assert decided == ["1.6.2#8", "1.6.2#9", "1.6.2#1"]

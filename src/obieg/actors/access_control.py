@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
@@ -41,7 +41,8 @@ from obieg.protocol import Context
 
 _WARSAW = ZoneInfo("Europe/Warsaw")
 _RESTS_ON_NOTHING = {"author"}
-KEPT_MAX = 8_192  # decisions of a worker, about 2 KiB each
+KEPT_MAX = 8_192  # patients of whom a worker keeps what was read, a few KiB each
+DECISIONS_MAX = 16  # that it keeps of one patient, about 2 KiB each
 _PATIENT = "patient"  # the role: what it may do depends on who the patient is, whatever the act
 
 
@@ -119,13 +120,23 @@ class Explained(NamedTuple):
     missing: tuple[str, ...]  # documents that were asked about and are not this person's
 
 
+class _Known:
+    """What was read of a patient, and what was decided by it: by who asks, from when on, until when."""
+
+    __slots__ = ("decided", "person")
+
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.decided: dict[tuple[str, ...], tuple[datetime, datetime, Seen]] = {}
+
+
 class AccessControl:
     """Decides; without a store of facts everybody may do everything."""
 
     def __init__(self, store: FactsStore | None = None, settings: Settings | None = None) -> None:
         self._store = store
         self._settings = self.settings = settings or Settings()
-        self._kept: dict[tuple[Any, ...], tuple[datetime, datetime, Seen]] = {}
+        self._kept: dict[PatientId, _Known] = {}
 
     @property
     def enforced(self) -> bool:
@@ -198,31 +209,45 @@ class AccessControl:
         return frozenset()
 
     def kept(self, named: Named, context: Context) -> Seen | None:
-        """What :meth:`see` has said to the same question before, for reading; None: ask it.
+        """What :meth:`see` would say for reading, by what was read of one patient before; None: ask it.
 
-        It is good only for a batch that asks by its sight. That raises LostRace where it does not hold any more; then
-        :meth:`see` must be asked.
+        It is good only for a batch that asks by its sight. That raises LostRace where what was read does not hold any
+        more; then :meth:`see` must be asked.
         """
-        known = self._kept.get(_question(context.requester, named))
-        if known is None or not known[0] <= context.received_at < known[1]:
+        known = self._kept.get(named.patients[0]) if _of_one(named) else None
+        if known is None:
             return None
         context.decided = context.veiled = True
-        return known[2]
+        asking = asks_as(context.requester)
+        found = known.decided.get(asking)
+        if found is None or not found[0] <= context.received_at < found[1]:
+            at = _now(context)
+            decision = decide(context.requester, known.person.facts, Act.READ, at, self._settings)
+            seen = _seen([(known.person, decision)])
+            return self._keep(known, asking, at, seen)
+        return found[2]
 
-    def _keep(
-        self, question: tuple[Any, ...], at: datetime, person: Person, decision: Permit | Deny, sight: Sight
-    ) -> None:
+    def _keep(self, known: _Known, asking: tuple[str, ...], at: datetime, seen: Seen) -> Seen:
         """Keeps what was decided, without what it was decided by."""
-        if len(person.versions) != len(person.keys):
-            return
+        [(person, decision)] = seen.decisions
         if isinstance(decision, Permit) and decision.filter is not None:
             decision = replace(decision, filter=())
-        bare = Person(person.keys, person.ids, Facts(()))
-        seen = Seen(sight._replace(known=tuple(zip(person.keys, person.versions, strict=True))), [(bare, decision)])
-        self._kept.pop(question, None)
-        self._kept[question] = (at, next_change(person.facts, at), seen)
+        sight = seen.sight._replace(known=tuple(zip(person.keys, person.versions, strict=True)))
+        kept = Seen(sight, [(Person(person.keys, person.ids, Facts(())), decision)])
+        known.decided.pop(asking, None)
+        known.decided[asking] = (at, next_change(person.facts, at), kept)
+        if len(known.decided) > DECISIONS_MAX:
+            del known.decided[next(iter(known.decided))]
+        return kept
+
+    def _know(self, patient: PatientId, person: Person) -> _Known:
+        """Keeps what was read of a patient."""
+        known = _Known(person)
+        self._kept.pop(patient, None)
+        self._kept[patient] = known
         if len(self._kept) > KEPT_MAX:
             del self._kept[next(iter(self._kept))]
+        return known
 
     async def seen_by(self, requester: Requester, named: Named, at: datetime, act: Act = Act.READ) -> Seen:
         """As :meth:`see`, of somebody who is not the caller of a request."""
@@ -233,9 +258,14 @@ class AccessControl:
         persons = await self._store.of(named)
         at = at.astimezone(_WARSAW)
         decided = [(person, decide(requester, person.facts, act, at, self._settings)) for person in persons]
-        seen = Seen(sight((p.keys, d.filter) for p, d in decided if isinstance(d, Permit)), decided)
-        if act is Act.READ and len(decided) == 1 and _of_one(named):
-            self._keep(_question(requester, named), at, *decided[0], seen.sight)
+        seen = _seen(decided)
+        if (
+            act is Act.READ
+            and len(persons) == 1
+            and _of_one(named)
+            and len(persons[0].versions) == len(persons[0].keys)
+        ):
+            self._keep(self._know(named.patients[0], persons[0]), asks_as(requester), at, seen)
         return seen
 
     async def shown(self, seen: Seen, named: Sequence[str]) -> frozenset[str]:
@@ -277,9 +307,8 @@ def _of_one(named: Named) -> bool:
     return len(named.patients) == 1 and not any(named[1:])
 
 
-def _question(requester: Requester, named: Named) -> tuple[Any, ...]:
-    """What is kept is found again by this; a question that names anything but one patient is found by nothing."""
-    return (named.patients[0] if _of_one(named) else None, *asks_as(requester))
+def _seen(decided: Sequence[tuple[Person, Permit | Deny]]) -> Seen:
+    return Seen(sight((p.keys, d.filter) for p, d in decided if isinstance(d, Permit)), decided)
 
 
 def _plain(name: str) -> str:

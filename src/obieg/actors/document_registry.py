@@ -293,7 +293,8 @@ class DocumentRegistry:
             patients = (AuditObject("patient", str(PatientId(p, self.assigning_authority))) for p in listed)
             context.objects = (*patients, *context.objects)
             await self._store.record(context.audit())
-        seen.told(context, shown=bool(result))
+        if not result:
+            seen.told(context, shown=False)
         context.audited = True
         return result
 
@@ -343,7 +344,8 @@ class DocumentRegistry:
             context.objects = (*(AuditObject("patient", p) for p in patients), *context.objects)
             await self._store.record(context.audit())
         context.audited = True
-        seen.told(context, shown=bool(found))
+        if not found:
+            seen.told(context, shown=False)
         included, capped = await self._included(query, found, sight) if query.include and found else ((), False)
         after = (rows[-1].position, rows[-1].found.entry_uuid) if more and rows else None
         return FoundResources(page.total, found, included, after, capped)

@@ -650,18 +650,13 @@ def earliest(first: datetime | None, second: datetime | None) -> datetime | None
 
 def next_change(facts: Facts, at: datetime) -> datetime:
     """Until when the same facts are decided alike: the next midnight, or the begin or end of a period before it."""
-    periods = {
-        *[declaration.period for declaration in facts.declarations],
-        *[encounter.period for encounter in facts.encounters],
-        *[representative.period for representative in facts.representatives],
-        *[consent.period for consent in facts.consents],
-        *[provision.period for consent in facts.consents for provision in consent.provisions],
-        *[emergency.period for emergency in facts.emergencies],
-        *[hold.period for hold in facts.holds],
-    }
-    moments = [moment for period in periods for moment in (period.begin, period.end) if moment is not None]
-    midnight = datetime.combine(at.date() + timedelta(days=1), time(), at.tzinfo)
-    return min([midnight, *[moment for moment in moments if moment > at]])
+    said = (facts.declarations, facts.encounters, facts.representatives, facts.consents, facts.emergencies, facts.holds)
+    periods: list[Period] = [each.period for of_a_kind in said for each in of_a_kind]
+    periods += [provision.period for consent in facts.consents for provision in consent.provisions]
+    moment = at.astimezone(UTC)  # as facts name theirs: times of one zone are compared by themselves
+    to_come = [period.begin for period in periods if period.begin is not None and period.begin > moment]
+    to_come += [period.end for period in periods if period.end is not None and period.end > moment]
+    return min([datetime.combine(at.date() + timedelta(days=1), time(), at.tzinfo), *to_come])
 
 
 # What is shown -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What one request may see, in the form in which the database is asked for it (docs/access.md, The filter).
 
-A :class:`Sight` goes with every question that shows documents: what may not be seen is not fetched. The functions
-Its rules are read by functions of the migration ``access_filter``.
+A :class:`Sight` goes with every question that shows documents: what may not be seen is not fetched. Its rules are read
+by functions of the migration ``access_filter``.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _together(conditions: Iterable[Condition], *, permit: bool, rank: int) -> li
             elif name in _EITHER:
                 together[name] = _EITHER[name](known, value)
             else:
-                together[name] = [*known, *[v for v in value if v not in known]]
+                together[name] = (*known, *[v for v in value if v not in known])
     if together:
         rows.append({"permit": permit, "rank": rank, "any": True, **together})
     return rows
@@ -181,7 +181,7 @@ def _given(condition: Condition) -> dict[str, Any]:
     """What it asks for."""
     given = {name: value for name, value in zip(_ATTRIBUTES, astuple(condition), strict=True) if value is not None}
     if "documents" in given:
-        given["documents"] = [uuid for d in given["documents"] if (uuid := _uuid(d))]
+        given["documents"] = tuple([uuid for d in given["documents"] if (uuid := _uuid(d))])
     return given
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,7 @@ _SIGHT = re.compile(r"^.*-- sight$\n?", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 _COMMENT = re.compile(r"--[^\n]*")
 _ARRAY_SPECIAL = re.compile(r'(["\\])')
+_COMPOSITES_KEPT = 4_096  # of about 1 KiB
 
 # What a parameter may be; bytes go in binary format, all else as text that PostgreSQL reads by the declared type.
 Parameter = bytes | str | int | bool | UUID | None | Iterable[Any]
@@ -74,6 +75,8 @@ class Statement:
                 values.append(value.encode())
             elif value is None:
                 values.append(None)
+            elif isinstance(value, tuple) and hasattr(value, "_fields"):
+                values.append(_composite(value))
             else:
                 values.append(_text(value).encode())
         if len(given) != len(self.parameters):
@@ -150,6 +153,12 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         return "{" + ",".join(map(_element, value)) + "}"
     return str(value)
+
+
+@lru_cache(_COMPOSITES_KEPT)
+def _composite(value: tuple[Any, ...]) -> bytes:
+    """A NamedTuple as it is sent: the same filter is asked by again and again."""
+    return _text(value).encode()
 
 
 def _element(value: Any) -> str:
