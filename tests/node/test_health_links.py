@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +23,11 @@ from joserfc.jwk import OctKey
 from portals import DESK, PHONE, visiting
 from selves import parameters, reference, somebody, values
 
-from obieg.domain.health_links import LINKS_MAX, TRIES_MAX
+from obieg.domain.health_links import KEPT_DAYS, LINKS_MAX, TRIES_MAX
 from obieg.ops.population import Person
+from obieg.storage.audit_store import AuditStore
+from obieg.storage.health_link_store import PostgresHealthLinks
+from obieg.storage.link import Database
 
 pytestmark = pytest.mark.node
 PIN, WRONG = "735029", "735028"
@@ -154,6 +159,30 @@ def test_over_blocked_foreign_and_unknown_are_one_answer(portal: portals.Region,
     assert headers[1:] == headers[:-1]
     for made in (ended, expired, taken):
         end(portal, person, me, made["id"])
+
+
+def test_what_is_over_keeps_no_file_and_for_long_nothing(portal: portals.Region, person: Person, me: str) -> None:
+    over, for_long, holding = (share(portal, person, me)["id"] for _ in range(3))
+    with psycopg.connect(portal.node.dsn, autocommit=True) as connection:
+        for link, days in ((over, 0), (for_long, KEPT_DAYS + 1)):
+            connection.execute(
+                "UPDATE health_link SET expires_at = now() - make_interval(days => %s) WHERE link_id = %s", (days, link)
+            )
+        asyncio.run(forget_links(portal.node.dsn))
+        left = connection.execute(
+            "SELECT link_id::text, file <> '' FROM health_link WHERE link_id = ANY(%s)", ([over, for_long, holding],)
+        ).fetchall()
+    assert sorted(left) == sorted([(over, False), (holding, True)])
+    end(portal, person, me, holding)
+
+
+async def forget_links(dsn: str) -> None:
+    database = Database(dsn, links=1)
+    await database.open()
+    await PostgresHealthLinks(
+        database, AuditStore(database, source_id="test", names={}, now=lambda: datetime.now(UTC))
+    ).forget()
+    database.close()
 
 
 def test_who_may_share(portal: portals.Region, person: Person, me: str) -> None:

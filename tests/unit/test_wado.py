@@ -16,8 +16,9 @@ from obieg.domain.images import ImageName, Kind
 from obieg.domain.problems import Problem, RetryLater
 from obieg.edges import image_archive
 from obieg.edges.image_archive import DicomwebArchive
+from obieg.edges.wado import WadoEdge
 from obieg.mapping import dicom_json, wado
-from obieg.protocol import WadoRequest
+from obieg.protocol import WadoReply, WadoRequest
 from obieg.wire.dicom import DicomRefused
 from obieg.wire.zip_stream import ZipWriter
 
@@ -234,3 +235,41 @@ def test_metadata_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_archive, "METADATA_BYTES_MAX", 1000)
     with pytest.raises(RetryLater, match="more than 1000 bytes"):
         talking(lambda _: httpx.Response(200, content=b" " * 1001), lambda archive: archive.metadata(ONE))
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ([], 'Bearer realm="obieg"'),
+        ([(b"authorization", b"Bearer x")], 'Bearer realm="obieg", error="invalid_token"'),
+    ],
+)
+async def test_who_has_no_token_is_told_which_one_to_bring(headers: list[tuple[bytes, bytes]], said: str) -> None:
+    class Refusing:
+        """A host that knows nobody."""
+
+        def served(self, _binding: Any) -> tuple[()]:
+            return ()
+
+        def new_request_id(self) -> str:
+            return "r"
+
+        async def settle(self, _exchange: Any, serving: Any, *_rest: Any, **_kinds: str) -> tuple[str, WadoReply]:
+            serving.close()
+            return "refused", WadoReply(content_type="application/json", body=b"{}", status=401)
+
+        def finish(self, _exchange: Any, outcome: str) -> None:
+            assert outcome == "refused"
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/wado/1.1/studies/1.2", "headers": headers, "query_string": b""}
+    edge = WadoEdge(Refusing(), affinity_domain="1.2")  # type: ignore[arg-type]
+    await edge({**scope, "client": ("127.0.0.1", 1), "scheme": "https"}, lambda: None, send)
+    told = dict(sent[0]["headers"])[b"www-authenticate"].decode()
+    bearer, _, proof = told.partition(", DPoP ")
+    assert (sent[0]["status"], bearer) == (401, said)
+    assert proof.startswith('realm="obieg"')

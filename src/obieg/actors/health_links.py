@@ -112,6 +112,10 @@ class HealthLinks:
         if not ended:
             raise Problem.of("AddressNotFound", "the patient has no such link that holds", "http.link")
 
+    async def forget(self) -> None:
+        """Deletes the files of links that are over, and those that are for long."""
+        await self._store.forget()
+
     @staticmethod
     def _holds(link: Link, context: Context) -> bool:
         return link.ended_at is None and link.until > context.received_at and link.tries < TRIES_MAX

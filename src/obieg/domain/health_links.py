@@ -135,7 +135,10 @@ class LinkStore(Protocol):
     """Where links are kept."""
 
     async def put(self, kept: Kept, event: AuditEvent) -> bool:
-        """Whether it was stored: not where too many hold already. What is over is forgotten by the way."""
+        """Whether it was stored: not where too many hold already."""
+
+    async def forget(self) -> None:
+        """Deletes the files of links that are over, links that are for long, and tickets that nobody used."""
 
     async def of(self, patient: PatientId) -> Sequence[Link]:
         """The newest, newest first."""

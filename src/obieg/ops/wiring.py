@@ -140,7 +140,7 @@ from obieg.transactions import NOTIFICATIONS, TRANSACTIONS
 
 # How long the background worker rests when no submission waits for its registry.
 RESUME_PAUSE_S = 2.0
-# How often answers to searches that are too old are forgotten.
+# How often what is over is forgotten.
 FORGET_PAUSE_S = 600.0
 
 log = structlog.get_logger()
@@ -363,7 +363,7 @@ def _region(parts: Parts) -> Role:
         assigning_authority=parts.assigning_authority,
     )
     actors.representatives = Representatives(facts, names, directory, access=parts.access)
-    actors.health_links = HealthLinks(
+    actors.health_links = health_links = HealthLinks(
         PostgresHealthLinks(parts.database, parts.audit),
         lambda: actors.patient_summary,
         access=parts.access,
@@ -411,7 +411,14 @@ def _region(parts: Parts) -> Role:
             assigning_authority=parts.assigning_authority,
         )
     watch = Watch(WatchStore(parts.database), utc_now)
-    background = (*delivery.background, lambda: _forget_searches(index), exporter.work, exporter.expire, watch.run)
+    background: tuple[Callable[[], Awaitable[None]], ...] = (
+        *delivery.background,
+        partial(_forgetting, index.forget_searches),
+        partial(_forgetting, health_links.forget),
+        exporter.work,
+        exporter.expire,
+        watch.run,
+    )
     sources = [source.close for source in (archive, events) if source is not None]
     closing = (delivery.close, *people.closing, *sources, *(client.close for client in clients.values()))
     return Role(actors, background, closing)
@@ -788,8 +795,8 @@ class Node:
             *self._sealing.background,
             *self._forwarding.background,
             *role.background,
-            partial(_forget_spent, parts.audit),
-            partial(_forget_log_ins, parts.people),
+            partial(_forgetting, parts.audit.forget_spent),
+            partial(_forgetting, parts.people.forget),
             peers.tell,
         )
         if server is not None:
@@ -901,30 +908,14 @@ def _learned(dsn: str) -> Weights | None:
         return None
 
 
-async def _forget_spent(audit: AuditStore) -> None:
-    """Forgets, for ever, what nothing can be shown with any more."""
+async def _forgetting(forget: Callable[[], Awaitable[int | None]]) -> None:
+    """Forgets what is over, for ever; what says that there was something is asked again at once."""
     while True:
-        forgotten = 0
+        forgotten = None
         with suppress(RetryLater):
-            forgotten = await audit.forget_spent()
+            forgotten = await forget()
         if not forgotten:
             await asyncio.sleep(FORGET_PAUSE_S)
-
-
-async def _forget_searches(index: PatientIndex) -> None:
-    """Forgets answers that nobody can ask for any more, for ever."""
-    while True:
-        with suppress(RetryLater):
-            await index.forget_searches()
-        await asyncio.sleep(FORGET_PAUSE_S)
-
-
-async def _forget_log_ins(people: People) -> None:
-    """Forgets log-ins that are over for long, for ever."""
-    while True:
-        with suppress(RetryLater):
-            await people.forget()
-        await asyncio.sleep(FORGET_PAUSE_S)
 
 
 async def _resume(repository: DocumentRepository) -> None:

@@ -39,8 +39,12 @@ class PostgresHealthLinks:
             most=LINKS_MAX,
             tries=TRIES_MAX,
         )
-        _, rows, _ = await run(self._database, _SQL.forget_links(days=KEPT_DAYS), put, self._audit.call(event))
+        rows, _ = await run(self._database, put, self._audit.call(event))
         return bool(rows)
+
+    async def forget(self) -> None:
+        """See the port."""
+        await run(self._database, _SQL.forget_links(days=KEPT_DAYS))
 
     async def of(self, patient: PatientId) -> Sequence[Link]:
         """See the port."""
