@@ -146,7 +146,9 @@ def test_pins_are_tried_five_times_in_a_life_also_at_once(portal: portals.Region
 def test_over_blocked_foreign_and_unknown_are_one_answer(portal: portals.Region, person: Person, me: str) -> None:
     ended, expired, taken = (share(portal, person, me) for _ in range(3))
     assert end(portal, person, me, ended["id"]) == 204
+    since = portal.node.last_audit()
     assert end(portal, person, me, ended["id"]) == 404
+    assert [outcome for _, _, outcome, _ in portal.node.audits(since)] == [4]  # once, as refused
     with psycopg.connect(portal.node.dsn) as connection:
         connection.execute("UPDATE health_link SET expires_at = now() WHERE link_id = %s", (expired["id"],))
         # made by somebody who may not act for the patient (any more)

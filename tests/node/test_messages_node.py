@@ -100,7 +100,9 @@ def test_a_patient_asks_and_the_facility_answers(
         inbox = staff.get("/fhir/Communication/$inbox").json()
         assert texts(inbox) == [QUESTION, ANSWER]
         thread = inbox["entry"][0]["resource"]["identifier"][0]["value"]
+        since = portal.node.last_audit()
         assert staff.post("/fhir/Communication/$answer", json=said("Za późno", thread=thread)).status_code == 422
+        assert [outcome for _, _, outcome, _ in portal.node.audits(since)] == [4]  # once, as refused
     with psycopg.connect(portal.node.dsn) as connection:
         rows = connection.execute(
             "SELECT convert_from(body, 'UTF8') FROM outbox WHERE destination = 'patients'"

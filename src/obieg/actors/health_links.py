@@ -90,10 +90,9 @@ class HealthLinks:
         id_, until = self._new_uuid(), context.received_at + timedelta(hours=asked.hours)
         context.objects = (*made.objects, AuditObject("health_link", id_))
         kept = Kept(asked, id_, locator(secret), digest(secret, asked.passcode), context.requester, until, file)
-        stored = await self._store.put(kept, context.audit())
-        context.audited = True
-        if not stored:  # others were made meanwhile
+        if not await self._store.put(kept, context.audit()):  # others were made meanwhile
             raise _too_many()
+        context.audited = True
         return LinkMade(id_, url, _text(key), asked.label, until)
 
     async def links(self, asked: LinksAsked, context: Context) -> Sequence[Link]:
@@ -107,10 +106,9 @@ class HealthLinks:
         """Ends one. Raises Problem."""
         await self._access.expect(asked.patient, context, Act.LOG)
         context.objects = (*context.objects, AuditObject("health_link", asked.end))
-        ended = await self._store.end(asked.patient, asked.end, context.audit())
-        context.audited = True
-        if not ended:
+        if not await self._store.end(asked.patient, asked.end, context.audit()):
             raise Problem.of("AddressNotFound", "the patient has no such link that holds", "http.link")
+        context.audited = True
 
     async def forget(self) -> None:
         """Deletes the files of links that are over, and those that are for long."""

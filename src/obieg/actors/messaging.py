@@ -52,7 +52,6 @@ class Messaging:
                 return await self._read(side, asked, found, context)
             await self._change(side, asked, found[0], context)
         elif not await self._store.begin(side, asked, self._new_uuid(), context.requester, context.audit()):
-            context.audited = True
             said = "the facility has handed over no documents of this patient, or too many threads are open"
             raise Problem.of("RuleBroken", said, "http.facility")
         context.audited = True
@@ -82,9 +81,7 @@ class Messaging:
                 said = {"organisation": thread.facility, "thread": thread.id}
                 told = Told(thread.patient_key, NOTICE, f"message:{thread.id}:{len(thread.messages)}", said)
                 event = msgspec.structs.replace(event, told=(*event.told, told))
-            if thread.closed_at is not None:  # nobody is told of what is not written
-                raise Problem.of("RuleBroken", "the thread is closed: begin another one", "http.thread")
             done = await self._store.write(side, asked, context.requester, event)
-        context.audited = True
         if not done:
-            raise Problem.of("RuleBroken", "the thread is closed, or has as many messages as it can", "http.thread")
+            why = "the thread is closed, or has as many messages as it can: begin another one"
+            raise Problem.of("RuleBroken", why, "http.thread")

@@ -8,7 +8,7 @@ from obieg.domain.audit import AuditEvent
 from obieg.domain.health_links import KEPT_DAYS, LINKS_MAX, LISTED_MAX, TICKET_S, TRIES_MAX, Kept, Link, Tried
 from obieg.domain.identifiers import PatientId
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.link import Database, Row, run
+from obieg.storage.link import Database, Row, done, run
 from obieg.storage.statements import load
 
 _SQL = load("health_links.sql")
@@ -39,8 +39,7 @@ class PostgresHealthLinks:
             most=LINKS_MAX,
             tries=TRIES_MAX,
         )
-        rows, _ = await run(self._database, put, self._audit.call(event))
-        return bool(rows)
+        return await done(self._database, put, self._audit.call(event))
 
     async def forget(self) -> None:
         """See the port."""
@@ -56,8 +55,7 @@ class PostgresHealthLinks:
     async def end(self, patient: PatientId, id_: str, event: AuditEvent) -> bool:
         """See the port."""
         end = _SQL.end_health_link(link_id=id_, authority=patient.authority, value=patient.value)
-        rows, _ = await run(self._database, end, self._audit.call(event))
-        return bool(rows)
+        return await done(self._database, end, self._audit.call(event))
 
     async def attempt(self, locator: str, passcode: str) -> Tried | None:
         """See the port."""

@@ -315,3 +315,12 @@ async def run(database: Database, *calls: Call) -> list[list[Row]]:
         if error.passing:
             raise RetryLater(f"the database cannot do this now: {error.message}") from error
         raise
+
+
+async def done(database: Database, *calls: Call) -> bool:
+    """Whether the batch was done; where what a call expects is not so, nothing of it is, nor its record."""
+    try:
+        await run(database, *calls)
+    except LostRace:
+        return False
+    return True

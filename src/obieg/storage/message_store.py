@@ -11,7 +11,7 @@ from obieg.domain.messaging import MESSAGES_MAX, OPEN_MAX, THREADS_MAX, Asked, M
 from obieg.domain.persons import Demographics
 from obieg.domain.requester import Requester
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.link import Database, run
+from obieg.storage.link import Database, done, run
 from obieg.storage.statements import Call, load
 
 _SQL = load("messages.sql")
@@ -45,13 +45,11 @@ class PostgresMessages:
         """See the port."""
         patient = {name: value for name, value in _whose(side).items() if name != "facility"}
         begin = _SQL.put_thread(**patient, thread_id=id_, facility=asked.facility, subject=asked.subject, most=OPEN_MAX)
-        rows, _, _ = await run(self._database, begin, _put(side, id_, asked.text, by), self._audit.call(event))
-        return bool(rows)
+        return await done(self._database, begin, _put(side, id_, asked.text, by), self._audit.call(event))
 
     async def write(self, side: Side, asked: Asked, by: Requester, event: AuditEvent) -> bool:
         """See the port."""
-        rows, _ = await run(self._database, _put(side, asked.thread, asked.text, by), self._audit.call(event))
-        return bool(rows)
+        return await done(self._database, _put(side, asked.thread, asked.text, by), self._audit.call(event))
 
     async def read(self, side: Side, thread: str, event: AuditEvent) -> None:
         """See the port."""
@@ -60,10 +58,8 @@ class PostgresMessages:
 
     async def close(self, side: Side, thread: str, event: AuditEvent) -> bool:
         """See the port."""
-        rows, _ = await run(
-            self._database, _SQL.close_thread(**_whose(side), thread_id=thread), self._audit.call(event)
-        )
-        return bool(rows)
+        close = _SQL.close_thread(**_whose(side), thread_id=thread)
+        return await done(self._database, close, self._audit.call(event))
 
     async def record(self, event: AuditEvent) -> None:
         """See the port."""

@@ -28,9 +28,8 @@ from obieg.domain.operating import (
 )
 from obieg.domain.outbox import Backlog
 from obieg.domain.previewing import MIME_TYPE, CodeInUse, InUse, PeerCertificate
-from obieg.domain.registry import LostRace
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.link import Database, Row, run
+from obieg.storage.link import Database, Row, done, run
 from obieg.storage.statements import load
 
 _SQL, _OUTBOX, _INBOX = load("operations.sql"), load("outbox.sql"), load("inbox.sql")
@@ -105,15 +104,8 @@ class PostgresOperations:
 
     async def decide(self, review_id: int, *, justified: bool, note: str, by: str, event: AuditEvent) -> bool:
         """See the port."""
-        try:
-            await run(
-                self._database,
-                _EMERGENCY.decide_review(review_id=review_id, justified=justified, note=note, by=by),
-                self._audit.call(event),
-            )
-        except LostRace:
-            return False
-        return True
+        decide = _EMERGENCY.decide_review(review_id=review_id, justified=justified, note=note, by=by)
+        return await done(self._database, decide, self._audit.call(event))
 
     # the node -----------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from obieg.domain.audit import AuditEvent
 from obieg.domain.launching import Launched, Launching
 from obieg.domain.registry import LostRace
 from obieg.storage.audit_store import AuditStore
-from obieg.storage.link import Database, Row, run
+from obieg.storage.link import Database, Row, done, run
 from obieg.storage.statements import Call, load
 
 _SQL = load("people.sql")
@@ -57,24 +57,17 @@ class PostgresAccounts:
 
     async def add(self, account: Account, event: AuditEvent) -> bool:
         """See the port."""
-        try:
-            await run(
-                self._database,
-                _SQL.insert_person(
-                    person_id=account.person_id,
-                    login=account.login,
-                    name=account.name,
-                    identifier=account.identifier,
-                    created_at=_time(account.created_at),
-                    one_time=account.one_time,
-                    one_time_until=_time(account.one_time_until),
-                ),
-                *(_SQL.insert_place(person_id=account.person_id, **_columns(place)) for place in account.places),
-                self._audit.call(event),
-            )
-        except LostRace:
-            return False
-        return True
+        add = _SQL.insert_person(
+            person_id=account.person_id,
+            login=account.login,
+            name=account.name,
+            identifier=account.identifier,
+            created_at=_time(account.created_at),
+            one_time=account.one_time,
+            one_time_until=_time(account.one_time_until),
+        )
+        places = [_SQL.insert_place(person_id=account.person_id, **_columns(place)) for place in account.places]
+        return await done(self._database, add, *places, self._audit.call(event))
 
     async def place(self, person_id: str, place: Place, event: AuditEvent, *, remove: bool = False) -> None:
         """See the port."""

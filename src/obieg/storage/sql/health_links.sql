@@ -10,16 +10,19 @@ WITH gone AS (
 UPDATE health_link SET file = '' WHERE expires_at BETWEEN now() - make_interval(days => :days::integer) AND now() AND file <> ''
 
 -- name: put_link
--- Nothing where too many of the patient hold.
-INSERT INTO health_link (link_id, patient_key, locator, passcode, label, made_by, made_by_name, purpose, expires_at, file)
-SELECT :link_id::uuid, k.keys[1], :locator::bytea, :passcode::bytea, :label::text, :made_by::text, :made_by_name::text,
-       :purpose::text, :expires_at::timestamptz, convert_to(:file::text, 'UTF8')
-FROM (SELECT obieg_patient_keys(:authority::text, :value::text) AS keys) k
-WHERE k.keys <> '{}' AND (
-  SELECT count(*) FROM health_link l
-  WHERE l.patient_key = ANY(k.keys) AND l.ended_at IS NULL AND l.expires_at > now()
-    AND l.tries < :tries::integer) < :most::bigint
-RETURNING link_id
+-- Raises where too many of the patient hold.
+WITH made AS (
+  INSERT INTO health_link (link_id, patient_key, locator, passcode, label, made_by, made_by_name, purpose, expires_at, file)
+  SELECT :link_id::uuid, k.keys[1], :locator::bytea, :passcode::bytea, :label::text, :made_by::text, :made_by_name::text,
+         :purpose::text, :expires_at::timestamptz, convert_to(:file::text, 'UTF8')
+  FROM (SELECT obieg_patient_keys(:authority::text, :value::text) AS keys) k
+  WHERE k.keys <> '{}' AND (
+    SELECT count(*) FROM health_link l
+    WHERE l.patient_key = ANY(k.keys) AND l.ended_at IS NULL AND l.expires_at > now()
+      AND l.tries < :tries::integer) < :most::bigint
+  RETURNING link_id
+)
+SELECT obieg_expect((SELECT count(*) FROM made), 1, 'too many links hold')
 
 -- name: links_of
 SELECT l.link_id::text, l.label, l.made_by_name, l.made_at, l.expires_at, l.ended_at, l.tries, l.opened, l.opened_at
@@ -27,10 +30,14 @@ FROM health_link l WHERE l.patient_key = ANY(obieg_patient_keys(:authority::text
 ORDER BY l.made_at DESC, l.link_id LIMIT :count::bigint
 
 -- name: end_health_link
-UPDATE health_link SET ended_at = now(), file = ''
-WHERE link_id = :link_id::uuid AND patient_key = ANY(obieg_patient_keys(:authority::text, :value::text))
-  AND ended_at IS NULL AND expires_at > now()
-RETURNING link_id
+-- Raises where the patient has no such link that holds.
+WITH ended AS (
+  UPDATE health_link SET ended_at = now(), file = ''
+  WHERE link_id = :link_id::uuid AND patient_key = ANY(obieg_patient_keys(:authority::text, :value::text))
+    AND ended_at IS NULL AND expires_at > now()
+  RETURNING link_id
+)
+SELECT obieg_expect((SELECT count(*) FROM ended), 1, 'no such link holds')
 
 -- name: try_link
 -- One try; a wrong one counts, for good. Those that come at once wait for one another here.

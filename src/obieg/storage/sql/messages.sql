@@ -1,17 +1,20 @@
 -- Messages between patients and facilities.
 
 -- name: put_thread
--- Nothing where too many are open, or the facility has handed over nothing of the patient.
-INSERT INTO message_thread (thread_id, patient_key, facility, subject)
-SELECT :thread_id::uuid, k.keys[1], :facility::text, :subject::text
-FROM (SELECT obieg_patient_keys(:authority::text, :value::text) AS keys) k
-WHERE k.keys <> '{}'
-  AND (SELECT count(*) FROM message_thread t WHERE t.patient_key = ANY(k.keys) AND t.closed_at IS NULL) < :most::bigint
-  AND EXISTS (SELECT FROM document_entry d WHERE d.patient_key = ANY(k.keys) AND :facility::text = ANY(d.authors))
-RETURNING thread_id
+-- Raises where too many are open, or the facility has handed over nothing of the patient.
+WITH begun AS (
+  INSERT INTO message_thread (thread_id, patient_key, facility, subject)
+  SELECT :thread_id::uuid, k.keys[1], :facility::text, :subject::text
+  FROM (SELECT obieg_patient_keys(:authority::text, :value::text) AS keys) k
+  WHERE k.keys <> '{}'
+    AND (SELECT count(*) FROM message_thread t WHERE t.patient_key = ANY(k.keys) AND t.closed_at IS NULL) < :most::bigint
+    AND EXISTS (SELECT FROM document_entry d WHERE d.patient_key = ANY(k.keys) AND :facility::text = ANY(d.authors))
+  RETURNING thread_id
+)
+SELECT obieg_expect((SELECT count(*) FROM begun), 1, 'no thread can begin')
 
 -- name: put_message
--- Nothing where the thread is closed, too long, or not of this patient or facility; how many of that side today.
+-- Raises where the thread is closed, too long, or not of this patient or facility.
 WITH thread AS (
   SELECT t.thread_id FROM message_thread t
   WHERE t.thread_id = :thread_id::uuid AND t.closed_at IS NULL
@@ -20,10 +23,12 @@ WITH thread AS (
   FOR UPDATE
 ), moved AS (
   UPDATE message_thread t SET last_at = now() FROM thread WHERE t.thread_id = thread.thread_id
+), written AS (
+  INSERT INTO message (thread_id, of_patient, author, author_name, role, text)
+  SELECT thread.thread_id, :of_patient::boolean, :author::text, :author_name::text, :role::text, :text::text FROM thread
+  RETURNING message_id
 )
-INSERT INTO message (thread_id, of_patient, author, author_name, role, text)
-SELECT thread.thread_id, :of_patient::boolean, :author::text, :author_name::text, :role::text, :text::text FROM thread
-RETURNING message_id
+SELECT obieg_expect((SELECT count(*) FROM written), 1, 'the thread takes no message')
 
 -- name: threads
 -- Of a patient, or of a facility; the ones where something happened last first, each with what was written.
@@ -44,7 +49,11 @@ UPDATE message SET read_at = now()
 WHERE thread_id = :thread_id::uuid AND read_at IS NULL AND of_patient <> :of_patient::boolean
 
 -- name: close_thread
-UPDATE message_thread SET closed_at = now()
-WHERE thread_id = :thread_id::uuid AND closed_at IS NULL
-  AND (facility = :facility::text OR patient_key = ANY(obieg_patient_keys(:authority::text, :value::text)))
-RETURNING thread_id
+-- Raises where it is closed, or not of this patient or facility.
+WITH closed AS (
+  UPDATE message_thread SET closed_at = now()
+  WHERE thread_id = :thread_id::uuid AND closed_at IS NULL
+    AND (facility = :facility::text OR patient_key = ANY(obieg_patient_keys(:authority::text, :value::text)))
+  RETURNING thread_id
+)
+SELECT obieg_expect((SELECT count(*) FROM closed), 1, 'the thread is closed')
