@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -47,13 +48,13 @@ class PostgresAccounts:
         """See the port."""
         if not (login or person_id or identifier):
             return None
-        question = _SQL.read_account(login=login, person_id=person_id or None, identifier=identifier)
+        question = _read_account(login=login, person_id=person_id or None, identifier=identifier)
         rows = await self._one(question)
         return _account(rows[0]) if rows else None
 
     async def accounts(self) -> list[Account]:
         """See the port."""
-        return [_account(row) for row in await self._one(_SQL.read_account(login="", person_id=None, identifier=""))]
+        return [_account(row) for row in await self._one(_read_account())]
 
     async def add(self, account: Account, event: AuditEvent) -> bool:
         """See the port."""
@@ -186,7 +187,7 @@ class PostgresAccounts:
             self._database,
             _SQL.use_session(token=token, now=at, idle=silent, exactly=_interval(SEEN)),
             _SQL.read_session(token=token, now=at, idle=silent),
-            _SQL.read_account_of_session(token=token),
+            _read_account(token=token),
         )
         return (_session(found[0]), _account(accounts[0])) if found else None
 
@@ -286,6 +287,11 @@ def _columns(place: Place) -> dict[str, str]:
         "organisation_name": place.organisation_name,
         "role": place.role,
     }
+
+
+def _read_account(**by: Any) -> Call:
+    """By one of what names a person; all where none is given."""
+    return _SQL.read_account(**{"login": "", "person_id": None, "identifier": "", "token": None, **by})
 
 
 def _account(row: Row) -> Account:

@@ -1,7 +1,7 @@
 -- People who log in, their passkeys, sessions and failures. What must hold raises through obieg_expect, as elsewhere.
 
 -- name: read_account
--- One person by login, id or identifier; all where none is given.
+-- One person by login, id, identifier or the token of a session, ended or not; all where none is given.
 SELECT p.person_id, p.login, p.name, p.identifier, p.created_at, p.disabled_at IS NOT NULL, p.password, p.totp,
   p.totp_step, p.one_time, p.one_time_until,
   (SELECT count(*) FROM passkey k WHERE k.person_id = p.person_id),
@@ -20,6 +20,7 @@ SELECT p.person_id, p.login, p.name, p.identifier, p.created_at, p.disabled_at I
 FROM person p
 WHERE (:login::text = '' OR p.login = :login::text) AND (:person_id::uuid IS NULL OR p.person_id = :person_id::uuid)
   AND (:identifier::text = '' OR p.identifier = :identifier::text)
+  AND (:token::bytea IS NULL OR p.person_id = (SELECT s.person_id FROM session s WHERE s.token = :token::bytea))
 ORDER BY p.login
 
 -- name: insert_person
@@ -161,26 +162,6 @@ LEFT JOIN person_assists a ON a.person_id = s.person_id AND a.organisation = s.o
   AND a.professional = s.acting_for
 WHERE s.token = :token::bytea AND s.ended_at IS NULL AND s.until > :now::timestamptz
   AND s.seen_at > :now::timestamptz - :idle::interval AND p.disabled_at IS NULL
-
--- name: read_account_of_session
--- As read_account, of a session; whether it has ended is told by read_session.
-SELECT p.person_id, p.login, p.name, p.identifier, p.created_at, p.disabled_at IS NOT NULL, p.password, p.totp,
-  p.totp_step, p.one_time, p.one_time_until,
-  (SELECT count(*) FROM passkey k WHERE k.person_id = p.person_id),
-  ARRAY(SELECT l.organisation FROM person_place l WHERE l.person_id = p.person_id
-    ORDER BY l.organisation_name, l.organisation, l.role),
-  ARRAY(SELECT l.organisation_name FROM person_place l WHERE l.person_id = p.person_id
-    ORDER BY l.organisation_name, l.organisation, l.role),
-  ARRAY(SELECT l.role FROM person_place l WHERE l.person_id = p.person_id
-    ORDER BY l.organisation_name, l.organisation, l.role),
-  ARRAY(SELECT a.organisation FROM person_assists a WHERE a.person_id = p.person_id
-    ORDER BY a.professional_name, a.professional, a.organisation),
-  ARRAY(SELECT a.professional FROM person_assists a WHERE a.person_id = p.person_id
-    ORDER BY a.professional_name, a.professional, a.organisation),
-  ARRAY(SELECT a.professional_name FROM person_assists a WHERE a.person_id = p.person_id
-    ORDER BY a.professional_name, a.professional, a.organisation)
-FROM person p JOIN session s ON s.person_id = p.person_id
-WHERE s.token = :token::bytea
 
 -- name: list_sessions
 SELECT s.session_id, s.person_id, s.method, s.started_at, s.seen_at, s.until, s.address, s.agent,
