@@ -429,7 +429,10 @@ def test_a_print_at_the_counter_by_a_code(
     assert "access: patient" in given
     [(kind, told)] = rows(region, "SELECT kind, said FROM access_notice WHERE said ->> 'confirmed' = 'code'")
     assert (kind, told["name"], told["acting_for_name"]) == ("handout", COUNTER["person_name"], "Lis")
-    assert not rows(region, "SELECT 1 FROM access_review WHERE kind = 'handout'")
+    reviewed = (
+        "SELECT 1 FROM access_review JOIN patient_locator USING (patient_key) WHERE kind = 'handout' AND value = %s"
+    )
+    assert not rows(region, reviewed, world.logical)
     with client(
         region, {"person": f"{world.authority}#{world.logical}", "role": "patient", "purpose_of_use": "PATRQT"}
     ) as own:
@@ -476,8 +479,8 @@ def test_a_print_at_the_counter_by_a_document(
         assert "okazano:paszport" in paper(answer, tmp_path)
         [(_, message)] = handed_out(region, before)
         assert "confirmed by: passport; no code: not-at-hand" in message
-        reviews = rows(region, "SELECT professional, reason, explanation FROM access_review WHERE kind = 'handout'")
-        assert reviews == [(COUNTER["person"], "not-at-hand", "Lis")]
+        review = "SELECT professional, reason, explanation FROM access_review WHERE reason = 'not-at-hand'"
+        assert rows(region, review) == [(COUNTER["person"], "not-at-hand", "Lis")]
         told = rows(
             region, "SELECT count(*) FROM access_notice WHERE kind = 'handout' AND said ->> 'reason' = 'not-at-hand'"
         )
@@ -492,6 +495,8 @@ def test_a_print_at_the_counter_by_a_document(
         assert nobody.status_code == 404
         assert "nie można wydać wydruku" in nobody.text
         assert http.post(f"{mine}/paper", data=form, headers=origin).status_code == 404  # too young to ask alone
+        refused = [message for _, message in handed_out(region, before)]
+        assert f"no access: none for {PESEL}#{parent.pesel}" in refused[-2]
         fact = {"person": f"{PESEL}#{parent.pesel}", "kind": "guardian", "period": portals.WHOLE}
         child.state("representative", fact)
         before = region.node.last_audit()
@@ -501,6 +506,8 @@ def test_a_print_at_the_counter_by_a_document(
         [(_, message)] = handed_out(region, before)
         assert f"{PESEL}#{parent.pesel}" in b64_of(message)
         assert "no code: no-phone" in message
+        review = "SELECT reason FROM access_review WHERE kind = 'handout' AND explanation = %s"
+        assert rows(region, review, named(parent)) == [("no-phone",)]
         listed = http.get(f"/fhir/DocumentReference?patient=Patient/{world.logical}")
         assert listed.json().get("total", 0) == 0
     for who in (CLERK, {**COUNTER, "role": "medical-assistant"}, {**COUNTER, "proof": "saml"}):

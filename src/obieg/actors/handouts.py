@@ -127,8 +127,8 @@ class Handouts:
         made = await self._made(asked, standing, confirmed, context)
         context.access = ",".join(standing.bases)
         said = {**who(context.requester), "bases": list(standing.bases), "confirmed": confirmed, "reason": reason}
-        report = reason in REASONS
-        context.told = (Told(patient.patient_key, HANDOUT, f"{HANDOUT}:{context.request_id}", said, report=report),)
+        key = f"{HANDOUT}:{context.request_id}"
+        context.told = (Told(patient.patient_key, HANDOUT, key, said, report=bool(reason)),)
         detail = f"confirmed by: {confirmed}" + (f"; no code: {reason}" if reason else "")
         await self._audit.record(context.audit(detail=detail))
         context.audited = True
@@ -144,7 +144,13 @@ class Handouts:
         context.requester = replace(
             context.requester, acting_for=name, acting_for_name="", purpose_of_use=_PURPOSES["patient"]
         )
-        bases = await self._access.expect(patient, context, Act.HANDOUT)
+        try:
+            bases = await self._access.expect(patient, context, Act.HANDOUT)
+        except Problem:
+            # The patient reads the record, too, and is not told the number of somebody who is nobody to them.
+            context.requester = replace(context.requester, acting_for="")
+            context.refusal = f"{context.refusal} for {name}"
+            raise
         expect_person(context.requester)
         held = tuple(basis for basis in _PURPOSES if basis in bases)
         contact = await self._codes.contact(person)

@@ -35,7 +35,7 @@ class Told(Value, frozen=True):
     key: str  # the same for what repeats: that is told once
     said: dict[str, Any]
     notify: bool = True
-    report: bool = False  # the act rests on a break-glass session, or a hand-out on no code
+    report: bool = False  # the act rests on a break-glass session, or a hand-out on a document alone
     until: datetime | None = None
 
 

@@ -1,7 +1,7 @@
 """The patient's own views on paper, for who stands at the counter and confirms it (docs/access.md).
 
-Who hands out gets to read nothing on the screen: the last form answers with the PDF/UA to print. The number of who
-stands there, and codes, are in forms, never in an address.
+No page shows who hands out any of it: the last form answers with the PDF/UA to print. The number of who stands there,
+and codes, are in forms, never in an address.
 """
 
 from __future__ import annotations
@@ -310,8 +310,17 @@ def _summary(t: Texts, made: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for section in summary(made)[0] if made else ():
         title = t.plain(f"patient_section_{section.code}") if section.code in SECTIONS else section.title
         rows = [
-            [each.what, ", ".join(filter(None, (each.value, each.note))), shown_day(each.when)]
+            [each.what, ", ".join(filter(None, (each.value, *_noted(t, each.note)))), shown_day(each.when)]
             for each in section.items
         ]
         rows += [[said, "", ""] for said in section.texts]
         yield {"heading": title, "columns": [t.plain(each) for each in columns], "rows": rows}
+
+
+def _noted(t: Texts, note: str) -> Iterator[str]:
+    """Above or below what is usual, and what that is; as the page of the summary says it."""
+    flag, _, norm = note.partition("|")
+    if flag in ("H", "HH", "L", "LL"):
+        yield t.plain("patient_above" if flag[0] == "H" else "patient_below")
+    if norm:
+        yield t.plain("patient_norm", norm=norm)

@@ -17,7 +17,7 @@ CREATE TABLE access_notice (
 );
 
 -- What the officer has to look at afterwards: emergency access, a row for each session, entries of the access log that
--- patients report, and prints at the counter for which no code was told although it could be.
+-- patients report, and prints at the counter for which no code was told.
 CREATE TABLE access_review (
   review_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   patient_key bigint NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE access_review (
   professional_name text NOT NULL,
   organisation text NOT NULL,
   reason text NOT NULL,                      -- key of [emergency.reasons] in codes/access.toml; '': not opened here; handout:
-                                             -- one of the reasons of codes/handouts.toml
+                                             -- no-phone, or a reason of codes/handouts.toml
   explanation text NOT NULL,
   opened_at timestamptz NOT NULL,
   until timestamptz NOT NULL,
