@@ -24,6 +24,7 @@ from test_access_enforced import CLERK, SECRET
 from test_consent_code import code_of
 from test_notices import KEY, reachable
 
+import commanding
 from obieg.ops.population import Person, demo_documents
 from obieg.web.areas import PROFESSIONALS as WORK
 from running import maker
@@ -479,6 +480,9 @@ def test_a_print_at_the_counter_by_a_document(
         assert "okazano:paszport" in paper(answer, tmp_path)
         [(_, message)] = handed_out(region, before)
         assert "confirmed by: passport; no code: not-at-hand" in message
+        listed = commanding.obieg("access", "reviews", "list", "--settings", region.node.endpoints["settings"])
+        assert "handed out a print about patient" in listed.stdout, listed.stderr
+        assert "to Lis, without a code: not-at-hand" in listed.stdout
         review = "SELECT professional, reason, explanation FROM access_review WHERE reason = 'not-at-hand'"
         assert rows(region, review) == [(COUNTER["person"], "not-at-hand", "Lis")]
         told = rows(

@@ -149,7 +149,7 @@ class Handouts:
         except Problem:
             # The patient reads the record, too, and is not told the number of somebody who is nobody to them.
             context.requester = replace(context.requester, acting_for="")
-            context.refusal = f"{context.refusal} for {name}"
+            context.refusal = f"{context.refusal or 'unknown'} for {name}"
             raise
         expect_person(context.requester)
         held = tuple(basis for basis in _PURPOSES if basis in bases)
