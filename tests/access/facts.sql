@@ -55,7 +55,7 @@ INSERT INTO role_group VALUES
     ('midwife', 'medical'), ('paramedic', 'medical'), ('pharmacist', 'medical'), ('physiotherapist', 'medical'),
     ('laboratory-diagnostician', 'medical'), ('school-hygienist', 'medical'), ('medical-professional', 'medical'),
     ('medical-assistant', 'assistant'), ('administrative-employee', 'clerk'), ('patient', 'patient'),
-    ('operator', 'operator'), ('privacy-officer', 'officer');
+    ('operator', 'operator'), ('privacy-officer', 'officer'), ('patient-counter', 'counter');
 
 CREATE TABLE purpose_group (purpose TEXT PRIMARY KEY, intent TEXT NOT NULL);
 INSERT INTO purpose_group VALUES
@@ -93,6 +93,7 @@ INSERT INTO basis VALUES
 CREATE TABLE allowed (act TEXT NOT NULL, people TEXT NOT NULL);
 INSERT INTO allowed VALUES
     ('identify', 'system'), ('identify', 'medical'), ('identify', 'assistant'), ('identify', 'clerk'),
+    ('identify', 'counter'), ('handout', 'counter'), ('handout', 'medical'),
     ('feed', 'system'), ('feed', 'medical'), ('feed', 'assistant'), ('feed', 'clerk'),
     ('change', 'system'), ('change', 'medical'),
     ('consent', 'medical'), ('consent', 'clerk'),
@@ -103,7 +104,7 @@ INSERT INTO allowed VALUES
     ('maintain', 'operator'),
     ('review', 'officer'),
     ('open', 'system'), ('open', 'medical'), ('open', 'assistant'), ('open', 'clerk'), ('open', 'patient'),
-    ('open', 'operator'), ('open', 'officer'), ('open', 'nobody');
+    ('open', 'operator'), ('open', 'officer'), ('open', 'counter'), ('open', 'nobody');
 
 -- By which of their own bases people may do what.
 CREATE TABLE own_basis (act TEXT NOT NULL, basis TEXT NOT NULL);
@@ -119,7 +120,7 @@ INSERT INTO permission_act VALUES
     ('document_registry:object:find', 'read'),
     ('consent_registry:code:ask', 'consent'),
     ('emergency_access:session:open', 'emergency'),
-    ('access_log:patient:read', 'log'),
+    ('access_log:patient:read', 'log'), ('handouts:patient:print', 'handout'),
     ('patient_portal:access:report', 'log'),
     ('health_links:link:share', 'log'), ('own_documents:document:add', 'log'), ('messaging:patient:write', 'log'),
     ('messaging:facility:answer', 'answer'), ('health_links:link:open', 'open'),

@@ -1,12 +1,28 @@
 -- What follows from the facts, step by step, in the order of docs/access.md. 9223372036854775807 is "never ends".
 
+-- The counter -------------------------------------------------------------------------------------------------------
+
+-- Whoever may hand out asks for the log as the person who stands there would; who may not stays, and is refused below.
+CREATE TABLE handed AS
+SELECT a.ask, r.acting_for
+FROM asked AS a
+JOIN permission_act AS t USING (permission)
+JOIN requester AS r USING (who)
+JOIN role_group AS g USING (role)
+WHERE t.act = 'handout' AND g.people IN ('counter', 'medical') AND r.person <> '' AND r.proof = 'session'
+    AND r.organisation <> '' AND r.acting_for <> '' AND (r.limited_to = '' OR r.limited_to IN (
+        SELECT n.identifier FROM identifier AS n WHERE n.world = a.world
+    ));
+INSERT INTO requester SELECT -1 - ask, acting_for, '', 'patient', '', '', '', '', 0, '' FROM handed;
+UPDATE asked SET who = -1 - ask, permission = 'log' WHERE ask IN (SELECT ask FROM handed);
+
 -- Words ------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE asker AS
 WITH grouped AS (
     SELECT r.*, CASE
         WHEN r.person = '' THEN 'system'
-        WHEN g.people IN ('operator', 'officer') AND r.proof <> 'session' THEN 'nobody'
+        WHEN g.people IN ('operator', 'officer', 'counter') AND r.proof <> 'session' THEN 'nobody'
         ELSE coalesce(g.people, 'nobody')
     END AS people
     FROM requester AS r
@@ -194,7 +210,7 @@ FROM (
         WHEN a.limited_to <> '' AND a.limited_to NOT IN (
             SELECT n.identifier FROM identifier AS n WHERE n.world = i.world
         ) THEN 3
-        WHEN a.people IN ('clerk', 'operator', 'officer', 'nobody') THEN 4
+        WHEN a.people IN ('clerk', 'counter', 'operator', 'officer', 'nobody') THEN 4
         WHEN a.people = 'assistant' AND a.acting_for = '' THEN 5
         WHEN (a.people = 'patient') <> (a.intent = 'own') THEN 6
     END AS number
@@ -375,15 +391,17 @@ SELECT ask, CASE
     WHEN act = 'identify' AND purpose IN (SELECT purpose FROM research) THEN 'purpose'
     WHEN act IN ('operate', 'inspect') AND people <> 'system' AND has_scopes THEN NULL
     WHEN NOT EXISTS (SELECT 1 FROM allowed AS a WHERE a.act = i.act AND a.people = i.people) THEN 'role'
-    WHEN act IN ('consent', 'emergency') AND limited_to <> '' AND limited_to NOT IN (
+    WHEN act = 'handout' AND proof <> 'session' THEN 'role'
+    WHEN act IN ('consent', 'emergency', 'handout') AND limited_to <> '' AND limited_to NOT IN (
         SELECT n.identifier FROM identifier AS n WHERE n.world = i.world
     ) THEN 'limited'
     WHEN act = 'emergency' AND intent <> 'emergency' THEN 'purpose'
     WHEN act = 'answer' AND organisation = '' THEN 'none'
+    WHEN act = 'handout' THEN 'none'
     WHEN act IN ('change', 'emergency') AND people = 'medical' AND organisation = '' THEN 'none'
 END AS reason
 FROM (
-    SELECT i.*, w.purpose, w.intent, w.has_scopes, w.limited_to, w.organisation
+    SELECT i.*, w.purpose, w.intent, w.has_scopes, w.limited_to, w.organisation, w.proof
     FROM inquiry AS i JOIN asker AS w USING (who)
     WHERE NOT i.needs_basis
 ) AS i;

@@ -175,12 +175,12 @@ def _requester(role: str, proper: bool, **said) -> Requester:
 
 requesters = st.builds(
     _requester,
-    role=st.sampled_from([*ROLES, *("medical-doctor", "nurse", "medical-assistant", "patient") * 3]),
+    role=st.sampled_from([*ROLES, *("medical-doctor", "nurse", "medical-assistant", "patient-counter", "patient") * 3]),
     proper=st.sampled_from([True, True, True, False]),
     proper_purpose=st.integers(0, 3),
     any_purpose=st.sampled_from(PURPOSES),
     which=st.integers(0, 2),
-    acting_for=st.sampled_from(["", *PROFESSIONALS]),  # also of those for whom nothing asks for it
+    acting_for=st.sampled_from(["", *PROFESSIONALS, PERSON]),  # also of those for whom nothing asks for it
     organisation=st.sampled_from(["", HERE, HERE, ELSEWHERE]),
     child_organisation=st.sampled_from(["", UNIT]),
     patient=st.sampled_from(["", "", "", "", SOMEBODY, PERSON]),

@@ -19,6 +19,7 @@ from worlds import (
     LIVES,
     MEDICAL,
     NOW,
+    PERSON,
     PROFESSIONAL,
     PURPOSES,
     RELATIONS,
@@ -109,6 +110,7 @@ def all_transactions() -> Iterator[Case]:
             "patient",
             "operator",
             "privacy-officer",
+            "patient-counter",
             "researcher",
             "",
         )
@@ -119,6 +121,7 @@ def all_transactions() -> Iterator[Case]:
             {"scopes": ()},
             {"scopes": ("system/*.cruds",)},
             {"organisation": ""},
+            {"proof": "session", "acting_for": PERSON},
         )
     ]
     relations = some(RELATIONS, "stranger", "care here", "self", "guardian", "close")
@@ -242,7 +245,7 @@ def test_whatever_facts_may_say(data: st.DataObject) -> None:
     cases = [
         Case(one, world, act, documents)
         for one in who
-        for act in (READ, "identify", "change", "consent", "emergency", "log", "operate")
+        for act in (READ, "identify", "change", "consent", "emergency", "log", "handout", "operate")
     ]
     found = list(differences(cases, now, **switches))
     assert not found, f"{now} {switches}\n{documents}\n{found[0]}"

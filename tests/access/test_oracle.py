@@ -319,18 +319,19 @@ def test_notices_go_to_patients_who_asked_unless_they_read_themselves() -> None:
 @pytest.mark.parametrize(
     ("act", "expected"),
     {
-        "identify": ("", "", "", "", "role", "none", "role", "role", "role"),
-        "feed": ("", "", "", "", "role", "role", "role", "role", "role"),
-        "change": ("", "", "role", "role", "role", "role", "role", "role", "role"),
-        "consent": ("role", "", "role", "", "role", "none", "role", "role", "role"),
-        "log": ("role", "role", "role", "role", "role", "none", "role", "role", "role"),
-        "emergency": ("role", "purpose", "role", "role", "role", "role", "role", "role", "role"),
-        "answer": ("role", "", "", "", "role", "role", "role", "role", "role"),
-        "operate": ("", "role", "role", "role", "role", "role", "role", "role", "role"),
-        "inspect": ("", "role", "role", "role", "role", "role", "", "", "role"),
-        "maintain": ("role", "role", "role", "role", "role", "role", "", "role", "role"),
-        "review": ("role", "role", "role", "role", "role", "role", "role", "", "role"),
-        "open": ("", "", "", "", "", "", "", "", ""),
+        "identify": ("", "", "", "", "role", "none", "role", "role", "role", ""),
+        "feed": ("", "", "", "", "role", "role", "role", "role", "role", "role"),
+        "change": ("", "", "role", "role", "role", "role", "role", "role", "role", "role"),
+        "consent": ("role", "", "role", "", "role", "none", "role", "role", "role", "role"),
+        "log": ("role", "role", "role", "role", "role", "none", "role", "role", "role", "role"),
+        "handout": ("role", "role", "role", "role", "role", "role", "role", "role", "role", "none"),
+        "emergency": ("role", "purpose", "role", "role", "role", "role", "role", "role", "role", "role"),
+        "answer": ("role", "", "", "", "role", "role", "role", "role", "role", "role"),
+        "operate": ("", "role", "role", "role", "role", "role", "role", "role", "role", "role"),
+        "inspect": ("", "role", "role", "role", "role", "role", "", "", "role", "role"),
+        "maintain": ("role", "role", "role", "role", "role", "role", "", "role", "role", "role"),
+        "review": ("role", "role", "role", "role", "role", "role", "role", "", "role", "role"),
+        "open": ("", "", "", "", "", "", "", "", "", ""),
     }.items(),
 )
 def test_what_needs_no_basis(act: str, expected: tuple[str, ...]) -> None:
@@ -344,6 +345,7 @@ def test_what_needs_no_basis(act: str, expected: tuple[str, ...]) -> None:
         Requester(system="s", person=EWA, role="operator", proof="session"),
         Requester(system="s", person=EWA, role="privacy-officer", proof="session"),
         Requester(system="s", person=EWA, role="operator", proof="saml"),
+        counter(""),
     )
     assert tuple(ask(who, anna(), act).reason or "" for who in people) == expected
 
@@ -358,6 +360,26 @@ def test_what_people_do_for_themselves_needs_a_basis() -> None:
     assert ask(relative(PIOTR), dead, "log").reason == "none"
     assert ask(doctor(patient=PIOTR), anna(), "consent").reason == "limited"
     assert ask(doctor(purpose="CLINTRCH"), anna(), "identify").reason == "purpose"
+
+
+def counter(acting_for: str, **more: str) -> Requester:
+    said = {"role": "patient-counter", "organisation": HOSPITAL, "proof": "session", "acting_for": acting_for, **more}
+    return Requester(system="s", person=EWA, **said)
+
+
+def test_who_stands_at_the_counter_gets_what_is_theirs() -> None:
+    child = anna(birth_date=date(2014, 1, 5), representatives=(Representative(PIOTR, "guardian"),))
+    assert ask(counter(ANNA), anna(), "handout") == Answer(None, ("patient",), None, (), None)
+    assert ask(counter(ANNA, role="nurse"), anna(), "handout").bases == ("patient",)
+    assert ask(counter(PIOTR), child, "handout").bases == ("guardian",)
+    assert ask(counter(ANNA), child, "handout").reason == "none"  # under 16
+    informed = anna(representatives=(Representative(PIOTR, "informed"), Representative(EWA, "close")))
+    assert [ask(counter(who), informed, "handout").reason for who in (PIOTR, EWA, "")] == ["none"] * 3
+    for refused in ({"proof": "saml"}, {"role": "administrative-employee"}, {"role": "medical-assistant"}):
+        assert ask(counter(ANNA, **refused), anna(), "handout").reason == "role"
+    assert ask(counter(ANNA, patient=PIOTR), anna(), "handout").reason == "limited"
+    assert ask(counter(ANNA, organisation=""), anna(), "handout").reason == "none"
+    assert ask(counter(ANNA, purpose_of_use="TREAT"), anna()).reason == "role"  # nothing is read
 
 
 def test_who_may_break_the_glass() -> None:

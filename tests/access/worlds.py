@@ -35,7 +35,7 @@ MEDICAL = (
 )  # fmt: skip
 ROLES = (
     *MEDICAL, "medical-assistant", "assistant of nobody", "administrative-employee", "patient", "operator",
-    "privacy-officer", "researcher", "",
+    "privacy-officer", "patient-counter", "researcher", "",
 )  # fmt: skip
 PURPOSES = (
     "", "TREAT", "CAREMGT", "COC", "ETREAT", "BTG", "PATRQT", "FAMRQT", "PWATRNY", "HRESCH", "CLINTRCH", "HPAYMT", "unknown",
@@ -46,8 +46,8 @@ def requester(role: str, purpose: str, **more) -> Requester:
     """Somebody in a role (``assistant of nobody``: an assistant without a professional; "": a system without a person)."""
     code = "medical-assistant" if role == "assistant of nobody" else role
     person = {"medical-assistant": ASSISTANT, "patient": PERSON, "": ""}.get(code, PROFESSIONAL)
-    acting_for = PROFESSIONAL if role == "medical-assistant" else ""
-    logged_in = {"proof": "session"} if role in ("operator", "privacy-officer") else {}
+    acting_for = {"medical-assistant": PROFESSIONAL, "patient-counter": PERSON}.get(role, "")
+    logged_in = {"proof": "session"} if role in ("operator", "privacy-officer", "patient-counter") else {}
     place = {} if role == "patient" else {"organisation": HERE, "child_organisation": UNIT}
     return Requester(
         **{

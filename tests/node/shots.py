@@ -32,6 +32,7 @@ OPERATOR = {
     "organisation": portals.HOSPITAL,
 }
 OFFICER = {**OPERATOR, "person": "2.999.7#rzepka", "person_name": "Ewa Rzepka", "role": "privacy-officer"}
+COUNTER = {**OPERATOR, "person": "2.999.7#okienko", "person_name": "Maria Okoń", "role": "patient-counter"}
 RESCUER = {**STRANGER, "proof": "saml", "purpose_of_use": "BTG"}
 
 # name, who, path, language, and how: wide or phone, light or dark.
@@ -180,6 +181,11 @@ def _of_professional(chrome: Any, region: portals.Region, record: str) -> None:
         _save(page, "work-found")
         _save(visitor.go(f"{WORK}/treatment/{record}"), "work-record")
         _save(visitor.go(f"{WORK}/treatment/{record}/results"), "work-results")
+    with visiting(chrome, region, COUNTER) as visitor:
+        page = visitor.go(f"{WORK}/handout/{record}")
+        _save(page, "work-handout")
+        page.locator("button[value=document]").click()
+        _save(page, "work-handout-document")
     with visiting(chrome, region, DOCTOR, dark=True, locale="en-GB") as visitor:
         _save(visitor.go(f"{WORK}/treatment/{record}"), "work-record-dark")
     with visiting(chrome, region, {**STRANGER, "proof": "saml"}) as visitor:

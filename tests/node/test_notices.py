@@ -48,7 +48,7 @@ def rescuer(region: peer.Node) -> Iterator[Caller]:
     caller.node.close()
 
 
-def reachable(region: peer.Node, *telecom: dict[str, str], language: str = "") -> World:
+def reachable(region: peer.Node, *telecom: dict[str, str], language: str = "", born: str = "") -> World:
     """A world whose patient can be reached so."""
     world = World(region)
     resource: dict[str, Any] = {
@@ -57,6 +57,8 @@ def reachable(region: peer.Node, *telecom: dict[str, str], language: str = "") -
         "name": [{"family": "Lis"}],
         "telecom": list(telecom),
     }
+    if born:
+        resource["birthDate"] = born
     if language:
         resource["communication"] = [{"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": language}]}}]
     with fhir_peer.opened(region) as fhir:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from mailbox import sms_gateway
@@ -19,10 +20,11 @@ from axe import expect_accessible
 from document_pages import pdf_faults
 from portals import DOCTOR, PESEL, PHONE, STRANGER, client, visiting
 from pypdf import PdfReader
-from test_access_enforced import CLERK
+from test_access_enforced import CLERK, SECRET
 from test_consent_code import code_of
 from test_notices import KEY, reachable
 
+import commanding
 from obieg.ops.population import Person, demo_documents
 from obieg.web.areas import PROFESSIONALS as WORK
 from running import maker
@@ -31,6 +33,10 @@ pytestmark = pytest.mark.node
 
 WHY = "nieprzytomny, brak wywiadu, alergie nieznane"
 RESCUER = {**STRANGER, "proof": "saml"}
+COUNTER = {
+    "person": "2.999.7#okienko", "person_name": "Maria Okoń", "role": "patient-counter",
+    "organisation": portals.HOSPITAL,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,11 @@ def logical(region: portals.Region, person: Person) -> str:
 def named(person: Person) -> str:
     name = person.demographics.name
     return f"{name.given[0]} {name.family}"
+
+
+def b64_of(message: str) -> str:
+    """A record, with what stands in it as Base64 read."""
+    return re.sub(r'value="([A-Za-z0-9+/]+=*)"', lambda found: b64decode(found[1]).decode("utf-8", "replace"), message)
 
 
 def token(page: str) -> str:
@@ -306,7 +317,7 @@ def test_every_page_in_every_light(
         both = f"one={documents[0]}&other={documents[1]}"
         for path in (
             WORK, record, f"{record}?kind=result", f"{record}/results", f"{record}/document/{documents[0]}",
-            f"{record}/compare?{both}", f"{record}/consent", f"{record}/print", f"{WORK}/emergency/{patient}/emergency", f"{WORK}/awaited",
+            f"{record}/compare?{both}", f"{record}/consent", f"{WORK}/handout/{patient}", f"{WORK}/emergency/{patient}/emergency", f"{WORK}/awaited",
         ):  # fmt: skip
             expect_accessible(visitor.go(path))
             assert page.evaluate("document.documentElement.lang") == locale[:2]
@@ -349,56 +360,170 @@ def test_the_original_is_the_bytes_that_were_handed_in(region: portals.Region) -
     assert retrieved[0][0] >= len(found)
 
 
-def test_a_print_for_the_patient(region: portals.Region, tmp_path: Path) -> None:
-    """It has what the doctor sees, in the patient's language, and the audit says whose identity was checked by what."""
-    person = region.someone
-    patient = logical(region, person)
-    record = f"{WORK}/treatment/{patient}"
-    with client(region, portals.patient(person)) as own, client(region, DOCTOR) as doctor:
-        found = own.get(f"/fhir/DocumentReference?patient=Patient/{patient}&status=current").json()["entry"]
-        titles = {e["resource"]["id"]: e["resource"]["content"][0]["attachment"]["title"] for e in found}
-        hidden, shown = [*titles][:2]
-        denied = {
-            "type": "deny",
-            "data": [{"meaning": "instance", "reference": {"reference": f"DocumentReference/{hidden}"}}],
-        }
-        consent = {
-            "resourceType": "Consent", "status": "active", "patient": {"reference": f"Patient/{patient}"},
-            "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
-            "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
-            "dateTime": "2024-05-06T10:00:00Z", "provision": denied,
-        }  # fmt: skip
-        made = own.post("/fhir/Consent", json=consent)
-        assert made.status_code == 201, made.text
-        form = {"csrf": token(doctor.get(f"{record}/print").text), "document": "identity_card", "language": "uk"}
-        origin = {"origin": region.origin}
-        assert doctor.post(f"{record}/print", data={**form, "document": ""}, headers=origin).status_code == 422
-        before = region.node.last_audit()
-        answer = doctor.post(f"{record}/print", data=form, headers=origin)
-        assert own.delete(f"/fhir/Consent/{made.json()['id']}").status_code == 204
-        assert doctor.get(f"{WORK}/emergency/{patient}/print").status_code == 404
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
-    assert answer.headers["content-disposition"].startswith("attachment;")
-    file = tmp_path / "print.pdf"
+def paper(answer: httpx.Response, folder: Path) -> str:
+    """What a print says, without spaces."""
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf"), answer.text
+    assert answer.headers["content-disposition"].startswith("inline;")
+    file = folder / "print.pdf"
     file.write_bytes(answer.content)
     assert pdf_faults([file]) == []
-    said = "".join("".join(page.extract_text() for page in PdfReader(file).pages).split())
-    assert "".join(named(person).split()) in said
-    assert "Особуперевірено,показано:посвідченняособи" in said
-    rows_of = {id_: "".join(title.split()) for id_, title in titles.items()}
-    assert rows_of[shown] in said
-    alike = sum(title == rows_of[hidden] for title in rows_of.values())
-    assert said.count(rows_of[hidden]) == alike - 1
-    records = rows(
-        region, "SELECT transaction, message FROM audit_event WHERE audit_id > %s AND message LIKE %s",
-        before, "%whose identity was checked: identity_card%",
-    )  # fmt: skip
-    assert {transaction for transaction, _ in records} == {"ITI-67", "ITI-78", "IPS"}
-    for who in (STRANGER, CLERK):
+    return "".join("".join(page.extract_text() for page in PdfReader(file).pages).split())
+
+
+def handed_out(region: portals.Region, since: int) -> list[tuple[int, str]]:
+    """Records of the counter: outcome and message."""
+    said = "SELECT outcome, message FROM audit_event WHERE transaction = 'OBIEG-16' AND audit_id > %s ORDER BY audit_id"
+    return rows(region, said, since)
+
+
+def test_a_print_at_the_counter_by_a_code(
+    chrome: Any, region: portals.Region, gateway: SimpleNamespace, tmp_path: Path
+) -> None:
+    """The code goes to who stands there; what the patient restricted is on the paper, and who looked at the data."""
+    number = f"51{int(peer.number()[1:]) % 10**7:07}"
+    world = reachable(region.node, {"system": "phone", "value": number})
+    with client(region, DOCTOR) as doctor:
+        assert doctor.get(f"{WORK}/treatment/{world.logical}").status_code == 200  # which stands in the log
+    address = f"{WORK}/handout/{world.logical}"
+    before = region.node.last_audit()
+    with visiting(chrome, region, COUNTER, size=PHONE, script=False) as visitor:
+        page = visitor.go(address)
+        page.get_by_role("button", name="Wyślij kod").click()
+        code = code_of(gateway, f"+48{number}")
+        assert code not in page.content()
+        for tried in (1, 2):
+            page.get_by_label("Kod z SMS").fill(f"{(int(code) + tried) % 10**6:06}")
+            page.get_by_role("button", name="Wydrukuj").click()
+            assert "Ten kod nie pasuje" in page.get_by_role("alert").inner_text()
+        form = {name: page.locator(f"form.card [name={name}]").input_value() for name in ("request", "csrf", "stands")}
+    form |= {"step": "code", "language": "uk"}
+    with client(region, COUNTER) as http:
+        origin = {"Origin": region.origin}
+        form["csrf"] = token(http.get(address).text)
+        other = reachable(region.node, {"system": "phone", "value": number})
+        elsewhere = http.post(f"{WORK}/handout/{other.logical}/paper", data={**form, "code": code}, headers=origin)
+        assert elsewhere.status_code == 422  # it is good for one patient
+        consent = http.post(
+            f"/fhir/Patient/{world.logical}/$consent-confirm",
+            json={"resourceType": "Parameters", "parameter": [
+                {"name": "request", "valueString": form["request"]}, {"name": "code", "valueString": code}]},
+            headers=origin,
+        )  # fmt: skip
+        assert consent.status_code == 403  # the counter records no consents
+        answer = http.post(f"{address}/paper", data={**form, "code": code}, headers=origin)
+        said = paper(answer, tmp_path)
+        again = http.post(f"{address}/paper", data={**form, "code": code}, headers=origin)
+        assert again.status_code == 422  # a code is good once
+    assert "Lis" in said
+    assert SECRET in said  # restricted, and the patient's own
+    assert "lek.AnnaNowak" in said  # who looked at the data
+    assert "Підтвердженокодом" in said
+    refused, granted = [], []
+    for outcome, message in handed_out(region, before):
+        (granted if outcome == 0 else refused).append(message)
+    assert len(refused) == 4
+    asked, given = granted
+    for message in (asked, given):
+        assert COUNTER["person"] in message
+        assert f"{world.authority}#{world.logical}" in b64_of(message)
+    assert "confirmed by: code" in given
+    assert "access: patient" in given
+    [(kind, told)] = rows(region, "SELECT kind, said FROM access_notice WHERE said ->> 'confirmed' = 'code'")
+    assert (kind, told["name"], told["acting_for_name"]) == ("handout", COUNTER["person_name"], "Lis")
+    reviewed = (
+        "SELECT 1 FROM access_review JOIN patient_locator USING (patient_key) WHERE kind = 'handout' AND value = %s"
+    )
+    assert not rows(region, reviewed, world.logical)
+    with client(
+        region, {"person": f"{world.authority}#{world.logical}", "role": "patient", "purpose_of_use": "PATRQT"}
+    ) as own:
+        assert "Wydano wydruk Twoich danych" in own.get("/patient/notices").text
+        assert COUNTER["person_name"] in own.get("/patient/access").text
+    with client(region, COUNTER) as http:  # three wrong tries use a code up
+        form["csrf"] = token(http.get(address).text)
+        started = http.post(address, data={"who": "patient", "go": "code", "csrf": form["csrf"]}, headers=origin)
+        assert started.status_code == 200
+        code = code_of(gateway, f"+48{number}")
+        form["request"] = re.findall(r'name="request" value="([^"]+)"', started.text)[0]
+        for tried in (1, 2, 3, 0):
+            wrong = f"{(int(code) + tried) % 10**6:06}"
+            assert http.post(f"{address}/paper", data={**form, "code": wrong}, headers=origin).status_code == 422
+
+
+def test_a_print_at_the_counter_by_a_document(
+    chrome: Any, region: portals.Region, gateway: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Where a phone is known the officer looks at it; parents get what is their child's, and nobody else's."""
+    number = f"51{int(peer.number()[1:]) % 10**7:07}"
+    world = reachable(region.node, {"system": "phone", "value": number})
+    origin = {"Origin": region.origin}
+    with visiting(chrome, region, COUNTER) as visitor:
+        page = visitor.go(WORK)
+        expect_accessible(page)
+        page.fill("#pesel", region.someone.pesel)
+        page.get_by_role("button", name="Szukaj").click()
+        page.get_by_role("link", name=named(region.someone)).click()
+        page.wait_for_url(f"**{WORK}/handout/*")
+        expect_accessible(page)
+        page.get_by_role("button", name="Wyślij kod").click()
+        assert "nie można wysłać kodu" in page.locator("main").inner_text()
+        expect_accessible(page)
+        visitor.expect_clean()
+    with client(region, COUNTER) as http:
+        address = f"{WORK}/handout/{world.logical}"
+        csrf = token(http.get(WORK).text)
+        form = {"csrf": csrf, "step": "document", "document": "passport", "language": "pl"}
+        assert http.post(f"{address}/paper", data=form, headers=origin).status_code == 422  # there is a phone
+        assert http.post(f"{address}/paper", data={**form, "document": ""}, headers=origin).status_code == 422
+        before = region.node.last_audit()
+        answer = http.post(f"{address}/paper", data={**form, "reason": "not-at-hand"}, headers=origin)
+        assert "okazano:paszport" in paper(answer, tmp_path)
+        [(_, message)] = handed_out(region, before)
+        assert "confirmed by: passport; no code: not-at-hand" in message
+        listed = commanding.obieg("access", "reviews", "list", "--settings", region.node.endpoints["settings"])
+        assert "handed out a print about patient" in listed.stdout, listed.stderr
+        assert "to Lis, without a code: not-at-hand" in listed.stdout
+        review = "SELECT professional, reason, explanation FROM access_review WHERE reason = 'not-at-hand'"
+        assert rows(region, review) == [(COUNTER["person"], "not-at-hand", "Lis")]
+        told = rows(
+            region, "SELECT count(*) FROM access_notice WHERE kind = 'handout' AND said ->> 'reason' = 'not-at-hand'"
+        )
+        assert told == [(1,)]
+
+        child = reachable(
+            region.node, {"system": "email", "value": "lis@poczta.example"}, born=f"{datetime.now(UTC).year - 9}-05-06"
+        )
+        mine, parent = f"{WORK}/handout/{child.logical}", region.someone
+        stands = {**form, "stands": parent.pesel}
+        nobody = http.post(f"{mine}/paper", data=stands, headers=origin)
+        assert nobody.status_code == 404
+        assert "nie można wydać wydruku" in nobody.text
+        assert http.post(f"{mine}/paper", data=form, headers=origin).status_code == 404  # too young to ask alone
+        refused = [message for _, message in handed_out(region, before)]
+        assert f"no access: none for {PESEL}#{parent.pesel}" in refused[-2]
+        fact = {"person": f"{PESEL}#{parent.pesel}", "kind": "guardian", "period": portals.WHOLE}
+        child.state("representative", fact)
+        before = region.node.last_audit()
+        said = paper(http.post(f"{mine}/paper", data=stands, headers=origin), tmp_path)
+        assert "".join(f"Odbiera: {named(parent)}. Podstawa: przedstawiciel ustawowy".split()) in said
+        assert SECRET in said
+        [(_, message)] = handed_out(region, before)
+        assert f"{PESEL}#{parent.pesel}" in b64_of(message)
+        assert "no code: no-phone" in message
+        review = "SELECT reason FROM access_review WHERE kind = 'handout' AND explanation = %s"
+        assert rows(region, review, named(parent)) == [("no-phone",)]
+        listed = http.get(f"/fhir/DocumentReference?patient=Patient/{world.logical}")
+        assert listed.json().get("total", 0) == 0
+    for who in (CLERK, {**COUNTER, "role": "medical-assistant"}, {**COUNTER, "proof": "saml"}):
         with client(region, who) as other:
-            assert other.get(f"{record}/print").status_code == 404
-            other_form = {**form, "csrf": token(other.get(WORK).text)}
-            assert other.post(f"{record}/print", data=other_form, headers=origin).status_code == 404
+            if "proof" not in who:
+                given = {**form, "csrf": token(other.get(WORK).text), "reason": "not-at-hand"}
+                assert other.get(address).status_code == 404
+                assert other.post(f"{address}/paper", data=given, headers=origin).status_code == 404
+            asked = {"resourceType": "Parameters", "parameter": [{"name": "document", "valueString": "passport"}]}
+            refused = other.post(f"/fhir/Patient/{world.logical}/$handout", json=asked, headers=origin)
+            missing = other.post(f"/fhir/Patient/{peer.number()}/$handout", json=asked, headers=origin)
+            assert (refused.status_code, missing.status_code) == (404, 404), refused.text
 
 
 def test_documents_to_come(chrome: Any, region: portals.Region) -> None:

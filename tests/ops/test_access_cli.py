@@ -107,6 +107,13 @@ def test_the_patient_may_see_all(obieg: Cli) -> None:
     assert (found["may"], found["everything"], found["grounds"]) == (True, True, ["patient"])
 
 
+def test_who_stands_at_the_counter_is_asked_about_too(obieg: Cli) -> None:
+    counter = (GP, "--role", "patient-counter", "--act", "handout", "--organisation", HOSPITAL, "--patient", ANNA)
+    found = obieg.json(*counter, "--acting-for", ANNA)
+    assert (found["permitted"], found["grounds"]) == (True, ["patient"])
+    assert not obieg.json(*counter, "--acting-for", "44051401458", code=5)["permitted"]
+
+
 def test_a_document_is_named_by_either_id(obieg: Cli) -> None:
     [(uuid,)] = obieg.rows(f"SELECT entry_uuid::text FROM document_entry WHERE unique_id = '{DISCHARGE}'")
     for name in (uuid, f"urn:uuid:{uuid}".upper().replace("URN:UUID", "urn:uuid"), DISCHARGE):

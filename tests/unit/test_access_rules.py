@@ -222,6 +222,8 @@ WHO = {
     "patient": citizen("pesel#9"),
     "operator": doctor(role="operator", proof="session"),
     "officer": doctor(role="privacy-officer", proof="session"),
+    "counter": doctor(role="patient-counter", proof="session"),
+    "counter of another node": doctor(role="patient-counter", proof="saml"),
     "operator of another node": doctor(role="operator", proof="saml"),
     "nobody": doctor(role="astronaut"),
     "no role": doctor(role=""),
@@ -231,7 +233,7 @@ WHO = {
 @pytest.mark.parametrize(
     ("act", "may"),
     [
-        (Act.IDENTIFY, {"system", "medical", "assistant", "clerk"}),
+        (Act.IDENTIFY, {"system", "medical", "assistant", "clerk", "counter"}),
         (Act.FEED, {"system", "medical", "assistant", "clerk"}),
         (Act.CHANGE, {"system", "medical"}),
         (Act.CONSENT, {"medical", "clerk"}),

@@ -93,7 +93,8 @@ def test_nothing_but_a_declaration_is_known_of_the_one_who_is_shown(made: list[D
 def test_those_who_log_in_are_of_different_roles() -> None:
     found = workers(SEED)
     assert {worker.place.role for worker in found} == {
-        "administrative-employee", "medical-assistant", "medical-doctor", "nurse", "operator", "privacy-officer",
+        "administrative-employee", "medical-assistant", "medical-doctor", "nurse", "operator", "patient-counter",
+        "privacy-officer",
     }  # fmt: skip
     assert {worker.place.role for worker in found} <= ROLES.keys()
     assert len({worker.identifier for worker in found}) == len(found)

@@ -329,7 +329,11 @@ def describe(permits: Iterable[Permit]) -> str:
 def _depends(act: Act, requester: Requester) -> bool:
     """Whether the decision rests on the facts of a patient."""
     of_one = act in (Act.CONSENT, Act.EMERGENCY) and requester.patient != ""  # whose proof is good for one alone
-    return act is Act.READ or of_one or (requester.role == _PATIENT and act in (Act.IDENTIFY, Act.CONSENT, Act.LOG))
+    return (
+        act in (Act.READ, Act.HANDOUT)
+        or of_one
+        or (requester.role == _PATIENT and act in (Act.IDENTIFY, Act.CONSENT, Act.LOG))
+    )
 
 
 def _now(context: Context) -> datetime:

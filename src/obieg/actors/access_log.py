@@ -14,6 +14,7 @@ from obieg.domain.audit import AuditLog, AuditObject, AuditQuestion, StoredAudit
 from obieg.domain.obligations import NOTICE
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
+from obieg.domain.requester import Requester
 from obieg.mapping.access_log import entry, hidden, made_by
 from obieg.protocol import Context
 
@@ -36,18 +37,23 @@ class AccessLog:
             if not any(isinstance(decision, Permit) for _, decision in seen.decisions):
                 seen.refused(context, asked.patient.authority)
                 raise Problem.of("AddressNotFound", "no patient has this id, or none whose log this caller may read")
+        found = await self.page(asked, context.requester)
+        context.objects = (AuditObject("patient", str(asked.patient)), AuditObject("audit_log", "urn:obieg:access-log"))
+        await self._store.record(context.audit())
+        context.audited = True
+        return found
+
+    async def page(self, asked: LogQuestion, requester: Requester) -> AccessLogPage:
+        """The same without a question whether it may be told, and without a record: who tells it has both."""
         names = await self._log.names((str(asked.patient),))
         question = AuditQuestion(patients=names, before=asked.before)
         rows = await self._log.find(question, asked.count + 1)
         withheld = await self._store.withheld(asked.patient)
         page = rows[: asked.count]
-        without = context.requester.person if asked.others else ""
+        without = requester.person if asked.others else ""
         found = await asyncio.to_thread(_entries, page, withheld, without)
         places = await self._directory.organisation_names({a.organisation for a in found if a.organisation})
         told = [msgspec.structs.replace(a, organisation_name=places.get(a.organisation, "")) for a in found]
-        context.objects = (AuditObject("patient", str(asked.patient)), AuditObject("audit_log", "urn:obieg:access-log"))
-        await self._store.record(context.audit())
-        context.audited = True
         return AccessLogPage(asked.patient, told, page[-1].audit_id if len(rows) > asked.count else None)
 
 

@@ -27,6 +27,7 @@ from obieg.domain.exporting import (
     ExportStore,
     Providers,
 )
+from obieg.domain.identifiers import PatientId
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import LostRace
@@ -130,6 +131,24 @@ class Exporter:
         await self._store.record(context.audit())
         context.audited = True
         return Everything(resources, f"{number}.{after}" if number < len(types) else "")
+
+    async def some_of(
+        self, type_: str, patient: PatientId, context: Context, *, base: str, most: int
+    ) -> tuple[Sequence[bytes], bool]:
+        """Resources of one type that the caller may see, and whether there are more; who gives them out records it."""
+        seen = await self._access.see(Named((patient,)), context)
+        keys = await self._store.patient_keys(patient)
+        found: list[bytes] = []
+        after = ""
+        while len(found) < most:
+            page = await self._providers[type_].page(
+                after, keys=keys, since=None, base=base, count=min(most - len(found), BATCH), sight=seen.sight
+            )
+            found += page.resources
+            after = page.after
+            if not after:
+                break
+        return found, bool(after)
 
     async def _shows(self, asked: EverythingRequest, keys: Sequence[int], seen: Seen) -> bool:
         """Whether any document of the patient may be seen."""

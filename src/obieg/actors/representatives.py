@@ -6,7 +6,7 @@ up by who has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -52,8 +52,21 @@ class Representatives:
 
     async def find(self, asked: RepresentativesAsked, context: Context) -> Sequence[Entitled]:
         """Who may act or see now, or will; those of one source who are called alike are one. Raises Problem."""
-        patient, at = asked.patient, context.received_at
-        bases = await self._access.expect(patient, context, Act.LOG)
+        bases = await self._access.expect(asked.patient, context, Act.LOG)
+        found = await self.entitled(
+            asked.patient, context.received_at, lambda fact: self._may_end(fact, bases, context)
+        )
+        await self._names.record(context.audit())
+        context.audited = True
+        return found
+
+    async def entitled(
+        self,
+        patient: PatientId,
+        at: datetime,
+        may_end: Callable[[Representative | Declaration], bool] = lambda _fact: False,
+    ) -> Sequence[Entitled]:
+        """The same without a question whether it may be told, and without a record: who tells it has both."""
         facts = [f for said in await self._store.of_patient(patient, _KINDS) for f in _standing(said, at)]
         withheld = await self._names.withheld(patient)
         people = dict.fromkeys(fact.professional for _, fact in facts if isinstance(fact, Declaration))
@@ -72,10 +85,8 @@ class Representatives:
                 )
             if one.person in withheld:
                 one = msgspec.structs.replace(one, person="", name="")
-            may = fact.kind in ENDED_BY_PATIENT and self._may_end(fact, bases, context)
+            may = fact.kind in ENDED_BY_PATIENT and may_end(fact)
             found.setdefault((one.source, one.kind, one.name or one.person), msgspec.structs.replace(one, endable=may))
-        await self._names.record(context.audit())
-        context.audited = True
         return list(found.values())
 
     async def _permitted(self, fact: Representative | Declaration, patient: PatientId, at: datetime) -> Permit | None:

@@ -28,6 +28,7 @@ class Act(StrEnum):
     CONSENT = "consent"
     EMERGENCY = "emergency"
     LOG = "log"
+    HANDOUT = "handout"
     ANSWER = "answer"
     OPERATE = "operate"
     INSPECT = "inspect"
@@ -216,7 +217,7 @@ _ACT_OF = {permission: Act(act) for act, row in _ACTS.items() for permission in 
 _LEVELS = {"N": 0, "R": 1, "V": 2}  # confidentiality, from the lowest
 _NORMAL = frozenset("N")
 _SESSIONS_ONLY = frozenset(_TABLE["sessions_only"]["groups"])
-_NO_READERS = frozenset(("clerk", "operator", "officer", ""))  # no basis is theirs
+_NO_READERS = frozenset(("clerk", "counter", "operator", "officer", ""))  # no basis is theirs
 
 
 def act_of(permission: str) -> Act:
@@ -313,6 +314,8 @@ def decide(requester: Requester, facts: Facts, act: Act, at: datetime, settings:
         return _refusal(question) or _need_basis(question, needed(act, question))
     if "not_research" in row and question.purpose in _RESEARCH:
         return Deny("purpose")
+    if "session" in row and requester.proof != "session":
+        return Deny("role")
     if question.group not in row["groups"] and not ("scoped" in row and requester.scopes is not None):
         return Deny("role")
     if "limited" in row and question.limited:
@@ -323,6 +326,9 @@ def decide(requester: Requester, facts: Facts, act: Act, at: datetime, settings:
         return Deny("none")
     if question.group in row.get("own", ()):
         return _change(question)
+    if "stands" in row:
+        there = Requester(system="", person=requester.acting_for, role="patient")
+        return _need_basis(ask(there, facts, at, settings), row["stands"])
     return Permit(())
 
 

@@ -118,6 +118,12 @@ def to_officer(address: str, review: str, language: str, reference: str) -> Mess
     return Message(address, subject, text, reference)
 
 
+def handout_message(to: Reach, code: str, minutes: int, reference: str) -> Message:
+    """The code by which who stands at the counter confirms that they want what is printed there."""
+    text = _said(_TABLE["handout_code"]["text"], to.language, code=code, minutes=str(minutes))
+    return Message(to.mobile, "", text, reference)
+
+
 def code_message(to: Reach, code: str, minutes: int, reference: str) -> Message:
     """The code by which a patient consents."""
     return Message(

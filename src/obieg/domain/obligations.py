@@ -22,6 +22,7 @@ FRESH = timedelta(minutes=_TABLE["fresh_minutes"])  # since the person of a sess
 EXPLANATION_LENGTHS = (_TABLE["explanation_min"], _TABLE["explanation_max"])  # characters
 EMERGENCIES = "Emergency/"  # what the names of sources that are sessions begin with
 NOTIFY, REPORT = "notify-patient", "report-to-officer"
+HANDOUT = "handout"  # kind of what is told, and reviewed, of prints at the counter
 PATIENTS, OFFICER = "patients", "officer"  # receivers of the outbox
 NOTICE = "NOTICE"  # what is sent to them, as the outbox and the audit name it
 
@@ -30,11 +31,11 @@ class Told(Value, frozen=True):
     """What a patient is told, or the officer, of one act about one patient. Nothing medical."""
 
     patient_key: int
-    kind: str  # emergency, access, document
+    kind: str  # emergency, access, document, message, handout
     key: str  # the same for what repeats: that is told once
     said: dict[str, Any]
     notify: bool = True
-    report: bool = False  # the act rests on a break-glass session
+    report: bool = False  # the act rests on a break-glass session, or a hand-out on a document alone
     until: datetime | None = None
 
 
@@ -169,7 +170,7 @@ class Review(Value, frozen=True):
     decided_by: str | None = None
     justified: bool | None = None
     note: str | None = None
-    kind: str = "emergency"  # or reported: an entry of the access log that the patient disputes
+    kind: str = "emergency"  # reported: an entry of the access log that the patient disputes; handout: without a code
     reported_by: str | None = None
 
 

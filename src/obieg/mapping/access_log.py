@@ -109,7 +109,7 @@ def read_request(request: FhirRequest) -> LogQuestion:
 
 def write_page(page: AccessLogPage, request: FhirRequest) -> FhirReply:
     """AuditEvents of what the patient is told, newest first."""
-    resources = [_event(found, page) for found in page.entries]
+    resources = events(page)
     entries = [
         {"fullUrl": f"{request.base}/AuditEvent/{r['id']}", "resource": r, "search": {"mode": "match"}}
         for r in resources
@@ -118,6 +118,11 @@ def write_page(page: AccessLogPage, request: FhirRequest) -> FhirReply:
     cursor = "" if page.before is None else str(page.before)
     path = f"Patient/{request.id}/$access-log"
     return FhirReply(body=searchset(request, entries, path=path, used=used, cursor=cursor))
+
+
+def events(page: AccessLogPage) -> list[dict[str, Any]]:
+    """AuditEvents of its entries."""
+    return [_event(found, page) for found in page.entries]
 
 
 def _event(found: Access, page: AccessLogPage) -> dict[str, Any]:

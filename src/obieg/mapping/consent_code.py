@@ -18,8 +18,8 @@ from obieg.mapping.fhir_parameters import arguments
 from obieg.mapping.fhir_patient import instant, reference
 from obieg.protocol import FhirReply, FhirRequest
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-_CODE = re.compile(r"\d{6}\Z", re.ASCII)
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+CODE = re.compile(r"\d{6}\Z", re.ASCII)
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 
 
@@ -29,9 +29,9 @@ def read_request(request: FhirRequest) -> CodeAsked | CodeTold:
     findings = []
     if "confirm" in request.interaction:
         id_, code = given["request"][0], given["code"][0].replace(" ", "")
-        if not _UUID.match(id_):
+        if not UUID.match(id_):
             findings.append(Finding("DataTypeError", "the request that $consent-code answered with", "http.request"))
-        if not _CODE.match(code):
+        if not CODE.match(code):
             findings.append(Finding("DataTypeError", "six digits are expected", "http.code"))
         if findings:
             raise Problem(findings)
@@ -77,6 +77,11 @@ def write_answer(made: CodeSent | Said, request: FhirRequest) -> FhirReply:
     if isinstance(made, Said):
         location = f"{request.base}/Consent/{made.id}/_history/{made.version}"
         return FhirReply(body=write_consent(made), status=201, location=location, version=str(made.version))
+    return write_sent(made)
+
+
+def write_sent(made: CodeSent) -> FhirReply:
+    """By which request a code is told, and until when."""
     listed = [
         {"name": "request", "valueString": made.id},
         {"name": "expires", "valueInstant": instant(made.expires_at)},

@@ -30,8 +30,13 @@ def write_answer(found: Sequence[Entitled] | None, _request: FhirRequest) -> Fhi
     """Parameters: ``representative`` for each; nothing for an end."""
     if found is None:
         return FhirReply(status=204)
+    return FhirReply(body=write_entitled(found))
+
+
+def write_entitled(found: Sequence[Entitled]) -> dict[str, Any]:
+    """Parameters: ``representative`` for each."""
     listed = [{"name": "representative", "part": _parts(each)} for each in found]
-    return FhirReply(body={"resourceType": "Parameters", **({"parameter": listed} if listed else {})})
+    return {"resourceType": "Parameters", **({"parameter": listed} if listed else {})}
 
 
 def _parts(each: Entitled) -> list[dict[str, Any]]:

@@ -69,7 +69,11 @@ def explain(
         typer.Option(metavar="CODE", help="PurposeOfUse, such as TREAT or BTG; the usual of the role if not given."),
     ] = "",
     acting_for: Annotated[
-        str, typer.Option(metavar="ID", help="The professional for whom an assistant asks, written as --who.")
+        str,
+        typer.Option(
+            metavar="ID",
+            help="The professional for whom an assistant asks, who stands at the counter; written as --who.",
+        ),
     ] = "",
     act: Annotated[Act, typer.Option(help="What they want to do.")] = Act.READ,
     language: Annotated[str, typer.Option(metavar="|".join(LANGUAGES), help="Of the answer.")] = "pl",
@@ -93,6 +97,7 @@ def explain(
     async def ask(access: Access) -> tuple[Explained, bool]:
         requester = Requester(
             system="",
+            proof="session",  # what is only for those who have logged in at the node is asked, too
             person=_person(access, who, "--who"),
             role=role,
             organisation=_named(access, organisation, "--organisation") if organisation else "",

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from obieg.domain.obligations import REASONS, Review
+from obieg.domain.obligations import HANDOUT, REASONS, Review
 from obieg.ops.operating import operated
 from obieg.ops.options import ROWS_MAX, AsJson, By, NodeFile, OptionalSettingsFile
 from obieg.ops.showing import local, print_json
@@ -50,6 +50,8 @@ def list_(
 def _lines(review: Review) -> list[str]:
     if review.kind == "reported":
         return _reported(review)
+    if review.kind == HANDOUT:
+        return _handed_out(review)
     reason = REASONS[review.reason]["en"] if review.reason in REASONS else "opened elsewhere"
     ended = f", ended {local(review.ended_at)}" if review.ended_at else f", until {local(review.until)}"
     renewed = f", renewed {review.renewals} times" if review.renewals else ""
@@ -70,6 +72,16 @@ def _reported(review: Review) -> list[str]:
         f"\n{review.review_id}  {who} looked at patient {review.patient}",
         f"    {local(review.opened_at)}, reported by {review.reported_by}",
         *(f"    {line}" for line in review.explanation.splitlines()),
+        *_decision(review),
+    ]
+
+
+def _handed_out(review: Review) -> list[str]:
+    """A print at the counter for which no code was told."""
+    who = f"{review.professional_name or review.professional} ({review.professional}, {review.organisation})"
+    return [
+        f"\n{review.review_id}  {who} handed out a print about patient {review.patient}",
+        f"    {local(review.opened_at)}, to {review.explanation}, without a code: {review.reason}",
         *_decision(review),
     ]
 

@@ -16,7 +16,7 @@ from obieg.storage.watch_store import WatchStore
 from obieg.transactions import TRANSACTIONS
 
 EVERY_S = 30.0  # an alarm follows within a minute of the look-up that makes it
-LOOK_UPS = tuple(t.id for t in TRANSACTIONS if act_of(t.permission) in (Act.READ, Act.IDENTIFY))
+LOOK_UPS = tuple(t.id for t in TRANSACTIONS if act_of(t.permission) in (Act.READ, Act.IDENTIFY, Act.HANDOUT))
 _PEOPLE = Gauge(
     "obieg_access_unusual_people", "People whose look-ups of the last hour are unusual.", multiprocess_mode="livemax"
 )

@@ -36,6 +36,7 @@ from obieg.actors.document_repository import DocumentRepository
 from obieg.actors.emergency_access import EmergencyAccess
 from obieg.actors.event_reader import EventReader
 from obieg.actors.exporter import Exporter
+from obieg.actors.handouts import Handouts
 from obieg.actors.health_links import HealthLinks
 from obieg.actors.image_source import ImageSource
 from obieg.actors.messaging import Messaging
@@ -180,6 +181,7 @@ class Actors:
     decision_point: DecisionPoint | None = None
     patient_portal: PatientPortal | None = None
     representatives: Representatives | None = None
+    handouts: Handouts | None = None
     health_links: HealthLinks | None = None
     own_documents: OwnDocuments | None = None
     messaging: Messaging | None = None
@@ -344,13 +346,14 @@ def _region(parts: Parts) -> Role:
     actors.document_holds = DocumentHolds(
         _lifecycle_store(parts), facts, PostgresLegalHolds(parts.database, parts.audit), access=parts.access
     )
+    codes = PostgresConsentCodes(parts.database)
     actors.consent_codes = ConsentCodes(
-        PostgresConsentCodes(parts.database),
+        codes,
         actors.consent_registry,
         people.channels.sms,
         language=settings.notices.language,
         new_uuid=new_uuid,
-        new_code=lambda: f"{secrets.randbelow(10**6):06}",
+        new_code=_new_code,
     )
     names = PostgresAccessLog(parts.database, parts.audit)
     actors.access_log = AccessLog(parts.audit_log, names, directory, access=parts.access)
@@ -363,6 +366,20 @@ def _region(parts: Parts) -> Role:
         assigning_authority=parts.assigning_authority,
     )
     actors.representatives = Representatives(facts, names, directory, access=parts.access)
+    actors.handouts = Handouts(
+        codes,
+        facts,
+        parts.audit,
+        people.channels.sms,
+        exporter=exporter,
+        log=actors.access_log,
+        representatives=actors.representatives,
+        summaries=lambda: actors.patient_summary,
+        access=parts.access,
+        language=settings.notices.language,
+        new_uuid=new_uuid,
+        new_code=_new_code,
+    )
     actors.health_links = health_links = HealthLinks(
         PostgresHealthLinks(parts.database, parts.audit),
         lambda: actors.patient_summary,
@@ -422,6 +439,11 @@ def _region(parts: Parts) -> Role:
     sources = [source.close for source in (archive, events) if source is not None]
     closing = (delivery.close, *people.closing, *sources, *(client.close for client in clients.values()))
     return Role(actors, background, closing)
+
+
+def _new_code() -> str:
+    """Six digits that nobody can guess."""
+    return f"{secrets.randbelow(10**6):06}"
 
 
 def _facility(parts: Parts) -> Role:

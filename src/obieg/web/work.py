@@ -38,8 +38,8 @@ from obieg.web.images import Place, Viewer
 from obieg.web.kit import language_of, texts, visiting
 from obieg.web.reader import Reader
 from obieg.web.seen_events import seen_events
+from obieg.web.work_handout import COUNTER, HANDERS, HandoutPages
 from obieg.web.work_messages import MessageDesk
-from obieg.web.work_print import PrintPages
 
 # For what a record is opened: part of the address -> HL7's PurposeOfUse.
 PURPOSES = {"treatment": "TREAT", "coordination": "COC", "emergency": "BTG"}
@@ -47,7 +47,7 @@ EMERGENCY = "emergency"
 _GROUPS: dict[str, list[str]] = toml("access.toml")["roles"]
 READERS = frozenset(_GROUPS["medical"])  # who may read by themselves
 RECORDERS = READERS | {*_GROUPS["clerk"]}  # who may record that a patient consents
-WORKERS = RECORDERS | {*_GROUPS["assistant"]}  # for whom these pages are
+WORKERS = RECORDERS | COUNTER | {*_GROUPS["assistant"]}  # for whom these pages are
 _PESEL = f"urn:oid:{toml('national/pl/pik.toml')['roots']['pesel']}"
 _FOUND_MAX = 20
 _WARSAW = ZoneInfo("Europe/Warsaw")
@@ -188,7 +188,7 @@ class WorkPages:
             route(f"{PROFESSIONALS}/awaited", get=self._awaited_page),
             route(f"{PROFESSIONALS}/awaited/end", post=self._end_awaited),
             *MessageDesk(self._desk, self._page).routes,
-            *PrintPages(self._desk, self._page, self._asked).routes,
+            *HandoutPages(self._desk, self._page).routes,
             route(patient, get=self._record),
             route(f"{patient}/results", get=self._results),
             route(f"{patient}/compare", get=self._compare),
@@ -219,6 +219,8 @@ class WorkPages:
             section=section,
             reads=_reads(who),
             rescues=who.role in READERS,
+            hands=who.role in HANDERS,
+            counter=who.role in COUNTER,
             assists=who.role in ASSISTANTS,
             professionals=await self._professionals(visit),
             here=own_path(visit.request.url.path + (f"?{query}" if (query := visit.request.url.query) else "")),
@@ -270,8 +272,11 @@ class WorkPages:
 
     async def _found(self, visit: Visit) -> Response:
         question = read_question(visit.fields)
-        if question.trouble:
-            return await self._search_page(visit, question, trouble=question.trouble, status=422)
+        trouble = question.trouble
+        if visit.requester.role in COUNTER and not question.pesel:
+            trouble = "pesel"  # somebody stands there, with a number
+        if trouble:
+            return await self._search_page(visit, question, trouble=trouble, status=422)
         asking = visit.acting(purpose_of_use=PURPOSES[question.purpose])
         found = await self._desk.fhir(asking, "search-type", "Patient", parameters=question.parameters)
         today = datetime.now(UTC).date()

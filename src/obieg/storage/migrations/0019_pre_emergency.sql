@@ -5,7 +5,7 @@
 CREATE TABLE access_notice (
   patient_key bigint NOT NULL,
   notice_id bigint GENERATED ALWAYS AS IDENTITY,
-  kind text NOT NULL CHECK (kind IN ('emergency', 'access', 'document', 'message')),
+  kind text NOT NULL CHECK (kind IN ('emergency', 'access', 'document', 'message', 'handout')),
   key text COLLATE "C" NOT NULL,             -- the same for what repeats
   said json NOT NULL,                        -- domain/obligations.py, Told.said
   times integer NOT NULL DEFAULT 1,
@@ -16,8 +16,8 @@ CREATE TABLE access_notice (
   UNIQUE (patient_key, key)
 );
 
--- What the officer has to look at afterwards: emergency access, a row for each session, and entries of the access log that
--- patients report.
+-- What the officer has to look at afterwards: emergency access, a row for each session, entries of the access log that
+-- patients report, and prints at the counter for which no code was told.
 CREATE TABLE access_review (
   review_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   patient_key bigint NOT NULL,
@@ -25,7 +25,8 @@ CREATE TABLE access_review (
   professional text NOT NULL,
   professional_name text NOT NULL,
   organisation text NOT NULL,
-  reason text NOT NULL,                      -- key of [emergency.reasons] in codes/access.toml; '': not opened here
+  reason text NOT NULL,                      -- key of [emergency.reasons] in codes/access.toml; '': not opened here; handout:
+                                             -- no-phone, or a reason of codes/handouts.toml
   explanation text NOT NULL,
   opened_at timestamptz NOT NULL,
   until timestamptz NOT NULL,
@@ -37,7 +38,7 @@ CREATE TABLE access_review (
   decided_by text,
   justified boolean,
   note text,
-  kind text NOT NULL DEFAULT 'emergency' CHECK (kind IN ('emergency', 'reported')),
+  kind text NOT NULL DEFAULT 'emergency' CHECK (kind IN ('emergency', 'reported', 'handout')),
   audit_id bigint,                           -- reported: the entry of the log
   reported_by text                           -- reported: the patient, or who acts for them
 );
@@ -66,7 +67,15 @@ BEGIN
         VALUES (t.patient_key, 'patients', 'NOTICE', '', convert_to(made.notice_id::text, 'UTF8'));
       END IF;
     END IF;
-    IF coalesce(t.report, false) THEN
+    IF coalesce(t.report, false) AND t.kind = 'handout' THEN
+      INSERT INTO access_review (patient_key, professional, professional_name, organisation, reason, explanation, opened_at,
+                                 until, kind)
+      VALUES (t.patient_key, t.said ->> 'person', coalesce(t.said ->> 'name', ''), t.said ->> 'organisation',
+              t.said ->> 'reason', coalesce(t.said ->> 'acting_for_name', t.said ->> 'acting_for'), now(), now(), 'handout')
+      RETURNING review_id INTO made;
+      INSERT INTO outbox (patient_key, destination, transaction, key, body)
+      VALUES (0, 'officer', 'NOTICE', '', convert_to(made.review_id::text, 'UTF8'));
+    ELSIF coalesce(t.report, false) THEN
       UPDATE access_review SET reads = reads + 1, last_read_at = now()
       WHERE review_id = (
         SELECT r.review_id FROM access_review r
@@ -114,14 +123,14 @@ CREATE TABLE access_withheld (
 );
 CREATE INDEX access_withheld_person ON access_withheld (person);
 
--- Codes that patients tell during a visit to consent; each is good for who asked, for three tries and for minutes.
+-- Codes that patients tell during a visit to consent, or at the counter to get a print; each is good for who asked, for three tries and for minutes.
 CREATE TABLE consent_code (
-  code_id uuid PRIMARY KEY,                  -- also the id of the Consent that it makes
+  code_id uuid PRIMARY KEY,                  -- also the id of the Consent that it makes, if it is for one
   patient_key bigint NOT NULL,
   digest bytea NOT NULL,                     -- SHA-256 of code_id and code
   person text NOT NULL,
   organisation text NOT NULL,
-  scope text NOT NULL CHECK (scope IN ('person', 'facility')),
+  scope text NOT NULL CHECK (scope IN ('person', 'facility', 'handout')),
   hours integer NOT NULL,                    -- for which the consent holds
   tries integer NOT NULL DEFAULT 0,
   made_at timestamptz NOT NULL DEFAULT now(),
