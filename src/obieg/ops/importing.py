@@ -3,8 +3,9 @@
 Theory of operation. Chunks of the file go to worker processes, which give back feeds with all folded that matching
 needs. A batch of them is decided against a :class:`Memory` by the rules of a single feed, and stored while the next one
 is decided and what the one after that needs is fetched; a :class:`Memory` knows of the batches that may not be stored
-yet. A batch that lost a race is decided again in halves, in the end one by one. How far the
-import came, and how long the file of rejects is, stand in the same commit: a killed import goes on from there.
+yet. A batch that lost a race is decided again in halves, in the end one by one, and those behind it, which wait to be
+stored and rely on it, are not stored but decided again as well. How far the import came, and how long the file of
+rejects is, stand in the same commit: a killed import goes on from there.
 """
 
 from __future__ import annotations
