@@ -3,9 +3,8 @@
 Theory of operation. Chunks of the file go to worker processes, which give back feeds with all folded that matching
 needs. A batch of them is decided against a :class:`Memory` by the rules of a single feed, and stored while the next one
 is decided and what the one after that needs is fetched; a :class:`Memory` knows of the batches that may not be stored
-yet. A batch that lost a race is decided again in halves, in the end one by one, and those behind it, which wait to be
-stored and rely on it, are not stored but decided again as well. How far the import came, and how long the file of
-rejects is, stand in the same commit: a killed import goes on from there.
+yet. A batch that lost a race is decided again in halves, in the end one by one. How far the
+import came, and how long the file of rejects is, stand in the same commit: a killed import goes on from there.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import time
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
 from itertools import accumulate, pairwise
@@ -58,7 +57,6 @@ from obieg.storage.patient_store import columns
 from obieg.storage.statements import Parameter
 
 RECORDS_MAX = 2_000  # of one transaction
-WRITING_MAX = 2  # parts that wait to be stored, the one that is being stored among them
 BLOCKS_MAX = 4_000  # locks of one transaction: PostgreSQL has room for some 6,000 as it comes
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.01
@@ -92,14 +90,6 @@ class Done(NamedTuple):
     counts: Counter[str]
 
 
-class Writing(NamedTuple):
-    """A part that is being stored."""
-
-    done: Done
-    progress: Progress  # after it
-    stored: Future[None]
-
-
 class Rejected(Protocol):
     """A record that is not taken: where it stands in its chunk, and the line in the file."""
 
@@ -120,7 +110,7 @@ class Rejects:
     """The file of rejects: each record as it was, below the line of it and the reason. For its owner alone."""
 
     def __init__(self, path: Path, header: bytes, length: int) -> None:
-        """``length`` is how much of it belongs to what is imported, or about to be."""
+        """``length`` is how much of it belongs to what is imported."""
         self.path = path
         self.length = length
         self._header = header if header.endswith(b"\n") or not header else header + b"\n"
@@ -186,11 +176,12 @@ class Importer:
         self._fingerprint = fingerprint
         self._advance = advance
         self._rejects: Rejects
-        self._writing: deque[Writing] = deque()
-        self._broken = False  # whether a part was not stored: those behind it rely on it
+        self._writing: tuple[Done, Future[None]] | None = None
         self._last: list[Memory] = []  # of the parts that what was fetched may lack
         self._outdated = False  # whether what was fetched may lack more
-        self.progress = Progress(fingerprint, before=0, position=0, line=1, counts={}, reject_bytes=0)
+        self.counts: Counter[str] = Counter()
+        self.position = 0
+        self.line = 1
         self.warned: list[tuple[int, str]] = []  # the first ones, for people
 
     def run(
@@ -204,7 +195,7 @@ class Importer:
         counts: Mapping[str, int],
     ) -> None:
         """Imports the rest of the file. Raises Failure where it cannot go on; what was stored until then stays."""
-        self.progress = Progress(self._fingerprint, position, position, line, Counter(counts), rejects.length)
+        self.position, self.line, self.counts = position, line, Counter(counts)
         thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
         gc.set_threshold(GARBAGE_THRESHOLD)
         sys.setswitchinterval(SWITCH_S)
@@ -214,31 +205,23 @@ class Importer:
         except RetryLater as error:
             raise Failure(
                 f"{error}.",
-                f"The import stopped at line {self.progress.line}; everything before it is stored.",
+                f"The import stopped at line {self.line}; everything before it is stored.",
                 "See whether the database runs, then give the same command again: it goes on from there.",
             ) from None
         except EOFError:
             raise Failure(
                 "A process that reads the file has ended.",
-                f"The import stopped at line {self.progress.line}; everything before it is stored.",
+                f"The import stopped at line {self.line}; everything before it is stored.",
                 "Perhaps the machine has too little memory. Give the same command again: it goes on from there.",
             ) from None
         finally:
             gc.freeze()  # nor are they looked at now
             gc.set_threshold(*thresholds)
             sys.setswitchinterval(interval)
-        at = self.progress
-        self._store.advance(at._replace(before=at.position, position=self._source.size, finished=True))
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """What became of the records that are stored."""
-        return self.progress.counts
-
-    @property
-    def position(self) -> int:
-        """Bytes of the file that are stored."""
-        return self.progress.position
+        finished = Progress(
+            self._fingerprint, self.position, self._source.size, self.line, self.counts, rejects.length, finished=True
+        )
+        self._store.advance(finished)
 
     @property
     def around(self) -> tuple[bytes, bytes]:
@@ -261,9 +244,9 @@ class Importer:
                 self._finish()
 
     def _next(self, part: Part, fetched: Future[Known], writer: ThreadPoolExecutor) -> None:
-        """Decides a part while those before it are stored, and has it stored behind them.
+        """Decides a part while the one before it is stored, and begins to store it.
 
-        What was fetched may lack the three parts before this one, which are known from their decisions; it is of no use
+        What was fetched may lack the two parts before this one, which are known from their decisions; it is of no use
         after a part that was stored in another way.
         """
         if part.alone:
@@ -274,12 +257,11 @@ class Importer:
         known = self._fetch(part) if self._outdated else fetched.result()
         self._outdated = False
         done = self._decide(part, known, self._last)
-        if not self._finish(WRITING_MAX - 1):
+        if not self._finish():
             self._last, self._outdated = [], True
             done = self._decide(part, self._fetch(part), ())
-        progress = self._noted(part, done.counts, done.rejects)
-        self._writing.append(Writing(done, progress, writer.submit(self._write, done, progress)))
-        self._last = [*self._last, done.memory][-1 - WRITING_MAX :]
+        self._writing = (done, writer.submit(self._store.store, self._ready(done)))
+        self._last = [*self._last, done.memory][-2:]
 
     def _fetch(self, part: Part) -> Known:
         """Everything about the persons whom the records may be about."""
@@ -302,59 +284,42 @@ class Importer:
         }
         return together(known, self._store.read(columns(()), more)) if more else known
 
-    def _noted(self, part: Part, counts: Counter[str], rejects: bytes) -> Progress:
-        """How far the import is when the part is stored, too; its rejects are written down."""
-        last = self._writing[-1].progress if self._writing else self.progress
-        progress = Progress(
+    def _ready(self, done: Done) -> Batch:
+        """The batch with how far the import is then; its rejects are written down."""
+        self._rejects.write(done.rejects)
+        return done.batch._replace(progress=advance_import(self._progress(done.part, done.counts, done.rejects)))
+
+    def _progress(self, part: Part, counts: Counter[str], rejects: bytes) -> Progress:
+        return Progress(
             self._fingerprint,
-            before=last.position,
+            before=self.position,
             position=part.end[0],
             line=part.end[1],
-            counts=Counter(last.counts) + counts,
+            counts=self.counts + counts,
             reject_bytes=self._rejects.after(rejects),
         )
-        self._rejects.write(rejects)
-        self._rejects.length = progress.reject_bytes
-        return progress
 
-    def _write(self, done: Done, progress: Progress) -> None:
-        """Stores a part, unless one before it was not stored. In the thread that writes."""
-        if self._broken:
-            raise LostRace("the part before was not stored")
+    def _finish(self) -> bool:
+        """Waits until what is being written is stored; whether it was stored as it had been decided."""
+        if self._writing is None:
+            return True
+        done, writing = self._writing
+        self._writing = None
         try:
-            self._store.store(done.batch._replace(progress=advance_import(progress)))
-        except BaseException:
-            self._broken = True
-            raise
-
-    def _finish(self, left: int = 0) -> bool:
-        """Waits until no more than so many parts are being written; whether all were stored as they had been decided.
-
-        Where one was not, it and all behind it are decided and stored anew.
-        """
-        while len(self._writing) > left:
-            done, progress, stored = self._writing[0]
-            wait([stored])
-            if (error := stored.exception()) is not None:
-                wait([each.stored for each in self._writing])
-                lost = [each.done.part for each in self._writing]
-                self._writing.clear()
-                self._broken = False
-                self._rejects.length = self.progress.reject_bytes
-                if not isinstance(error, LostRace):
-                    raise error
-                for part in lost:
-                    self._again(part)
-                return False
-            self._writing.popleft()
-            self._store.remember(done.memory.writes)
-            self._stored(progress)
+            writing.result()
+        except LostRace:
+            self._again(done.part)
+            return False
+        self._store.remember(done.memory.writes)
+        self._stored(done.part, done.counts, self._rejects.after(done.rejects))
         return True
 
-    def _stored(self, progress: Progress) -> None:
-        size = progress.position - self.progress.position
-        self.progress = progress
-        self._advance(size, progress.counts)
+    def _stored(self, part: Part, counts: Counter[str], reject_bytes: int) -> None:
+        self.counts += counts
+        size = part.end[0] - self.position
+        self.position, self.line = part.end
+        self._rejects.length = reject_bytes
+        self._advance(size, self.counts)
 
     def _again(self, part: Part) -> None:
         """In halves, and those in halves if need be."""
@@ -366,14 +331,12 @@ class Importer:
         border = (part.chunk.position + second[0].offset, second[0].line)
         for half in (Part(part.chunk, first, part.start, border), Part(part.chunk, second, border, part.end)):
             done = self._decide(half, self._fetch(half), ())
-            progress = self._noted(half, done.counts, done.rejects)
             try:
-                self._store.store(done.batch._replace(progress=advance_import(progress)))
+                self._store.store(self._ready(done))
             except LostRace:
-                self._rejects.length = self.progress.reject_bytes
                 self._again(half)
             else:
-                self._stored(progress)
+                self._stored(half, done.counts, self._rejects.after(done.rejects))
 
     def _one(self, part: Part, fed: Fed) -> None:
         """The way of a single feed."""
@@ -401,14 +364,13 @@ class Importer:
                 rejects = self._rejects.text([(fed, why)], part.chunk)
                 counts["rejected"] += 1
                 event = self._summary(part, counts)
-            progress = self._noted(part, counts, rejects)
+            self._rejects.write(rejects)
             try:
-                self._store.store_one(change, event, progress)
+                self._store.store_one(change, event, self._progress(part, counts, rejects))
             except LostRace as race:
-                self._rejects.length = self.progress.reject_bytes
                 lost = str(race)
                 continue
-            self._stored(progress)
+            self._stored(part, counts, self._rejects.after(rejects))
             return
         raise RetryLater(
             f"the patient of line {fed.line} was changed by others {ATTEMPTS_MAX} times meanwhile ({lost})"
@@ -445,7 +407,7 @@ class Importer:
         rejected.sort(key=lambda entry: entry[0].offset)
         counts["rejected"] = len(rejected)
         audit.append(audit_row(self._audit, self._summary(part, counts)))
-        made = batch(memory.writes, told, audit, advance_import(self.progress))  # until it is known what is before it
+        made = batch(memory.writes, told, audit, advance_import(self._progress(part, counts, b"")))
         return Done(part, memory, made, self._rejects.text(rejected, part.chunk), counts)
 
     def _decided(
