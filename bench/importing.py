@@ -1,7 +1,8 @@
 """Row ``import``: ``obieg patients import`` of a file, beside a source that sends the same messages one by one.
 
 The reference is what a hospital would do without the import: one connection, each message sent when the one before is
-acknowledged. The rate of row ``feed``, sixteen such sources at once, stands in the details.
+acknowledged. It is measured in slices before and after the import, so that both meet the same machine. The rate of row
+``feed``, sixteen such sources at once, stands in the details.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ NAME = "import"
 AT_LEAST = 10.0
 _SECONDS_OF_FEED = 120  # messages in the file: what the feed would take so long for
 _MOST = 100_000
+_SLICES, _SLICE_S = 3, 1.0  # of the reference, before the import and again after it
 _FEED = next(b for b in BENCHES if b.name == "feed")
 
 
 def measure(runner: Runner, site: Site, feed: Row | None) -> Row:
     """One import; ``feed`` is the row of the same run, or is measured once for it."""
     rate = feed.value if feed is not None else _feed_rate(runner)
-    alone = statistics.median(runner.send(_FEED, 2, connections=1).rate for _ in range(3))
+    slices = _alone(runner)
     found = newcomers(site.node, min(_MOST, round(rate * _SECONDS_OF_FEED)), seed=time.time_ns() // 10_000)
     path = site.folder / "patients.hl7"
     path.write_bytes(b"".join(people.feed(one, f"I{number}") for number, one in enumerate(found)))
@@ -42,6 +44,8 @@ def measure(runner: Runner, site: Site, feed: Row | None) -> Row:
     stored = _patients(site) - before
     if done.returncode or stored != len(found):
         raise RuntimeError(f"{stored} of {len(found)} people were imported: {(done.stdout + done.stderr)[-2000:]}")
+    slices += _alone(runner)
+    alone = statistics.median(slices)
     ratio = len(found) / took / alone
     return Row(
         name=NAME,
@@ -58,6 +62,7 @@ def measure(runner: Runner, site: Site, feed: Row | None) -> Row:
             "people": len(found),
             "took_s": round(took, 1),
             "file_bytes": path.stat().st_size,
+            "references": [round(rate, 1) for rate in slices],  # the first half before the import
             "feed": round(rate, 1),
             "beside_feed": round(len(found) / took / rate, 2),
             # Processor time of one second, in seconds.
@@ -76,6 +81,10 @@ def measure(runner: Runner, site: Site, feed: Row | None) -> Row:
 
 def _feed_rate(runner: Runner) -> float:
     return statistics.median(runner.send(_FEED, 2).rate for _ in range(3))
+
+
+def _alone(runner: Runner) -> list[float]:
+    return [runner.send(_FEED, _SLICE_S, connections=1).rate for _ in range(_SLICES)]
 
 
 def _patients(site: Site) -> int:

@@ -27,7 +27,7 @@ from obieg.domain.linkage import LinkageMatcher
 from obieg.domain.notices import ChangeKind, PatientChange, Subscribers, Subscription, read_change
 from obieg.domain.patients import FeedEvent, PatientFeed
 from obieg.domain.persons import Address, Demographics, PersonName, Telecom
-from obieg.domain.problems import Problem
+from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.requester import Requester
 from obieg.mapping.patient_csv import read_header
@@ -494,6 +494,40 @@ def test_a_lost_race_is_decided_again_in_smaller_parts(database_dsn, tmp_path, s
         assert together[what] == rows, what
 
 
+def strangers(count: int) -> list[PatientFeed]:
+    return [
+        PatientFeed(
+            event=FeedEvent.UPDATE,
+            identifiers=(PatientId(f"L{n}", HOSPITALS[0]),),
+            demographics=Demographics(
+                names=(PersonName(f"Nowak{chr(97 + n)}", ("Ewa",)),), birth_date=f"1980010{n + 1}"
+            ),
+            stated=("names", "birth_date"),
+            source="S|H",
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.mark.node
+def test_nothing_is_stored_behind_a_part_that_was_not(database_dsn, tmp_path, monkeypatch):
+    bench, store, asked = Bench(database_dsn), BulkStore.store, []
+
+    def failing(self, made):
+        asked.append(made)
+        if len(asked) == 2:
+            time.sleep(0.1)  # so that another part waits behind this one
+            raise RetryLater("the database is away")
+        store(self, made)
+
+    monkeypatch.setattr(BulkStore, "store", failing)
+    with pytest.raises(RetryLater):
+        bench.take(strangers(8), tmp_path, of_part=2)
+    assert len(asked) == 2
+    with psycopg.connect(database_dsn) as c:
+        assert c.execute("SELECT position, (SELECT count(*) FROM patient) FROM patient_import").fetchone() == (2, 2)
+
+
 @pytest.mark.node
 @pytest.mark.parametrize("stranger", ["somebody near", "somebody else", "the batch before", ""])
 def test_who_came_near_meanwhile_is_looked_for_where_others_have_written(database_dsn, tmp_path, monkeypatch, stranger):
@@ -520,19 +554,7 @@ def test_who_came_near_meanwhile_is_looked_for_where_others_have_written(databas
         found.append(False)
 
     monkeypatch.setattr(BulkStore, "store", late)
-    feeds = [
-        PatientFeed(
-            event=FeedEvent.UPDATE,
-            identifiers=(PatientId(f"L{n}", HOSPITALS[0]),),
-            demographics=Demographics(
-                names=(PersonName(f"Nowak{chr(97 + n)}", ("Ewa",)),), birth_date=f"1980010{n + 1}"
-            ),
-            stated=("names", "birth_date"),
-            source="S|H",
-        )
-        for n in range(6)
-    ]
-    bench.take(feeds, tmp_path, of_part=2)
+    bench.take(strangers(6), tmp_path, of_part=2)
     assert found[:2] == [False, stranger.startswith("somebody")]
     with psycopg.connect(database_dsn) as c:
         assert c.execute("SELECT count(*) FROM patient").fetchone() == (6,)

@@ -239,7 +239,7 @@ class Memory:
             self._ids[key] = change.affinity_domain_id.value
             self._versions[key] = 1
             writes.created[key] = change.affinity_domain_id
-            self._claim(change.affinity_domain_id, key)
+            self.moved[change.affinity_domain_id] = writes.claimed[change.affinity_domain_id] = key
         else:
             self._rely_on(key)
             writes.touched[key] = writes.touched.get(key, 0) + 1
@@ -250,8 +250,10 @@ class Memory:
             self._link(key, change.links)
         for identifier in change.released:
             self._release(identifier)
-        for identifier in change.claimed:
-            self._claim(identifier, key)
+        if change.claimed:
+            came = dict.fromkeys(change.claimed, key)
+            self.moved.update(came)
+            writes.claimed.update(came)
         if change.record is not None:
             self._save(change.record, key)
         writes.acts += change.tasks
@@ -260,10 +262,6 @@ class Memory:
     def _rely_on(self, key: int) -> None:
         if (version := self._stored_versions.get(key)) is not None:
             self.writes.versions[key] = version
-
-    def _claim(self, identifier: PatientId, key: int) -> None:
-        self.moved[identifier] = key
-        self.writes.claimed[identifier] = key
 
     def _release(self, identifier: PatientId) -> None:
         found = self._located(identifier)
@@ -302,7 +300,8 @@ class Memory:
                 record=saved, saves=earlier.saves + 1, updated_at=self._at
             )
         if before != saved.blocks:
-            self._enter(before, saved.record_key, None)
+            if before:
+                self._enter(before, saved.record_key, None)
             self._enter(saved.blocks, saved.record_key, saved.patient_key)
 
     def _enter(self, blocks: Iterable[int], record_key: int, patient_key: int | None) -> None:

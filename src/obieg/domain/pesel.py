@@ -23,7 +23,7 @@ _CENTURIES = {8: 1800, 0: 1900, 2: 2000, 4: 2100, 6: 2200}  # by what is added t
 _RUNS = frozenset(
     "".join(str((start + step * n) % 10) for n in range(_LENGTH)) for start in range(10) for step in (0, 1, -1)
 )
-_LAST_BIRTH_YEAR = 2099  # the register provides for two more centuries; nobody of ours is born in them
+_LAST_BIRTH_YEAR = "2099"  # the register provides for two more centuries; nobody of ours is born in them
 
 
 class Pesel(Value, frozen=True):
@@ -48,17 +48,24 @@ def read(text: str) -> Pesel:
         return Pesel(number, artificial=True)
     if len(number) != _LENGTH:
         return Pesel(number)
-    of_month = int(number[2:4])
-    year, month = _CENTURIES[of_month // 20 * 2] + int(number[:2]), of_month % 20
-    try:
-        date(year, month, int(number[4:6]))
-    except ValueError:
+    born = _day(number[:6])
+    if not born or sum(map(mul, _WEIGHTS, number.encode())) % 10:  # the code of 0 is 48: 45 times 48 more
         return Pesel(number)
-    if sum(map(mul, _WEIGHTS, number.encode())) % 10:  # the code of 0 is 48: 45 times 48 more
-        return Pesel(number)
-    if year > _LAST_BIRTH_YEAR:
+    if born[:4] > _LAST_BIRTH_YEAR:
         return Pesel(number, artificial=True)
-    return Pesel(number, valid=True, birth_date=f"{year}{month:02}{number[4:6]}", sex="FM"[int(number[9]) % 2])
+    return Pesel(number, valid=True, birth_date=born, sex="FM"[int(number[9]) % 2])
+
+
+@lru_cache(maxsize=1 << 16)
+def _day(digits: str) -> str:
+    """The date that the first six digits are, YYYYMMDD; "" where they are none."""
+    of_month = int(digits[2:4])
+    year, month = _CENTURIES[of_month // 20 * 2] + int(digits[:2]), of_month % 20
+    try:
+        date(year, month, int(digits[4:6]))
+    except ValueError:
+        return ""
+    return f"{year}{month:02}{digits[4:6]}"
 
 
 def _is_fill_in(number: str) -> bool:

@@ -65,9 +65,9 @@ class Reading:
         for index, repetition in enumerate(self.message.repetitions(segment, number)):
             # A null id names nobody; older systems send it beside real ones.
             if repetition.raw and not repetition.raw.startswith(NULL):
-                identifier = self.identifier(repetition, f"{location}({index})")
+                identifier = self.identifier(repetition, where := f"{location}({index})")
                 if identifier is not None:
-                    identifiers.setdefault(identifier, f"{location}({index})")
+                    identifiers.setdefault(identifier, where)
         if not identifiers and len(self.findings) == findings:
             self.find("RequiredFieldMissing", "no patient identifier is given", location)
         return identifiers
@@ -75,14 +75,18 @@ class Reading:
     def identifier(self, cx: Repetition, location: str) -> PatientId | None:
         """The identifier, or None with the reasons added to the findings."""
         before = len(self.findings)
-        [value] = cx.parts(1, 1)
+        delimiters = cx.delimiters
+        pieces = cx.raw.split(delimiters.component, 4)
+        value = pieces[0].strip()
+        if delimiters.escape in value or delimiters.subcomponent in value:
+            [value] = cx.parts(1, 1)
         if not value:
             self.find("RequiredFieldMissing", "the identifier has no value (CX-1)", f"{location}-1")
         elif not value.isprintable():  # two readers would see two identifiers, or one that ends elsewhere
             self.find("DataTypeError", "the identifier (CX-1) has a control character", f"{location}-1")
         if len(value) > VALUE_LENGTH_MAX:
             self._length(value, f"{location}-1")
-        authority = _authority(cx.component(4), cx.delimiters, cx.codec, self.authorities)
+        authority = _authority(pieces[3] if len(pieces) > 3 else "", delimiters, cx.codec, self.authorities)
         if not authority:
             namespace, oid, kind = cx.parts(4, 3)
             authority = self.authority(namespace, oid, kind, f"{location}-4")
@@ -139,7 +143,9 @@ class Reading:
                 values[name] = value
         private, work = pid.field(13), pid.field(14)
         if private or work:
-            telecoms = [*self._telecoms(pid, 13, _PRIVATE), *self._telecoms(pid, 14, _WORK)]
+            telecoms = self._telecoms(pid, 13, _PRIVATE) if private else []
+            if work:
+                telecoms += self._telecoms(pid, 14, _WORK)
             if telecoms or NULL in (private, work):
                 values["telecoms"] = tuple(telecoms)
         return values

@@ -195,7 +195,7 @@ def chunks(source: Source, position: int, line: int) -> Iterator[Chunk]:
     delimiter = source.layout.delimiter if source.layout else ";"
     with source.path.open("rb") as file:
         file.seek(position)
-        data, wanted = b"", _CHUNK_BYTES[source.format]
+        data, wanted = b"", _CHUNK_BYTES[source.format] // 4  # a short one first: everybody waits for it
         while True:
             if len(data) < wanted:
                 data += file.read(wanted - len(data))

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby, islice
 from struct import Struct
 from threading import Lock
@@ -41,7 +42,6 @@ from obieg.storage.copy_rows import (
     marked,
     named,
     record_columns,
-    repeated,
     text,
 )
 from obieg.storage.link import DatabaseError
@@ -132,6 +132,12 @@ _changed_row = Struct(">hiqiqiiiiiq").pack
 _block_row = Struct(">hiqiqiq").pack
 
 
+@lru_cache(maxsize=1 << 12)
+def _of_authority(authority: str) -> bytes:
+    """How the row of a locator begins."""
+    return _columns(3) + text(authority)
+
+
 class Batch(NamedTuple):
     """Everything that one transaction stores, ready to be sent."""
 
@@ -180,9 +186,7 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[bytes], prog
     ]
     # As single feeds order identifiers, so that two who claim the same wait for one another.
     claimed = sorted([(i.value, i.authority, key) for i, key in writes.claimed.items()])
-    locators = [
-        b"".join((_columns(3), repeated(authority), text(value), _bigint(8, key))) for value, authority, key in claimed
-    ]
+    locators = [b"".join((_of_authority(authority), text(value), _bigint(8, key))) for value, authority, key in claimed]
     return Batch(
         writes,
         copying(patients),

@@ -299,20 +299,21 @@ def parse(data: bytes, limits: Limits = Limits(), header: Message | None = None)
             _place(text[: control.start()], delimiters),
         )
     # CR ends a segment; CR LF, and LF alone where there is no CR, come from files and are understood.
-    lines = [line.strip("\n") for line in text.split("\r")] if "\r" in text else text.split("\n")
+    lines = text.split("\r") if "\r" in text else text.split("\n")
+    if "\n" in text:
+        lines = [line.strip("\n") for line in lines]
     lines = [line for line in lines if line]
     if len(lines) > limits.segments_max:
         raise MessageError(SEGMENT_SEQUENCE_ERROR, f"{len(lines)} segments, at most {limits.segments_max} are read")
     segments = [_split_header(lines[0], delimiters)]
     separator, fields_max = delimiters.field, limits.fields_max + 1
     for position, line in enumerate(lines[1:], 2):
-        fields = line.split(separator, fields_max)
-        name = fields[0]
+        name, *fields = line.split(separator, fields_max)
         if not _is_name(name):
             raise MessageError(SEGMENT_SEQUENCE_ERROR, f"line {position} does not begin with the name of a segment")
         if name == "MSH":
             raise MessageError(SEGMENT_SEQUENCE_ERROR, "a second MSH: send one message in a frame", "MSH(1)-1")
-        segments.append(Segment(name, tuple(fields[1:])))
+        segments.append(Segment(name, tuple(fields)))
     if text.count(delimiters.component) + text.count(delimiters.subcomponent) > limits.components_max:
         raise MessageError(SEGMENT_SEQUENCE_ERROR, f"more than {limits.components_max} components")
     long = max([len(segment.fields) for segment in segments]) > limits.fields_max
