@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from obieg.wire.hl7v2 import MessageError, parse
 _LENGTH_BYTES = 4
 _PIPE_BYTES = 1 << 20  # what Linux gives anybody at most; a chunk goes through it in a few pieces
 GARBAGE_THRESHOLD = 5_000_000  # values have no cycles: looking for some among all that is remembered would cost more
+_NICENESS = 5  # it is ahead of what is stored: PostgreSQL, for which all wait, goes first where cores are few
 _EVENTS = frozenset(FeedEvent) - {FeedEvent.MOVE}
 
 
@@ -356,6 +358,7 @@ def main() -> None:
     """Serves until the input ends."""
     gc.set_threshold(GARBAGE_THRESHOLD)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the import, which then ends this process
+    os.nice(_NICENESS)
     source, target = sys.stdin.buffer, sys.stdout.buffer
     try:
         while True:
