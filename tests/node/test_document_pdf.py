@@ -104,6 +104,22 @@ def test_no_word_of_a_narrative_is_lost(trees: Any) -> None:
     assert [word for word in words if said.count(word) != 1] == []
 
 
+def test_lines_within_lines_are_drawn_once(tmp_path: Path) -> None:
+    """PDF/UA knows one line over, under or through a word."""
+    nested = "".join(
+        f'<content revised="{outer}"><content styleCode="Underline">a <content revised="{inner}">{outer}w{inner}</content>'
+        f'<linkHtml href="https://example.org/{outer}{inner}">z</linkHtml></content></content>'
+        for outer in ("insert", "delete")
+        for inner in ("insert", "delete")
+    )
+    content = made(with_text(nested))
+    (tmp_path / "nested.pdf").write_bytes(content)
+    assert pages.pdf_faults([tmp_path / "nested.pdf"]) == []
+    for outer in ("insert", "delete"):
+        for inner in ("insert", "delete"):
+            assert words_of(content).count(f"{outer}w{inner}") == 1
+
+
 def test_the_same_document_makes_the_same_file() -> None:
     assert made(EVERYTHING) == made(EVERYTHING)
 
