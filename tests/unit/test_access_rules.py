@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import permutations
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -34,6 +35,7 @@ from obieg.domain.access import (
     Source,
     act_of,
     decide,
+    next_change,
     shown,
 )
 from obieg.domain.access_explained import LANGUAGES, BasisTrace, Hidden, explain, render
@@ -132,6 +134,40 @@ def test_who_reads_the_log_of_a_patient() -> None:
     assert decide(citizen(patient="pesel#9"), facts(), Act.LOG, NOW) == Deny("limited")
     for other in (doctor(), doctor(purpose_of_use="BTG"), assistant(), Requester(system="node")):
         assert decide(other, facts(), Act.LOG, NOW) == Deny("role")
+
+
+@pytest.mark.parametrize("role", ["patient-counter", "nurse"])
+def test_who_stands_at_the_counter_must_have_the_basis(role: str) -> None:
+    def hand(stands: str, known: Facts, at: datetime = NOW, **given: Any) -> Permit | Deny:
+        staff = {
+            "person": "staff#2",
+            "role": role,
+            "proof": "session",
+            "acting_for": stands,
+            "purpose_of_use": "PATRQT",
+        }
+        return decide(doctor(**staff | given), known, Act.HANDOUT, at, Settings(switched_off=("authorised",)))
+
+    parent, trusted = Representative(PARENT, "guardian", Period(PAST, LATER)), Representative("pesel#3", "authorised")
+    child = facts(birth_date=date(2015, 1, 1), representatives=(parent, Representative("pesel#4", "informed"), trusted))
+    assert hand(PATIENT, facts()) == Permit(("patient",))
+    assert hand(PARENT, child) == Permit(("guardian",), LATER)
+    assert hand(PARENT, child, LATER) == Deny("none")
+    for nobody in (
+        PATIENT,
+        "pesel#3",
+        "pesel#4",
+        "staff#2",
+        "",
+    ):  # under 16, switched off, only informed, nobody, unnamed
+        assert hand(nobody, child) == Deny("none")
+    assert hand(PATIENT, facts(), organisation="") == Deny("none")
+    assert hand(PATIENT, facts(), patient="pesel#9") == Deny("limited")
+    assert hand(PATIENT, facts(), patient=PATIENT) == Permit(("patient",))
+    for proof in ("saml", "token", ""):
+        assert hand(PATIENT, facts(), proof=proof) == Deny("role")
+    for other in ("administrative-employee", "medical-assistant", "operator", "patient", ""):
+        assert hand(PATIENT, facts(), role=other) == Deny("role")
 
 
 # break-glass -----------------------------------------------------------------------------------------------------
@@ -1392,3 +1428,44 @@ def test_an_explanation_of_a_refusal() -> None:
     assert render(everything, "en")[-1] == "  1: shown, basis: the patient"
     restricted = explain(doctor(), facts(consents=(consent(deny()),)), Act.READ, NOW, Settings())
     assert "  consent of the patient c1, without end: all documents" in render(restricted, "en")
+
+
+# Until when the same is decided --------------------------------------------------------------------------------------
+
+MIDNIGHT = datetime(2026, 11, 23, tzinfo=ZoneInfo("Europe/Warsaw"))
+
+
+def _all_that_last(period: Period) -> list[Facts]:
+    """Facts of which one thing has the period."""
+    return [
+        facts(declarations=(Declaration(DOCTOR, "doctor", "", period),)),
+        facts(encounters=(Encounter(HOSPITAL, period),)),
+        facts(representatives=(Representative(PARENT, "guardian", period),)),
+        facts(consents=(consent(period=period),)),
+        facts(consents=(consent(permit(), permit(period=period)),)),
+        facts(emergencies=(Emergency(DOCTOR, HOSPITAL, period),)),
+        facts(holds=(Hold("d", "why", period),)),
+    ]
+
+
+def test_the_same_is_decided_until_a_period_begins_or_ends_or_a_day_does() -> None:
+    at = NOW.astimezone(MIDNIGHT.tzinfo)
+    assert next_change(facts(), at) == MIDNIGHT
+    assert next_change(facts(), MIDNIGHT) == MIDNIGHT + timedelta(days=1)
+    for period, until in (
+        (Period(PAST, SOON), SOON),
+        (Period(SOON), SOON),
+        (Period(SOON, SOON + timedelta(minutes=1)), SOON),
+        (Period(PAST, NOW), MIDNIGHT),  # what has just ended, or begun, changes nothing any more
+        (Period(NOW), MIDNIGHT),
+        (Period(PAST, LATER), MIDNIGHT),
+        (Period(LATER), MIDNIGHT),
+        (ALWAYS, MIDNIGHT),
+    ):
+        for known in _all_that_last(period):
+            assert next_change(known, at) == until, known
+    both = facts(
+        declarations=(Declaration(DOCTOR, "doctor", "", Period(None, SOON)),),
+        holds=(Hold("d", "", Period(SOON - timedelta(minutes=1))),),
+    )
+    assert next_change(both, at) == SOON - timedelta(minutes=1)
