@@ -39,12 +39,6 @@ _ITI18 = next(b for b in BENCHES if b.name == "iti18_leaf")
 _NPWZ, _ENTITY = "2.16.840.1.113883.3.4424.1.6.2", "2.16.840.1.113883.3.4424.2.3.1"
 _DOCTOR, _STRANGER = f"{_NPWZ}#7654321", f"{_NPWZ}#1234567"
 _OPEN = "/open"
-
-
-def _opened(message: Message) -> Message:
-    return replace(message, path=_OPEN + message.path)
-
-
 _SIDES = {
     "on": _ITI18,
     "off": replace(_ITI18, message=lambda identity: _opened(messages.find_documents(identity, "LeafClass"))),
@@ -220,6 +214,10 @@ def measure(
             for kind in _KINDS:
                 rows.append(_measure_timing(kind, Site(node, size), seconds=seconds, runs=runs, tell=tell))
     return rows
+
+
+def _opened(message: Message) -> Message:
+    return replace(message, path=_OPEN + message.path)
 
 
 @contextmanager

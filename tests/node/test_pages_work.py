@@ -20,6 +20,7 @@ from axe import expect_accessible
 from document_pages import pdf_faults
 from portals import DOCTOR, PESEL, PHONE, STRANGER, client, visiting
 from pypdf import PdfReader
+from selves import values
 from test_access_enforced import CLERK, SECRET
 from test_consent_code import code_of
 from test_notices import KEY, reachable
@@ -376,6 +377,9 @@ def handed_out(region: portals.Region, since: int) -> list[tuple[int, str]]:
     return rows(region, said, since)
 
 
+PARAMETERS = {"resourceType": "Parameters"}
+
+
 def test_a_print_at_the_counter_by_a_code(
     chrome: Any, region: portals.Region, gateway: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -439,6 +443,19 @@ def test_a_print_at_the_counter_by_a_code(
     ) as own:
         assert "Wydano wydruk Twoich danych" in own.get("/patient/notices").text
         assert COUNTER["person_name"] in own.get("/patient/access").text
+    with client(
+        region, {**DOCTOR, "proof": "session"}
+    ) as both:  # who may do either: a code is for what it was asked for
+        started = both.post(f"/fhir/Patient/{world.logical}/$handout-code", json=PARAMETERS, headers=origin)
+        assert started.status_code == 202, started.text
+        named_by = {"name": "request", "valueString": values(started.json()["parameter"])["request"]}
+        told = {
+            **PARAMETERS,
+            "parameter": [named_by, {"name": "code", "valueString": code_of(gateway, f"+48{number}")}],
+        }
+        for operation, status in (("consent-confirm", 422), ("handout", 200)):
+            answer = both.post(f"/fhir/Patient/{world.logical}/${operation}", json=told, headers=origin)
+            assert answer.status_code == status, (operation, answer.text)
     with client(region, COUNTER) as http:  # three wrong tries use a code up
         form["csrf"] = token(http.get(address).text)
         started = http.post(address, data={"who": "patient", "go": "code", "csrf": form["csrf"]}, headers=origin)

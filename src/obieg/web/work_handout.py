@@ -313,8 +313,9 @@ def _summary(t: Texts, made: dict[str, Any]) -> Iterator[dict[str, Any]]:
             [each.what, ", ".join(filter(None, (each.value, *_noted(t, each.note)))), shown_day(each.when)]
             for each in section.items
         ]
-        rows += [[said, "", ""] for said in section.texts]
-        yield {"heading": title, "columns": [t.plain(each) for each in columns], "rows": rows}
+        width = len(columns) if rows else 1  # texts alone have the whole page
+        rows += [[said, "", ""][:width] for said in section.texts]
+        yield {"heading": title, "columns": [t.plain(each) for each in columns[:width]], "rows": rows}
 
 
 def _noted(t: Texts, note: str) -> Iterator[str]:

@@ -123,7 +123,8 @@ CREATE TABLE access_withheld (
 );
 CREATE INDEX access_withheld_person ON access_withheld (person);
 
--- Codes that patients tell during a visit to consent, or at the counter to get a print; each is good for who asked, for three tries and for minutes.
+-- Codes that patients tell during a visit to consent, or at the counter to get a print; each is good for who asked, for
+-- three tries and for minutes.
 CREATE TABLE consent_code (
   code_id uuid PRIMARY KEY,                  -- also the id of the Consent that it makes, if it is for one
   patient_key bigint NOT NULL,
