@@ -154,6 +154,7 @@ class FhirRequest:
     if_match: str = ""  # the version that the sender has seen
     if_none_exist: tuple[tuple[str, str], ...] = ()  # search parameters: create only where this finds nothing
     request_id: str = ""
+    access: str = ""  # on which bases the caller is shown the answer (domain/grounds.py); known when it is written
     authorities: Authorities = field(default_factory=Authorities)  # what the node calls assigning authorities
     affinity_domain: str = ""  # OID; the logical id of a Patient is a patient id of this authority
 

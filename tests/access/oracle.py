@@ -35,9 +35,15 @@ class Answer(NamedTuple):
 
     reason: str | None  # None: permitted
     bases: tuple[str, ...]
-    until: datetime | None
+    ends: tuple[tuple[str, datetime], ...]  # of bases that end
     obligations: tuple[str, ...]
     shown: frozenset[str] | None
+
+    @property
+    def until(self) -> datetime | None:
+        """The latest end; None: a basis does not end, author left out."""
+        last = max((end for _, end in self.ends), default=None)
+        return last if {basis for basis, _ in self.ends} >= {*self.bases} - {"author"} else None
 
 
 def acts() -> dict[str, str]:
@@ -49,6 +55,11 @@ def acts() -> dict[str, str]:
 
 def _micro(moment: datetime | None) -> int | None:
     return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _end(said: str) -> tuple[str, datetime]:
+    basis, micro = said.split("@")
+    return basis, _EPOCH + timedelta(microseconds=int(micro))
 
 
 def _ends(period: Period) -> tuple[int | None, int | None]:
@@ -190,7 +201,7 @@ def answers(
         Answer(
             reason,
             tuple(bases.split()),
-            None if ends is None else _EPOCH + timedelta(microseconds=ends),
+            tuple(_end(said) for said in ends.split()),
             tuple(obligations.split()),
             None if bits is None else frozenset(d.entry_uuid for n, d in enumerate(case.documents) if bits >> n & 1),
         )

@@ -407,14 +407,14 @@ FROM (
 ) AS i;
 CREATE UNIQUE INDEX plainly_ask ON plainly (ask);
 
--- The answer: the reason of a refusal (NULL: permitted), bases, the latest end, obligations, and the numbers of what is
+-- The answer: the reason of a refusal (NULL: permitted), bases, when those end that do, obligations, and the numbers of what is
 -- shown as bits (NULL: no filter).
 CREATE TABLE answer AS
 SELECT
     i.ask,
     CASE WHEN NOT i.needs_basis THEN n.reason WHEN b.bases IS NULL THEN coalesce(f.reason, 'none') END AS reason,
     coalesce(b.bases, '') AS bases,
-    nullif(b.ends, 9223372036854775807) AS ends,
+    coalesce(b.ends, '') AS ends,
     CASE WHEN i.act = 'read' AND b.bases IS NOT NULL THEN
         CASE WHEN b.emergency OR (p.notices AND NOT b.patient) THEN 'notify-patient ' ELSE '' END
         || CASE WHEN b.emergency THEN 'report-to-officer ' ELSE '' END
@@ -429,7 +429,7 @@ LEFT JOIN refusal AS f USING (number)
 LEFT JOIN (
     SELECT
         ask, group_concat(basis, ' ') AS bases,
-        coalesce(max(CASE WHEN basis <> 'author' THEN ends END), max(ends)) AS ends,  -- author: only if it is alone
+        group_concat(CASE WHEN ends < 9223372036854775807 THEN basis || '@' || ends END, ' ') AS ends,
         max(basis = 'emergency') AS emergency, max(basis = 'patient') AS patient
     FROM (SELECT g.* FROM ground AS g JOIN basis AS o USING (basis) ORDER BY g.ask, o.place)
     GROUP BY ask

@@ -139,7 +139,7 @@ def decided(case: Case, now: datetime, settings: Settings, shelves: dict) -> Ans
     said = decide(case.requester, case.facts, act, now, settings)
     filtered = act is Act.READ or (act is Act.CHANGE and case.requester.role in MEDICAL and case.requester.person != "")
     if isinstance(said, Deny):
-        return Answer(said.reason, (), None, (), frozenset() if filtered else None)
+        return Answer(said.reason, (), (), (), frozenset() if filtered else None)
     everything = frozenset(d.entry_uuid for d in case.documents) if filtered else None
     seen = everything
     if said.filter is not None:
@@ -147,7 +147,7 @@ def decided(case: Case, now: datetime, settings: Settings, shelves: dict) -> Ans
         if key not in shelves:  # many ask with the same result
             shelves[key] = frozenset(shown(said.filter, case.documents))
         seen = shelves[key]
-    return Answer(None, said.bases, said.until, said.obligations, seen)
+    return Answer(None, said.bases, said.ends, said.obligations, seen)
 
 
 def differences(cases: Sequence[Case], now: datetime, **switches) -> Iterator[str]:

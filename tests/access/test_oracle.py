@@ -84,7 +84,7 @@ def ask(
 
 
 def test_a_doctor_sees_what_the_doctor_wrote_and_nothing_else() -> None:
-    assert ask(doctor(), anna()) == Answer(None, ("author",), None, ("show-basis",), frozenset({"mine"}))
+    assert ask(doctor(), anna()) == Answer(None, ("author",), (), ("show-basis",), frozenset({"mine"}))
 
 
 def test_care_in_progress_opens_what_the_hospital_wrote_until_it_ends() -> None:
@@ -232,7 +232,7 @@ def test_people_read_of_themselves_from_sixteen() -> None:
     assert reason(date(2010, 3, 11)) == "none"
     assert reason(None) is None
     said = ask(relative(ANNA), anna(consents=(consent(everything(False)),)))
-    assert said == Answer(None, ("patient",), None, ("show-basis",), NAMES)
+    assert said == Answer(None, ("patient",), (), ("show-basis",), NAMES)
     assert ask(relative(PIOTR), anna()).reason == "none"
 
 
@@ -352,7 +352,7 @@ def test_what_needs_no_basis(act: str, expected: tuple[str, ...]) -> None:
 
 def test_what_people_do_for_themselves_needs_a_basis() -> None:
     dead = anna(died_on=date(2026, 1, 5), representatives=(Representative(PIOTR, "close"),))
-    assert ask(relative(PIOTR), dead, "identify") == Answer(None, ("close",), None, (), None)
+    assert ask(relative(PIOTR), dead, "identify") == Answer(None, ("close",), (), (), None)
     assert ask(relative(PIOTR), dead, "consent").reason == "none"
     assert ask(relative(ANNA), anna(holds=(Hold("mine", "", running),)), "consent").bases == ("patient",)
     assert ask(relative(ANNA, "TREAT"), anna(), "consent").reason == "own-purpose"
@@ -369,7 +369,7 @@ def counter(acting_for: str, **more: str) -> Requester:
 
 def test_who_stands_at_the_counter_gets_what_is_theirs() -> None:
     child = anna(birth_date=date(2014, 1, 5), representatives=(Representative(PIOTR, "guardian"),))
-    assert ask(counter(ANNA), anna(), "handout") == Answer(None, ("patient",), None, (), None)
+    assert ask(counter(ANNA), anna(), "handout") == Answer(None, ("patient",), (), (), None)
     assert ask(counter(ANNA, role="nurse"), anna(), "handout").bases == ("patient",)
     assert ask(counter(PIOTR), child, "handout").bases == ("guardian",)
     assert ask(counter(ANNA), child, "handout").reason == "none"  # under 16
@@ -383,7 +383,7 @@ def test_who_stands_at_the_counter_gets_what_is_theirs() -> None:
 
 
 def test_who_may_break_the_glass() -> None:
-    assert ask(doctor(purpose="BTG"), anna(), "emergency") == Answer(None, (), None, (), None)
+    assert ask(doctor(purpose="BTG"), anna(), "emergency") == Answer(None, (), (), (), None)
     assert ask(doctor(purpose="BTG", at=""), anna(), "emergency").reason == "none"
     assert ask(doctor(purpose="BTG", patient=PIOTR), anna(), "emergency").reason == "limited"
     assert ask(doctor(purpose="HRESCH"), anna(), "emergency").reason == "purpose"

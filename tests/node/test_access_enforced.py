@@ -305,6 +305,28 @@ def test_what_is_shown_stands_in_the_answers(transaction: str, world: World, doc
         answer = question(doctor, world, False)
         assert answer.status_code == 200, (number, answer.text)
         assert answer.headers["x-obieg-access"] == "author,poz; until=2100-01-01T00:00:00Z", (number, answer.text)
+        if "json" in answer.headers["content-type"] and answer.json().get("type") == "searchset":
+            expect_said_why(answer)
+
+
+def expect_said_why(answer: httpx.Response) -> None:
+    """The last entry of a page, which counts for no result, says what the header does."""
+    page = answer.json()
+    *found, why = page["entry"]
+    assert why["search"] == {"mode": "outcome"}
+    assert {entry["search"]["mode"] for entry in found} <= {"match", "include"}
+    if "total" in page:
+        assert page["total"] == sum(entry["search"]["mode"] == "match" for entry in found)
+    [issue] = why["resource"]["issue"]
+    assert (issue["severity"], issue["code"]) == ("information", "informational")
+    assert issue["diagnostics"] == answer.headers["x-obieg-access"]
+    assert [c["code"] for c in issue["details"]["coding"]] == ["author", "poz"]
+
+
+def test_pages_in_xml_say_why_too(world: World, doctor: Caller, stranger: Caller) -> None:
+    asked = _get(lambda w, _: f"DocumentReference?patient.identifier={_who(w)}&status=current&_format=xml")
+    assert "poz; until=2100-01-01T00:00:00Z" in asked(doctor, world, False).text
+    assert "OperationOutcome" not in asked(stranger, world, False).text
 
 
 @pytest.mark.parametrize("transaction", sorted(QUESTIONS))

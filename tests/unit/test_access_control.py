@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from obieg.actors.access_control import AccessControl, describe
+from obieg.actors.access_control import AccessControl
 from obieg.domain.access import Act, Condition, Declaration, Deny, Facts, Filter, Period, Permit, Rule, Source, decide
 from obieg.domain.audit import AuditObject, Outcome
 from obieg.domain.identifiers import (
@@ -155,11 +155,6 @@ def test_a_professional_changes_what_their_organisation_has_written() -> None:
     )
     nobody = msgspec.structs.replace(DOCTOR, organisation="")
     assert control.changes(context(nobody, "ITI-57")) == ()
-
-
-def test_describing() -> None:
-    assert describe([]) == ""
-    assert describe([Permit(("poz",)), Permit(("author", "poz"), END)]) == "poz,author"
 
 
 # the form in which the database is asked -----------------------------------------------------------------------------

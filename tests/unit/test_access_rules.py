@@ -151,7 +151,7 @@ def test_who_stands_at_the_counter_must_have_the_basis(role: str) -> None:
     parent, trusted = Representative(PARENT, "guardian", Period(PAST, LATER)), Representative("pesel#3", "authorised")
     child = facts(birth_date=date(2015, 1, 1), representatives=(parent, Representative("pesel#4", "informed"), trusted))
     assert hand(PATIENT, facts()) == Permit(("patient",))
-    assert hand(PARENT, child) == Permit(("guardian",), LATER)
+    assert hand(PARENT, child) == Permit(("guardian",), (("guardian", LATER),))
     assert hand(PARENT, child, LATER) == Deny("none")
     for nobody in (
         PATIENT,
@@ -346,22 +346,22 @@ DIED = date(2026, 11, 20)
 
 
 @pytest.mark.parametrize(
-    ("requester", "known", "bases", "until"),
+    ("requester", "known", "bases", "ends"),
     [
-        (citizen(), facts(), ("patient",), None),
+        (citizen(), facts(), ("patient",), ()),
         (
             citizen(PARENT),
             facts(representatives=(GUARDIAN,), birth_date=CHILD),
             ("guardian",),
-            datetime(2033, 1, 1, tzinfo=UTC),
+            (("guardian", datetime(2033, 1, 1, tzinfo=UTC)),),
         ),
-        (citizen(PARENT), facts(representatives=(AUTHORISED,)), ("authorised",), LATER),
+        (citizen(PARENT), facts(representatives=(AUTHORISED,)), ("authorised",), (("authorised", LATER),)),
     ],
 )
-def test_patients_identify_and_consent_by_a_basis(requester: Requester, known: Facts, bases: Any, until: Any) -> None:
+def test_patients_identify_and_consent_by_a_basis(requester: Requester, known: Facts, bases: Any, ends: Any) -> None:
     held = msgspec.structs.replace(known, holds=(Hold("n", "reason", Period()),), notices=True)
     for act in (Act.IDENTIFY, Act.CONSENT):
-        assert decide(requester, held, act, NOW) == Permit(bases, until)
+        assert decide(requester, held, act, NOW) == Permit(bases, ends)
 
 
 def test_a_close_person_identifies_but_does_not_consent() -> None:
@@ -547,7 +547,7 @@ def test_emergency_shows_everything_to_whom_opened_it() -> None:
     for purpose in ("ETREAT", "BTG"):
         decision = read(doctor(purpose_of_use=purpose), known)
         assert decision == Permit(
-            ("author", "emergency"), SOON, None, ("notify-patient", "report-to-officer", "show-basis")
+            ("author", "emergency"), (("emergency", SOON),), None, ("notify-patient", "report-to-officer", "show-basis")
         )
     for requester in (doctor(), doctor(purpose_of_use="BTG", person=NURSE), doctor(purpose_of_use="")):
         assert names(read(requester, known)) == ("author",)
@@ -671,7 +671,7 @@ def test_the_end_of_a_consent_is_that_of_the_provision_or_its_own() -> None:
     denied = consent(deny(), period=Period(PAST, LATER), name="c2")
     assert read(doctor(), facts(consents=(denied,))) == Permit(
         ("author",),
-        None,
+        (),
         (
             Source("author", (Rule(True, Condition(authors=(DOCTOR,))),)),
             Source("consent", (Rule(False),), LATER, "c2"),
@@ -691,6 +691,18 @@ def test_until_is_the_latest_end_of_the_bases_and_none_for_an_open_one() -> None
     )
     only_denied = consent(deny(), period=Period(end=NOW + timedelta(days=99)))
     assert read(doctor(), facts(consents=(only_denied,), encounters=(care,))).until == LATER
+
+
+def test_each_basis_has_its_own_end() -> None:
+    for_ever = msgspec.structs.replace(POZ, period=Period())
+    short = (consent(permit(), period=Period(end=SOON)), consent(permit(), period=Period(end=LATER), name="c2"))
+    decision = read(doctor(), facts(declarations=(for_ever,), consents=short))
+    assert decision.bases == ("author", "poz", "consent")
+    assert decision.ends == (("consent", LATER),)
+    care = Encounter(HOSPITAL, Period(PAST, SOON))
+    decision = read(doctor(), facts(encounters=(care,), consents=short))
+    assert decision.ends == (("same-entity", SOON), ("consent", LATER))
+    assert read(doctor(), facts(consents=(*short, consent(permit(), name="c3")))).ends == ()
 
 
 def test_bases_are_named_once_in_the_order_of_the_table() -> None:
@@ -770,7 +782,7 @@ def test_representatives_in_life_and_after_death(kind: str, died: date | None) -
     known = facts(representatives=(Representative(PARENT, kind),), died_on=died, birth_date=CHILD)
     holds = (kind, died) in {("guardian", None), ("authorised", None), ("authorised", DIED), ("close", DIED)}
     decision = read(citizen(PARENT), known)
-    assert decision == (Permit((kind,), decision.until, None, ("show-basis",)) if holds else Deny("none"))
+    assert decision == (Permit((kind,), decision.ends, None, ("show-basis",)) if holds else Deny("none"))
     assert read(citizen("pesel#3"), known) == Deny("none")
     if holds:
         assert read(citizen(PARENT), known, switched_off=(kind,)) == Deny("none")

@@ -81,18 +81,23 @@ def test_kinds_are_asked_by_their_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "bases", "until"),
+    ("said", "bases", "ends"),
     [
-        ("", (), None),
-        ("author", ("author",), None),
-        ("author,poz; until=2027-01-01T00:00:00Z", ("author", "poz"), datetime(2027, 1, 1, tzinfo=UTC)),
-        ("poz; until=2100-01-01T00:00:00Z", ("poz",), None),
-        ("same-entity", ("same-entity",), None),
+        ("", (), {}),
+        ("author", ("author",), {}),
+        ("author,poz; until=2027-01-01T00:00:00Z", ("author", "poz"), {"poz": datetime(2027, 1, 1, tzinfo=UTC)}),
+        ("poz; until=2100-01-01T00:00:00Z", ("poz",), {}),
+        ("same-entity", ("same-entity",), {}),
+        (
+            "same-entity,emergency; until=2026-11-23T13:00:00Z",
+            ("same-entity", "emergency"),
+            {"emergency": datetime(2026, 11, 23, 13, tzinfo=UTC)},
+        ),
     ],
 )
-def test_basis(said: str, bases: tuple[str, ...], until: datetime | None) -> None:
+def test_basis(said: str, bases: tuple[str, ...], ends: dict[str, datetime]) -> None:
     found = read_basis(said)
-    assert found == Basis(bases, until)
+    assert found == Basis(bases, ends)
     assert bool(found) == bool(bases)
 
 

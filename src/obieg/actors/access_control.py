@@ -8,13 +8,14 @@ Where access is not enforced nothing is asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
+from obieg.domain import grounds
 from obieg.domain.access import (
     Act,
     Deny,
@@ -88,7 +89,7 @@ class Seen(NamedTuple):
         if yet:
             context.veiled = context.decided and not (shown and self.decisions)
         permits = (d for _, d in self.decisions if isinstance(d, Permit))
-        context.access = describe(permits) if shown or self.certain else ""
+        context.access = grounds.write(permits) if shown or self.certain else ""
         context.told = self._told(context) if context.access else ()
 
     def _told(self, context: Context) -> tuple[Told, ...]:
@@ -313,17 +314,6 @@ def _seen(decided: Sequence[tuple[Person, Permit | Deny]]) -> Seen:
 
 def _plain(name: str) -> str:
     return name.removeprefix("urn:uuid:").lower()
-
-
-def describe(permits: Iterable[Permit]) -> str:
-    """The bases, and the latest end where all of them end; "" for none."""
-    found = list(permits)
-    bases = dict.fromkeys(basis for permit in found for basis in permit.bases)
-    ends = [permit.until for permit in found]
-    until = max((end for end in ends if end is not None), default=None)
-    if not bases or until is None or None in ends:
-        return ",".join(bases)
-    return f"{','.join(bases)}; until={until.astimezone(UTC).isoformat(timespec='seconds').removesuffix('+00:00')}Z"
 
 
 def _depends(act: Act, requester: Requester) -> bool:

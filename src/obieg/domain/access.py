@@ -171,9 +171,16 @@ class Permit(Value, frozen=True):
     """It may be done."""
 
     bases: tuple[str, ...]
-    until: datetime | None = None  # the latest end of a basis; None: one does not end
+    ends: tuple[tuple[str, datetime], ...] = ()  # of the bases that end, in their order: when
     filter: Filter | None = None  # None: everything
     obligations: tuple[str, ...] = ()
+
+    @property
+    def until(self) -> datetime | None:
+        """The latest end of its bases; None: one does not end."""
+        # Being an author rests on nothing and never ends: it would hide the end of all others.
+        resting = [basis for basis in self.bases if basis != "author"]
+        return max((end for _, end in self.ends), default=None) if len(self.ends) == len(resting) else None
 
 
 class Deny(Value, frozen=True):
@@ -371,18 +378,14 @@ def _read(question: Asked) -> Permit | Deny:
     grounds = (*held, *(source for source in hidden if source.permits))
     if not grounds:
         return Deny("none")
-    bases = _named(grounds)
-    return Permit(
-        bases,
-        _until(grounds),
-        None if everything else (*held, *hidden),
-        tuple(_obligations(question, bases)),
-    )
+    bases, ends = _named(grounds)
+    filter_ = None if everything else (*held, *hidden)
+    return Permit(bases, ends, filter_, tuple(_obligations(question, bases)))
 
 
 def _need_basis(question: Asked, names: Iterable[str]) -> Permit | Deny:
     held = [source for name in names if isinstance(source := basis(name, question), Source)]
-    return Permit(_named(held), _until(held)) if held else Deny("none")
+    return Permit(*_named(held)) if held else Deny("none")
 
 
 def _change(question: Asked) -> Permit | Deny:
@@ -392,14 +395,13 @@ def _change(question: Asked) -> Permit | Deny:
     return Permit((), filter=(Source("author", (own,)),))
 
 
-def _named(grounds: Iterable[Source]) -> tuple[str, ...]:
-    held = {source.basis for source in grounds}
-    return tuple(name for name in BASES if name in held)
-
-
-def _until(grounds: Sequence[Source]) -> datetime | None:
-    # Being an author rests on nothing and never ends: it would hide the end of all others.
-    return latest([source.until for source in grounds if source.basis != "author"])
+def _named(grounds: Iterable[Source]) -> tuple[tuple[str, ...], tuple[tuple[str, datetime], ...]]:
+    """The bases of sources in the order of the table, and of those that end the latest end."""
+    held: dict[str, list[datetime | None]] = {}
+    for source in grounds:
+        held.setdefault(source.basis, []).append(source.until)
+    names = tuple([name for name in BASES if name in held])
+    return names, tuple([(name, end) for name in names if (end := latest(held[name])) is not None])
 
 
 def _obligations(question: Asked, bases: Iterable[str]) -> Iterator[str]:

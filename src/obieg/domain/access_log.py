@@ -35,7 +35,6 @@ class Access(Value, frozen=True):
     system: str = ""
     purpose: str = ""
     bases: tuple[str, ...] = ()  # of codes/access.toml
-    until: str = ""  # the end of the bases
     documents: tuple[str, ...] = ()  # uniqueIds, as far as the record names them
     withheld: bool = False  # an officer decided that the name is not shown now
     fetched: bool = False  # this node asked another repository, to answer somebody

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from obieg.domain import grounds
 from obieg.domain.access import TOLD
 from obieg.domain.access_log import COUNT, COUNT_MAX, Access, AccessLogPage, LogQuestion
 from obieg.domain.audit import AuditFormat, AuditMessage, AuditParticipant, StoredAudit
@@ -20,12 +21,12 @@ from obieg.mapping.fhir_parameters import CURSOR, arguments
 from obieg.mapping.fhir_patient import instant, reference
 from obieg.protocol import FhirReply, FhirRequest
 
-_ACCESS = re.compile(r"(?:^|; )access: ([a-z,-]+)(?:; until=([0-9TZ:.+-]+))?")
+_ACCESS = re.compile(rf"(?:^|; )access: ({grounds.PATTERN})")
 _MACHINE = frozenset((SOURCE, DESTINATION, "110150", "110151"))
 _DOCUMENT = frozenset(("3",))  # ParticipantObjectTypeCodeRole: report
 _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
 _TERMS = "http://terminology.hl7.org/CodeSystem/"
-_PURPOSE, _BASIS, _ROLE = f"{_TERMS}v3-ActReason", "urn:obieg:access-basis", "urn:obieg:role"
+_PURPOSE, _ROLE = f"{_TERMS}v3-ActReason", "urn:obieg:role"
 AGENT, ACTING_FOR = "urn:obieg:agent", "acting-for"  # in whose name it was done
 _DOCUMENTS_NAMED = 20  # of one entry
 _WITHHELD = "name withheld by a decision of the data-protection officer"
@@ -60,8 +61,7 @@ def entry(row: StoredAudit) -> Access:
         acting_for_name=proof.get("acting for name", ""),
         system=proof.get("client", "") or (system.user_id if system else ""),
         purpose=proof.get("purpose of use", "") or next(iter(purposes), ""),
-        bases=tuple(access[1].split(",")) if access else (),
-        until=(access[2] or "") if access else "",
+        bases=tuple(grounds.read(access[1])) if access else (),
         documents=tuple(o.identifier for o in message.objects if o.role in _DOCUMENT),
         fetched=not row.sender and row.transaction == "ITI-43" and message.action == "C",
     )
@@ -127,7 +127,9 @@ def events(page: AccessLogPage) -> list[dict[str, Any]]:
 
 def _event(found: Access, page: AccessLogPage) -> dict[str, Any]:
     why = [
-        {"coding": [{"system": _BASIS, "code": b, "display": TOLD[b]["name"]["pl"]}]} for b in found.bases if b in TOLD
+        {"coding": [{"system": grounds.SYSTEM, "code": b, "display": TOLD[b]["name"]["pl"]}]}
+        for b in found.bases
+        if b in TOLD
     ]
     if found.purpose:
         why.append({"coding": [{"system": _PURPOSE, "code": found.purpose}]})

@@ -32,7 +32,10 @@ def searchset(
     warnings: Sequence[Finding] = (),
     profile: str = "",
 ) -> dict[str, Any]:
-    """One page; the self link says which parameters were obeyed, ``next`` leads to the page after it."""
+    """One page; the self link says which parameters were obeyed, ``next`` leads to the page after it.
+
+    Its last entry, where there is something to say, is an OperationOutcome: warnings, and why the caller is shown this.
+    """
     bundle: dict[str, Any] = {"resourceType": "Bundle"}
     if profile:
         bundle["meta"] = {"profile": [profile]}
@@ -44,8 +47,11 @@ def searchset(
         links.append({"relation": "next", "url": _address(request.base, path, [*used, (CURSOR, cursor)])})
     bundle["link"] = links
     listed = list(entries)
-    if warnings:
-        resource = fhir_outcome.outcome([fhir_outcome.issue(f) for f in warnings])
+    issues = [fhir_outcome.issue(f) for f in warnings]
+    if request.access:
+        issues.append(fhir_outcome.shown_because(request.access))
+    if issues:
+        resource = fhir_outcome.outcome(issues)
         full_url = f"urn:uuid:{request.request_id}"
         listed.append({"fullUrl": full_url, "resource": resource, "search": {"mode": "outcome"}})
     if listed:

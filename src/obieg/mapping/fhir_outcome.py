@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from obieg.codes.load import toml
+from obieg.domain import grounds
+from obieg.domain.access import TOLD
 from obieg.domain.problems import Finding
 from obieg.protocol import FhirReply
 
@@ -28,6 +30,14 @@ def issue(finding: Finding, *, code: str = "", text: str = "") -> dict[str, Any]
     if finding.location:
         said["expression"] = [finding.location]
     return said
+
+
+def shown_because(access: str) -> dict[str, Any]:
+    """An issue that is none: on which bases something is shown, and until when (docs/access.md, Answers)."""
+    known = grounds.read(access)
+    coding = [{"system": grounds.SYSTEM, "code": basis, "display": TOLD[basis]["name"]["en"]} for basis in known]
+    details = {"coding": coding, "text": "the bases on which this is shown, each with its end where it has one"}
+    return {"severity": "information", "code": "informational", "details": details, "diagnostics": access}
 
 
 def outcome(issues: Sequence[dict[str, Any]]) -> dict[str, Any]:

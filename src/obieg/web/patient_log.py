@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from obieg.codes.load import toml
+from obieg.domain import grounds
 from obieg.domain.access import TOLD
 from obieg.web.patient_records import Document, first, moment, resources, values
 
 _TABLE = toml("patient_portal.toml")
 _ACT_OF = {transaction: act for act, listed in _TABLE["acts"].items() for transaction in listed}
 _PURPOSES = frozenset(_TABLE["purposes"]["named"])
-_BASIS, _PURPOSE = "urn:obieg:access-basis", "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+_PURPOSE = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 _AGENT = "urn:obieg:agent"
 _WARSAW = ZoneInfo("Europe/Warsaw")
 _UNNAMED = "name withheld"  # how the log begins to say that it does not say a name
@@ -141,7 +142,7 @@ def _line(event: Mapping[str, Any], me: str) -> Line:
         facility_id=_token(place.get("identifier", {})),
         purpose=purpose if purpose in _PURPOSES else "",
         other_purpose="" if purpose in _PURPOSES else purpose,
-        bases=tuple(c["code"] for c in why if c.get("system") == _BASIS and c.get("code") in TOLD),
+        bases=tuple(c["code"] for c in why if c.get("system") == grounds.SYSTEM and c.get("code") in TOLD),
         refused=event.get("outcome", "0") != "0",
         documents=tuple(
             e["what"]["identifier"]["value"] for e in event.get("entity", ()) if "identifier" in e.get("what", {})

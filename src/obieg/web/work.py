@@ -325,7 +325,7 @@ class WorkPages:
         if listed is None and made is None:
             raise RetryLater("neither documents nor the summary can be read now")
         bases = [record.read_basis(answer.access) for answer in (listed, made) if answer is not None]
-        basis = next(filter(None, bases), record.Basis((), None))
+        basis = next(filter(None, bases), record.Basis())
         found = _resources(listed.body, "DocumentReference") if listed is not None else ()
         held = [record.read_document(resource, "region") for resource in found]
         documents, duplicates = record.timeline(held)

@@ -5,7 +5,6 @@ Nothing here asks or decides: what is not in the answers is not known.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from obieg.codes.load import toml
+from obieg.domain import grounds
 from obieg.domain.own_documents import CLASS
 from obieg.web.figures import between, number
 from obieg.web.patient_records import unique_id
@@ -24,7 +24,6 @@ KINDS: dict[str, dict[str, Any]] = _TABLE["kinds"]
 _KIND_OF = {code: kind for kind, row in KINDS.items() for code in row["types"]}
 _ABSENT = "absent-unknown"  # what the code system of IPS for "nothing is known" is named after
 _PESEL = f"urn:oid:{toml('national/pl/pik.toml')['roots']['pesel']}"
-_ACCESS = re.compile(r"([a-z-]+(?:,[a-z-]+)*)(?:; until=(\S+))?\Z")
 _WARSAW = ZoneInfo("Europe/Warsaw")
 _ENDLESS = 2099  # from this year on an end says nothing
 
@@ -85,8 +84,8 @@ def _age(born: str, on: date) -> int | None:
 class Basis(NamedTuple):
     """Why a record is seen, and until when."""
 
-    bases: tuple[str, ...]
-    until: datetime | None  # None: no end that matters
+    bases: tuple[str, ...] = ()
+    ends: Mapping[str, datetime] = {}  # of those whose end matters
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -100,11 +99,8 @@ class Basis(NamedTuple):
 
 def read_basis(access: str) -> Basis:
     """Of what an answer says of access (docs/access.md, Answers)."""
-    said = _ACCESS.match(access)
-    if not said:
-        return Basis((), None)
-    until = datetime.fromisoformat(said[2]) if said[2] else None
-    return Basis(tuple(said[1].split(",")), until if until is not None and until.year < _ENDLESS else None)
+    said = grounds.read(access)
+    return Basis(tuple(said), {basis: end for basis, end in said.items() if end is not None and end.year < _ENDLESS})
 
 
 # documents ----------------------------------------------------------------------------------------------------------

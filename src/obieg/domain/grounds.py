@@ -1,0 +1,43 @@
+"""On which bases, and until when each of them holds, something is shown: as answers and their records say it.
+
+``author,poz; until=2027-01-01T00:00:00Z``: the bases in the order of ``codes/access.toml``, each with its end, where it
+has one (docs/access.md, Answers).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from obieg.domain.access import BASES, Permit
+
+SYSTEM = "urn:obieg:access-basis"  # of the keys of bases, in FHIR
+_UNTIL = "; until="
+_ONE = rf"[a-z-]+(?:{_UNTIL}[0-9TZ:.+-]+)?"
+PATTERN = rf"{_ONE}(?:,{_ONE})*"  # of a regular expression; it has no groups
+
+
+def write(permits: Iterable[Permit]) -> str:
+    """The bases of all; of one that holds for several patients the latest end; "" for none."""
+    ends: dict[str, datetime | None] = {}
+    for permit in permits:
+        own = dict(permit.ends)
+        for basis in permit.bases:
+            known, end = ends.get(basis, datetime.min.replace(tzinfo=UTC)), own.get(basis)
+            ends[basis] = None if known is None or end is None else max(known, end)
+    return ",".join(f"{basis}{_written(ends[basis])}" for basis in BASES if basis in ends)
+
+
+def read(text: str) -> Mapping[str, datetime | None]:
+    """The bases in their order, each with its end; none in a text of another form."""
+    if not re.fullmatch(PATTERN, text):
+        return {}
+    pairs = (each.partition(_UNTIL) for each in text.split(","))
+    return {basis: datetime.fromisoformat(end) if end else None for basis, _, end in pairs}
+
+
+def _written(end: datetime | None) -> str:
+    if end is None:
+        return ""
+    return f"{_UNTIL}{end.astimezone(UTC).isoformat(timespec='seconds').removesuffix('+00:00')}Z"
