@@ -104,6 +104,9 @@ class Seen(NamedTuple):
     def refused(self, context: Context, assigning_authority: str) -> None:
         """The record says why nothing of some patients was shown, and whose it would have been."""
         denied = [(person, d.reason) for person, d in self.decisions if isinstance(d, Deny)]
+        if not denied:
+            context.refused, context.refusal = (), ""
+            return
         asked = {o.identifier for o in context.objects if o.kind == "patient"}
         names = [{str(PatientId(id_, assigning_authority)) for id_ in person.ids} for person, _ in denied]
         context.refused = tuple(AuditObject("patient", min(some)) for some in names if asked.isdisjoint(some))
@@ -124,11 +127,18 @@ class Explained(NamedTuple):
 class _Known:
     """What was read of a patient, and what was decided by it: by who asks, from when on, until when."""
 
-    __slots__ = ("decided", "person")
+    __slots__ = ("_alike", "decided", "person")
 
     def __init__(self, person: Person) -> None:
         self.person = person
         self.decided: dict[tuple[str, ...], tuple[datetime, datetime, Seen]] = {}
+        self._alike: tuple[datetime, datetime] | None = None  # from when on, until when the facts are decided alike
+
+    def until(self, at: datetime) -> datetime:
+        """Until when what is decided at a moment holds."""
+        if self._alike is None or not self._alike[0] <= at < self._alike[1]:
+            self._alike = at, next_change(self.person.facts, at)
+        return self._alike[1]
 
 
 class AccessControl:
@@ -236,7 +246,7 @@ class AccessControl:
         sight = seen.sight._replace(known=tuple(zip(person.keys, person.versions, strict=True)))
         kept = Seen(sight, [(Person(person.keys, person.ids, Facts(())), decision)])
         known.decided.pop(asking, None)
-        known.decided[asking] = (at, next_change(person.facts, at), kept)
+        known.decided[asking] = (at, known.until(at), kept)
         if len(known.decided) > DECISIONS_MAX:
             del known.decided[next(iter(known.decided))]
         return kept

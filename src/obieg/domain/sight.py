@@ -6,6 +6,7 @@ by functions of the migration ``access_filter``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -20,6 +21,7 @@ _HIGHEST = _RANKS["V"]
 _ABOVE = (("V", "R"), ("V",), ())  # by rank
 _ANYTHING = Condition()
 _ATTRIBUTES = Condition.__struct_fields__  # those of Look, in its order
+_CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _encode = msgspec.json.Encoder().encode
 
 
@@ -55,11 +57,6 @@ class Sight(NamedTuple):
     # Of one that was kept: keys of patients with the versions of what it was decided by. Whatever is asked by it is
     # answered only while these stand (storage/link.py).
     known: tuple[tuple[int, str], ...] = ()
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """As statements name them."""
-        return {"permitted": self.permitted, "filter": self.filter}
 
 
 EVERYTHING = Sight()
@@ -179,7 +176,8 @@ def _row(rule: Rule) -> _Row:
 
 def _given(condition: Condition) -> dict[str, Any]:
     """What it asks for."""
-    given = {name: value for name, value in zip(_ATTRIBUTES, astuple(condition), strict=True) if value is not None}
+    pairs = zip(_ATTRIBUTES, astuple(condition), strict=False)  # they are as many
+    given: dict[str, Any] = {name: value for name, value in pairs if value is not None}
     if "documents" in given:
         given["documents"] = tuple([uuid for d in given["documents"] if (uuid := _uuid(d))])
     return given
@@ -187,7 +185,10 @@ def _given(condition: Condition) -> dict[str, Any]:
 
 def _uuid(said: str) -> str:
     """Without ``urn:uuid:``; "" for what is no UUID and names nothing."""
+    plain = said.removeprefix("urn:uuid:")
+    if _CANONICAL(plain):
+        return plain
     try:
-        return str(UUID(said.removeprefix("urn:uuid:")))
+        return str(UUID(plain))
     except ValueError:
         return ""

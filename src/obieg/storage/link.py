@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -35,6 +36,7 @@ STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 LINKS_PER_WORKER = 8
 _SQL = load("link.sql")
+_EXPECTED_KEPT = 4_096  # the same is expected again and again
 _PLAN_ONCE = _SQL.plan_once()
 
 log = structlog.get_logger()
@@ -293,6 +295,7 @@ class Database:
         self._links.clear()
 
 
+@lru_cache(_EXPECTED_KEPT)
 def _expecting(known: tuple[tuple[int, str], ...]) -> Call:
     """What undoes a batch whose sight was kept for too long."""
     return _SQL.plan_once_if_known(keys=[key for key, _ in known], versions=[version for _, version in known])

@@ -26,6 +26,7 @@ _SIGHT = re.compile(r"^.*-- sight$\n?", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 _COMMENT = re.compile(r"--[^\n]*")
 _ARRAY_SPECIAL = re.compile(r'(["\\])')
+_SEVERAL = (list, tuple, set, frozenset)
 _COMPOSITES_KEPT = 4_096  # of about 1 KiB
 
 # What a parameter may be; bytes go in binary format, all else as text that PostgreSQL reads by the declared type.
@@ -56,32 +57,33 @@ class Statement:
     def seen(self, sight: Sight, **given: Parameter) -> Call:
         """Binds the parameters of a question that is asked under ``sight``."""
         if sight.permitted is None and self.plain is not None:
-            return self.plain(**given)
-        call = self(**given, **sight.parameters)
-        return Call(call.statement, call.values, call.formats, sight.known) if sight.known else call
+            return self.plain._bound(given)  # noqa: SLF001 - of the same class
+        given["permitted"], given["filter"] = sight.permitted, sight.filter
+        return self._bound(given, sight.known)
 
     def __call__(self, **given: Parameter) -> Call:
         """Binds the parameters; all of them must be given, and no others."""
+        return self._bound(given)
+
+    def _bound(self, given: dict[str, Any], known: tuple[tuple[int, str], ...] = ()) -> Call:
         values: list[bytes | None] = []
-        formats: list[int] = []
+        formats = [0] * len(self.parameters)
         for name in self.parameters:
             value = given[name]
-            if type(value) is bytes:
-                values.append(value)
-                formats.append(1)
-                continue
-            formats.append(0)
-            if type(value) is str:
-                values.append(value.encode())
-            elif value is None:
+            if value is None:
                 values.append(None)
+            elif type(value) is str:
+                values.append(value.encode())
+            elif type(value) is bytes:
+                formats[len(values)] = 1
+                values.append(value)
             elif isinstance(value, tuple) and hasattr(value, "_fields"):
                 values.append(_composite(value))
             else:
                 values.append(_text(value).encode())
         if len(given) != len(self.parameters):
             raise TypeError(f"{self.name} takes {self.parameters}, got {tuple(given)}")
-        return Call(self, values, formats)
+        return Call(self, values, formats, known)
 
     def of(self, table: str) -> Statement:
         """The same of one table, where ``{table}`` stands for several of one shape."""
@@ -148,10 +150,10 @@ def _text(value: Any) -> str:
         return "t"
     if value is False:
         return "f"
-    if hasattr(value, "_fields"):  # a NamedTuple is a composite
-        return "(" + ",".join(map(_field, value)) + ")"
-    if isinstance(value, list | tuple | set | frozenset):
-        return "{" + ",".join(map(_element, value)) + "}"
+    if isinstance(value, _SEVERAL):
+        if hasattr(value, "_fields"):  # a NamedTuple is a composite
+            return "(" + ",".join([_field(v) for v in value]) + ")"
+        return "{" + ",".join([_element(v) for v in value]) + "}"
     return str(value)
 
 
@@ -164,7 +166,7 @@ def _composite(value: tuple[Any, ...]) -> bytes:
 def _element(value: Any) -> str:
     if value is None:
         return "NULL"
-    text = _text(value)
+    text = value if type(value) is str else _text(value)
     if '"' in text or "\\" in text:
         text = _ARRAY_SPECIAL.sub(r"\\\1", text)
     return f'"{text}"'
@@ -173,4 +175,7 @@ def _element(value: Any) -> str:
 def _field(value: Any) -> str:
     if value is None:
         return ""
-    return '"' + _text(value).replace("\\", "\\\\").replace('"', '""') + '"'
+    text = _text(value)
+    if '"' in text or "\\" in text:
+        text = text.replace("\\", "\\\\").replace('"', '""')
+    return f'"{text}"'
