@@ -287,7 +287,7 @@ def test_consent_by_a_code(chrome: Any, region: portals.Region, gateway: SimpleN
         page.get_by_role("button", name="Zapisz zgodę").click()
         page.wait_for_url(f"**{address}")
         basis = page.locator(".basis").inner_text()
-        assert re.search(r"pacjent się zgodził, do \d\d\.\d\d\.\d{4}, \d\d:\d\d", basis)
+        assert re.search(r"pacjent się zgodził \(do \d\d\.\d\d\.\d{4}, \d\d:\d\d\)", basis)
         assert page.locator(".thread > li").count() > 0
         visitor.expect_clean(422)
 
