@@ -52,6 +52,7 @@ def own(detail: str, proof: Requester | None = DOCTOR) -> StoredAudit:
             "access: author,poz; until=2027-01-01T00:00:00Z,emergency; until=2026-11-22T13:00:00Z; x",
             ("author", "poz", "emergency"),
         ),
+        ("access: poz; until=-", ()),
         ("", ()),
     ],
 )

@@ -40,7 +40,9 @@ def test_writing(permits: list[Permit], said: str) -> None:
     assert grounds.write(permits) == said
 
 
-@pytest.mark.parametrize("said", ["", "Poz", "poz,", "poz; until=", "poz;until=2027", "poz until", "poz, author"])
+@pytest.mark.parametrize(
+    "said", ["", "Poz", "poz,", "poz; until=", "poz;until=2027", "poz until", "poz, author", "poz; until=99"]
+)
 def test_another_form_names_no_basis(said: str) -> None:
     assert grounds.read(said) == {}
 

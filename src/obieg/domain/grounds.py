@@ -34,7 +34,10 @@ def read(text: str) -> Mapping[str, datetime | None]:
     if not re.fullmatch(PATTERN, text):
         return {}
     pairs = (each.partition(_UNTIL) for each in text.split(","))
-    return {basis: datetime.fromisoformat(end) if end else None for basis, _, end in pairs}
+    try:
+        return {basis: datetime.fromisoformat(end) if end else None for basis, _, end in pairs}
+    except ValueError:  # a record of another node may say anything
+        return {}
 
 
 def _written(end: datetime | None) -> str:

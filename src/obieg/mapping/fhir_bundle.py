@@ -34,7 +34,7 @@ def searchset(
 ) -> dict[str, Any]:
     """One page; the self link says which parameters were obeyed, ``next`` leads to the page after it.
 
-    Its last entry, where there is something to say, is an OperationOutcome: warnings, and why the caller is shown this.
+    Its last entry, where there is something to say, is an OperationOutcome: why the caller is shown this, and warnings.
     """
     bundle: dict[str, Any] = {"resourceType": "Bundle"}
     if profile:
@@ -47,9 +47,8 @@ def searchset(
         links.append({"relation": "next", "url": _address(request.base, path, [*used, (CURSOR, cursor)])})
     bundle["link"] = links
     listed = list(entries)
-    issues = [fhir_outcome.issue(f) for f in warnings]
-    if request.access:
-        issues.append(fhir_outcome.shown_because(request.access))
+    issues = [fhir_outcome.shown_because(request.access)] if request.access else []
+    issues += [fhir_outcome.issue(f) for f in warnings]
     if issues:
         resource = fhir_outcome.outcome(issues)
         full_url = f"urn:uuid:{request.request_id}"

@@ -57,7 +57,7 @@ class Statement:
     def seen(self, sight: Sight, **given: Parameter) -> Call:
         """Binds the parameters of a question that is asked under ``sight``."""
         if sight.permitted is None and self.plain is not None:
-            return self.plain._bound(given)  # noqa: SLF001 - of the same class
+            return self.plain(**given)
         given["permitted"], given["filter"] = sight.permitted, sight.filter
         return self._bound(given, sight.known)
 
