@@ -154,7 +154,9 @@ class FhirRequest:
     if_match: str = ""  # the version that the sender has seen
     if_none_exist: tuple[tuple[str, str], ...] = ()  # search parameters: create only where this finds nothing
     request_id: str = ""
-    access: str = ""  # on which bases the caller is shown the answer (domain/grounds.py); known when it is written
+    # On which bases the caller is shown the answer (domain/grounds.py): once that is known, and if they prefer to be
+    # told in an OperationOutcome.
+    access: str = ""
     authorities: Authorities = field(default_factory=Authorities)  # what the node calls assigning authorities
     affinity_domain: str = ""  # OID; the logical id of a Patient is a patient id of this authority
 

@@ -231,7 +231,7 @@ class FhirEdge:
                 expect_patient(needed, context.requester, _patients(context), self._affinity_domain, served=served)
 
         result = await self._host.perform(context, request, expect)
-        if context.access:
+        if context.access and request.prefer == "OperationOutcome":
             request = exchange.request = replace(request, access=context.access)
         many = any(name == "_count" and (len(value) > 2 or value > _COUNT_AT_ONCE) for name, value in parameters)
         reply: FhirReply = await made(transaction.encode, result, request, in_thread=many)
