@@ -14,8 +14,8 @@ from obieg.domain.access import BASES, Permit
 
 SYSTEM = "urn:obieg:access-basis"  # of the keys of bases, in FHIR
 _UNTIL = "; until="
-_ONE = rf"[a-z-]+(?:{_UNTIL}[0-9TZ:.+-]+)?"
-PATTERN = rf"{_ONE}(?:,{_ONE})*"  # of a regular expression; it has no groups
+_FORM = re.compile(r"[a-z-]+(?:; until=[0-9TZ:.+-]+)?(?:,[a-z-]+(?:; until=[0-9TZ:.+-]+)?)*")
+_RECORDED = re.compile(r"(?:^|; )access: ")  # before them in a record's detail
 
 
 def write(permits: Iterable[Permit]) -> str:
@@ -31,8 +31,17 @@ def write(permits: Iterable[Permit]) -> str:
 
 def read(text: str) -> Mapping[str, datetime | None]:
     """The bases in their order, each with its end; none in a text of another form."""
-    if not re.fullmatch(PATTERN, text):
-        return {}
+    return _read(text) if _FORM.fullmatch(text) else {}
+
+
+def recorded(detail: str) -> Mapping[str, datetime | None]:
+    """The same of the detail of an audit record, which says more besides."""
+    said = _RECORDED.search(detail)
+    found = _FORM.match(detail, said.end()) if said else None
+    return _read(found[0]) if found else {}
+
+
+def _read(text: str) -> Mapping[str, datetime | None]:
     pairs = (each.partition(_UNTIL) for each in text.split(","))
     try:
         return {basis: datetime.fromisoformat(end) if end else None for basis, _, end in pairs}

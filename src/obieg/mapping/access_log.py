@@ -21,7 +21,6 @@ from obieg.mapping.fhir_parameters import CURSOR, arguments
 from obieg.mapping.fhir_patient import instant, reference
 from obieg.protocol import FhirReply, FhirRequest
 
-_ACCESS = re.compile(rf"(?:^|; )access: ({grounds.PATTERN})")
 _MACHINE = frozenset((SOURCE, DESTINATION, "110150", "110151"))
 _DOCUMENT = frozenset(("3",))  # ParticipantObjectTypeCodeRole: report
 _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
@@ -43,7 +42,6 @@ def entry(row: StoredAudit) -> Access:
     person = next((p for p in asking if not _MACHINE & {r.code for r in p.roles}), None)
     system = next((p for p in asking if p is not person), None)
     proof = _proof(message)
-    access = _ACCESS.search(message.outcome_detail)
     purposes = [p.code for p in message.purposes]
     return Access(
         id=str(row.audit_id),
@@ -61,7 +59,7 @@ def entry(row: StoredAudit) -> Access:
         acting_for_name=proof.get("acting for name", ""),
         system=proof.get("client", "") or (system.user_id if system else ""),
         purpose=proof.get("purpose of use", "") or next(iter(purposes), ""),
-        bases=tuple(grounds.read(access[1])) if access else (),
+        bases=tuple(grounds.recorded(message.outcome_detail)),
         documents=tuple(o.identifier for o in message.objects if o.role in _DOCUMENT),
         fetched=not row.sender and row.transaction == "ITI-43" and message.action == "C",
     )
