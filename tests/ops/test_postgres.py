@@ -86,6 +86,15 @@ def test_left_behind_server_is_adopted(server):
     assert show(dsn, "fsync") == "on"
 
 
+def begin(server):
+    """A start that nobody waits for, as far as its pid file."""
+    start = [server.bin_dir / "pg_ctl", "start", "-D", server.data, "-l", server.folder / "log" / "start.log", "-s"]
+    begun = subprocess.Popen(start, **run_as(server_account()))
+    while server.pid is None and begun.poll() is None:
+        time.sleep(0.001)
+    return begun
+
+
 def test_a_start_meets_one_that_a_killed_supervisor_had_begun(server, monkeypatch):
     """The loser of two starts takes the server that the other one starts."""
     server.start()
@@ -93,10 +102,7 @@ def test_a_start_meets_one_that_a_killed_supervisor_had_begun(server, monkeypatc
     begun = []
 
     def look_and_be_overtaken():
-        start = [server.bin_dir / "pg_ctl", "start", "-D", server.data, "-l", server.folder / "log" / "start.log", "-s"]
-        begun.append(subprocess.Popen(start, **run_as(server_account())))
-        while server.pid is None and begun[-1].poll() is None:
-            time.sleep(0.001)
+        begun.append(begin(server))
 
     monkeypatch.setattr(server, "_check_binaries", look_and_be_overtaken)
     dsn = server.start()
@@ -121,6 +127,29 @@ def test_stale_pid_file(server, pid):
     (server.data / "postmaster.pid").write_text("\n".join(lines) + "\n")
     assert server.pid is None
     assert show(server.start(), "fsync") == "on"
+
+
+def test_a_pid_file_that_took_the_place_of_a_stale_one_stays(server, monkeypatch):
+    """Between the look at it and its removal another start, of a killed supervisor, may have got as far."""
+    server.start()
+    file = server.data / "postmaster.pid"
+    lines = file.read_text().splitlines()
+    server.stop()
+    file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+    names_another, begun = server._names_another, []
+
+    def look_and_be_overtaken(lines):
+        found = names_another(lines)
+        file.unlink()
+        begun.append(begin(server))
+        return found
+
+    monkeypatch.setattr(server, "_names_another", look_and_be_overtaken)
+    dsn = server.start()
+    assert [process.wait() for process in begun] == [0]
+    assert file.read_text().splitlines()[0] == str(server.pid)
+    assert not list(server.data.glob("*.stale"))
+    assert show(dsn, "data_checksums") == "on"
 
 
 def test_long_path_gets_its_socket_elsewhere(tmp_path):

@@ -65,10 +65,11 @@ class Server:
     @property
     def pid(self) -> int | None:
         """The process id of the running server; None when none is running on this folder."""
-        lines = self._pid_file()
-        if not lines:
-            return None
-        with contextlib.suppress(ValueError, OSError):
+        return self._living(self._pid_file())
+
+    def _living(self, lines: Sequence[str]) -> int | None:
+        """The process that a pid file names, if it is a server of this folder."""
+        with contextlib.suppress(ValueError, IndexError, OSError):
             pid = int(lines[0])
             if Path(f"/proc/{pid}/cwd").readlink() == self.data.resolve():
                 return pid
@@ -240,8 +241,7 @@ class Server:
         socket_dir = self._socket_dir()
         self._make_private(socket_dir)
         self._make_private(self.folder / "log")
-        if self._pid_file() and self._pid_file_is_stale():
-            (self.data / "postmaster.pid").unlink()
+        self._forget_another()
         # PostgreSQL takes the name of any living process, and of a dead one nobody has waited for, for a live server.
         (socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
         configuration = self.data / "postgresql.conf"
@@ -276,18 +276,32 @@ class Server:
         logs = sorted((self.folder / "log").iterdir(), key=lambda log: log.stat().st_mtime_ns)
         return " | ".join(logs[-1].read_text("utf-8", "replace").splitlines()[-4:]) if logs else ""
 
-    def _pid_file_is_stale(self) -> bool:
-        """Whether the process named in the pid file lives and is not a server of this folder."""
+    def _forget_another(self) -> None:
+        """Removes a pid file that names another process, for which PostgreSQL would not start.
+
+        Not one that a server has written meanwhile: a supervisor that was killed may have been starting it.
+        """
+        file, aside = self.data / "postmaster.pid", self.data / "postmaster.pid.stale"
+        lines = self._pid_file()
+        if not lines or not self._names_another(lines):
+            return
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            file.rename(aside)
+            if aside.read_text("utf-8").splitlines() != lines:
+                file.hardlink_to(aside)
+        aside.unlink(missing_ok=True)
+
+    def _names_another(self, lines: Sequence[str]) -> bool:
+        """Whether the process that a pid file names lives and is not a server of this folder."""
         try:
-            pid = abs(int(self._pid_file()[0]))
-            os.kill(pid, 0)
-        except (ValueError, IndexError):
+            os.kill(abs(int(lines[0])), 0)
+        except ValueError:
             return True
         except ProcessLookupError:
             return False  # PostgreSQL recognises this itself
         except PermissionError:
             return True
-        return self.pid is None
+        return self._living(lines) is None
 
     def _configuration(self, socket_dir: Path) -> str:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20  # MiB
