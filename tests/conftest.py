@@ -21,8 +21,8 @@ from obieg.ops.postgres import Server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # tools and bench are not installed; some tests look at them
-# Tests may lose their data with the machine; what a crash of the machine does is not what they are about.
 _DATABASES_BYTES = 4 * 2**30  # more than those of one test at a time and their log take
+# Tests may lose their data with the machine; what a crash of the machine does is not what they are about.
 _UNSAFE_AND_FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}
 
 

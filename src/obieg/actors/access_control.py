@@ -104,9 +104,6 @@ class Seen(NamedTuple):
     def refused(self, context: Context, assigning_authority: str) -> None:
         """The record says why nothing of some patients was shown, and whose it would have been."""
         denied = [(person, d.reason) for person, d in self.decisions if isinstance(d, Deny)]
-        if not denied:
-            context.refused, context.refusal = (), ""
-            return
         asked = {o.identifier for o in context.objects if o.kind == "patient"}
         names = [{str(PatientId(id_, assigning_authority)) for id_ in person.ids} for person, _ in denied]
         context.refused = tuple(AuditObject("patient", min(some)) for some in names if asked.isdisjoint(some))

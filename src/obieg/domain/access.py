@@ -375,7 +375,7 @@ def _read(question: Asked) -> Permit | Deny:
     else:
         hidden = consents(question)
         everything = question.settings.emergency_opens_restricted and any(s.basis == "emergency" for s in held)
-    grounds = [*held, *[source for source in hidden if source.permits]]
+    grounds = (*held, *(source for source in hidden if source.permits))
     if not grounds:
         return Deny("none")
     bases, ends = _named(grounds)
@@ -426,8 +426,7 @@ def basis(name: str, question: Asked) -> Source | str:
     if not held:
         return "not-now" if found else "none"
     conditions = dict.fromkeys(condition for _, condition in held)
-    highest = BASES[name]["max"]
-    rules = tuple([Rule(True, condition, highest) for condition in conditions])
+    rules = tuple(Rule(permit=True, condition=condition, max=BASES[name]["max"]) for condition in conditions)
     return Source(name, rules, latest([end for end, _ in held]))
 
 
@@ -552,14 +551,12 @@ def consents(question: Asked) -> tuple[Source, ...]:
     if not question.settings.restriction_binds_author:
         own = [source for name in ("author", "same-entity") if isinstance(source := basis(name, question), Source)]
         exempt = tuple(Rule(permit=None, condition=rule.condition) for source in own for rule in source.rules)
-    moment = question.moment
-    found = [
+    return tuple(
         Source("consent", (*rules, *exempt), until, consent.id)
         for consent in question.facts.consents
-        if consent.period.holds(moment)
+        if consent.period.holds(question.moment)
         for rules, until in _consent(consent, question, opens=opens)
-    ]
-    return tuple(found)
+    )
 
 
 def _consent(consent: Consent, question: Asked, *, opens: bool) -> list[tuple[list[Rule], datetime | None]]:

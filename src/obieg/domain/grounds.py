@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from obieg.domain.access import BASES, Permit
+from obieg.domain.access import BASES, Permit, latest
 
 SYSTEM = "urn:obieg:access-basis"  # of the keys of bases, in FHIR
 _UNTIL = "; until="
@@ -20,13 +20,12 @@ _RECORDED = re.compile(r"(?:^|; )access: ")  # before them in a record's detail
 
 def write(permits: Iterable[Permit]) -> str:
     """The bases of all; of one that holds for several patients the latest end; "" for none."""
-    ends: dict[str, datetime | None] = {}
+    ends: dict[str, list[datetime | None]] = {}
     for permit in permits:
         own = dict(permit.ends)
         for basis in permit.bases:
-            known, end = ends.get(basis, datetime.min.replace(tzinfo=UTC)), own.get(basis)
-            ends[basis] = None if known is None or end is None else max(known, end)
-    return ",".join(f"{basis}{_written(ends[basis])}" for basis in BASES if basis in ends)
+            ends.setdefault(basis, []).append(own.get(basis))
+    return ",".join([f"{basis}{_written(latest(ends[basis]))}" for basis in BASES if basis in ends])
 
 
 def read(text: str) -> Mapping[str, datetime | None]:

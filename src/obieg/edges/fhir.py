@@ -232,7 +232,7 @@ class FhirEdge:
 
         result = await self._host.perform(context, request, expect)
         if context.access and request.prefer == "OperationOutcome":
-            request = exchange.request = replace(request, access=context.access)
+            request = replace(request, access=context.access)
         many = any(name == "_count" and (len(value) > 2 or value > _COUNT_AT_ONCE) for name, value in parameters)
         reply: FhirReply = await made(transaction.encode, result, request, in_thread=many)
         return FhirReply(status=304, version=reply.version) if _is_known(exchange, reply) else reply
