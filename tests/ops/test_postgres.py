@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -108,6 +109,22 @@ def test_a_start_meets_one_that_a_killed_supervisor_had_begun(server, monkeypatc
     dsn = server.start()
     assert [process.wait() for process in begun] == [0]
     assert show(dsn, "data_checksums") == "on"
+
+
+def test_who_is_told_to_end_while_it_starts_leaves_nothing_behind(server, monkeypatch):
+    make = server._make_database
+
+    def make_and_be_told():
+        os.kill(os.getpid(), signal.SIGINT)
+        make()
+
+    monkeypatch.setattr(server, "_make_database", make_and_be_told)
+    with pytest.raises(KeyboardInterrupt):
+        server.start()
+    assert server.pid is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    assert show(server.start(), "fsync") == "on", "the folder is free"
 
 
 def test_second_start_on_the_same_folder_is_refused(server):

@@ -237,6 +237,15 @@ def test_sigint_stops_and_second_start_keeps_the_data(node, folder):
     assert again.stop() == 0
 
 
+def test_who_is_told_to_end_again_and_again_stops_its_database(node, folder):
+    """As a child is by the kernel for each thread of a parent that dies."""
+    while node.process.poll() is None:
+        node.process.send_signal(signal.SIGTERM)
+        time.sleep(0.001)
+    assert "embedded PostgreSQL stopped" in node.log.read_text()
+    assert Server(folder / "data" / "postgres").pid is None
+
+
 def test_sighup_is_passed_on(node):
     node.process.send_signal(signal.SIGHUP)
     wait_for(lambda: node.get().json()["reloaded"] == 1)

@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ PORT = 5432  # of the socket's name; nothing listens on TCP
 SOCKET_PATH_BYTES_MAX = 107  # sun_path, without its NUL
 START_TIME_S = 60
 STOP_TIME_S = 120
+_TO_END = (signal.SIGTERM, signal.SIGINT)
 # Backends of a killed server end within moments; until then the next one is refused.
 ORPHANS_TIME_S = 10
 
@@ -85,18 +87,26 @@ class Server:
         )
 
     def start(self) -> str:
-        """Makes the cluster if there is none, starts the server or adopts the one running; returns the DSN."""
+        """Makes the cluster if there is none, starts the server or adopts the one running; returns the DSN.
+
+        Who is told to end meanwhile ends with KeyboardInterrupt once the server is stopped again: one that is being
+        started would be left behind.
+        """
         self._lock.take()
         try:
-            if not self.data.exists():
-                self._make_cluster()
-            self._check_version()
-            if self.pid is None:
-                self._launch()
-            self._make_database()
+            with _undisturbed() as told:
+                if not self.data.exists():
+                    self._make_cluster()
+                self._check_version()
+                if self.pid is None:
+                    self._launch()
+                self._make_database()
         except BaseException:
             self._lock.release()
             raise
+        if told:
+            self.stop()
+            raise KeyboardInterrupt
         return self.dsn
 
     def revive(self) -> bool:
@@ -110,7 +120,8 @@ class Server:
         """Stops the server (running statements are ended, nothing committed is lost) and gives up the folder."""
         try:
             if self.pid is not None:
-                self._tool("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", str(STOP_TIME_S))
+                with _undisturbed():
+                    self._tool("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", str(STOP_TIME_S))
             if (elsewhere := self._socket_dir()).parent != self.folder:
                 with contextlib.suppress(OSError):
                     elsewhere.rmdir()
@@ -368,6 +379,21 @@ class Server:
                 "Check that the disk is not full and that the folder belongs to the user that runs obieg.",
             )
         return said
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[list[int]]:
+    """The signals by which this process was told to end, and which have not ended it; in the main thread."""
+    told: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = {number: signal.signal(number, lambda given, _: told.append(given)) for number in _TO_END}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

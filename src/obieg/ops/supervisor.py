@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
@@ -211,8 +211,9 @@ def _embedded(settings: Settings) -> Iterator[Server]:
     server = Server(settings.postgres_dir, connections_max=50 + 16 * settings.workers)
     began = time.monotonic()
     server.start()
-    log.info("embedded PostgreSQL runs", folder=str(settings.postgres_dir), start_s=round(time.monotonic() - began, 2))
     try:
+        took = round(time.monotonic() - began, 2)
+        log.info("embedded PostgreSQL runs", folder=str(settings.postgres_dir), start_s=took)
         yield server
     finally:
         server.stop()
@@ -306,8 +307,15 @@ class _Supervisor:
         shutil.rmtree(self._metrics, ignore_errors=True)
         self._metrics.mkdir(parents=True)
         loop = asyncio.get_running_loop()
+
+        def stop(*_: Any) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._stop)
+
+        # Not by the loop, which at its end leaves signals to what they do by themselves: one that comes again, as the
+        # kernel sends it for each thread of a parent that dies, would end this process before the database is stopped.
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            signal.signal(number, stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         started = [asyncio.Event() for _ in range(self._settings.workers)]
         keepers = [asyncio.create_task(self._keep(number, event)) for number, event in enumerate(started)]
