@@ -56,6 +56,19 @@ def review(database: psycopg.Connection[Any], region: portals.Region) -> int:
     return int(number)
 
 
+def other_reviews(database: psycopg.Connection[Any], region: portals.Region) -> list[int]:
+    """An entry that a patient reports, and a print without a code."""
+    made = database.execute(
+        "INSERT INTO access_review (patient_key, professional, professional_name, organisation, reason, explanation,"
+        " opened_at, until, kind, reported_by) SELECT patient_key, %s, %s, %s, r.reason, r.explanation,"
+        " now(), now(), r.kind, r.by FROM patient_locator CROSS JOIN (VALUES"
+        " ('reported', '', E'Nie byłam tam.\\nProszę sprawdzić.', 'pesel#1'), ('handout', 'no-phone', 'Maria Lis', NULL)"
+        ") AS r (kind, reason, explanation, by) WHERE value = %s RETURNING review_id",
+        (STRANGER["person"], STRANGER["person_name"], portals.HOSPITAL, region.someone.pesel),
+    ).fetchall()
+    return [int(number) for (number,) in made]
+
+
 def audited(database: psycopg.Connection[Any], said: str) -> list[str]:
     """Messages of records that say this, of what happened at these pages."""
     rows = database.execute("SELECT message FROM audit_event WHERE message LIKE %s", (f"%{said}%",)).fetchall()
@@ -79,6 +92,7 @@ def test_every_page_is_accessible(
 ) -> None:
     letter(database)
     review(database, portal)
+    other_reviews(database, portal)
     trace = f"/trace?q={portal.documents[0].unique_id}"
     explain = f"/explain?who=5425740&patient={portal.someone.pesel}"
     with visiting(chrome, portal, OPERATOR, locale=locale, size=size, dark=dark) as visitor:
@@ -147,9 +161,29 @@ def test_the_officer_decides_once(chrome: Any, portal: portals.Region, database:
         visitor.expect_clean()
     row = database.execute("SELECT justified, decided_by FROM access_review WHERE review_id = %s", (number,)).fetchone()
     assert row == (False, OFFICER["person"])
-    [message] = audited(database, f"review {number} of emergency access")
+    [message] = audited(database, f"access review {number} by")
     assert "not justified" in message
     assert "przytomny" not in message
+
+
+def test_the_officer_is_told_why_each_access_is_to_be_reviewed(
+    chrome: Any, portal: portals.Region, database: Any
+) -> None:
+    emergency, (reported, handout) = review(database, portal), other_reviews(database, portal)
+    with visiting(chrome, portal, OFFICER, script=False) as visitor:
+        page = visitor.go("/operator/reviews")
+        said = {
+            n: page.locator(f'section[aria-labelledby="r{n}"]').inner_text() for n in (emergency, reported, handout)
+        }
+        visitor.expect_clean()
+    assert "Dostęp ratunkowy" in said[emergency]
+    assert "4 odczyty" in said[emergency]
+    assert "Zgłoszony przez pacjenta" in said[reported]
+    assert "„Nie byłam tam.”\n„Proszę sprawdzić.”" in said[reported]
+    assert "pesel#1" in said[reported]
+    assert "odczyt" not in said[reported]
+    assert "Wydruk bez kodu" in said[handout]
+    assert "Maria Lis" in said[handout]
 
 
 def test_a_document_is_traced(chrome: Any, portal: portals.Region, database: Any) -> None:

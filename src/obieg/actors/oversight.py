@@ -84,7 +84,7 @@ class Oversight:
                     by,
                     self._node,
                     "security_alert",
-                    f"review {review_id} of emergency access by {by.name}: {verdict}",
+                    f"access review {review_id} by {by.name}: {verdict}",
                     [AuditObject("patient", str(PatientId(review.patient, self._authority)))],
                 ),
                 transaction="review",

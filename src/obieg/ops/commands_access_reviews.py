@@ -1,4 +1,7 @@
-"""``obieg access reviews …``: emergency access that the data-protection officer has to look at."""
+"""``obieg access reviews …``: what the data-protection officer has to look at afterwards.
+
+It is emergency access, entries of their access logs that patients report, and prints without a code.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from obieg.ops.showing import local, print_json
 
 def add(access: typer.Typer) -> None:
     """Adds the commands."""
-    reviews = typer.Typer(help="Emergency access to be looked at afterwards.", no_args_is_help=True)
+    reviews = typer.Typer(
+        help="What the data-protection officer has to look at afterwards.",
+        no_args_is_help=True,
+    )
     reviews.command("list")(list_)
     reviews.command()(decide)
     access.add_typer(reviews, name="reviews")
@@ -25,12 +31,12 @@ def add(access: typer.Typer) -> None:
 def list_(
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
-    count: Annotated[int, typer.Option("-n", help="How many sessions.", min=1, max=ROWS_MAX)] = 20,
+    count: Annotated[int, typer.Option("-n", help="How many lines.", min=1, max=ROWS_MAX)] = 20,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Also those that were decided.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say who opened emergency access to whom, why, and what they did with it; the oldest first. Times of Warsaw."""
+    """Say who had access to whom, why, what they did with it or what is reported; the oldest first. Times of Warsaw."""
     reviews, waiting, total = operated(
         node, settings, lambda actors, _: actors.oversight.reviews(count, everything=everything)
     )
@@ -39,7 +45,7 @@ def list_(
         return
     console = Console(highlight=False, soft_wrap=True)
     if not reviews:
-        console.print("No emergency access." if not total else f"All of {total} sessions are decided.")
+        console.print("There is nothing to review." if not total else f"All of {total} are decided.")
     for review in reviews:
         for line in _lines(review):
             console.print(Text(line))
@@ -95,7 +101,7 @@ def _decision(review: Review) -> list[str]:
 
 def decide(
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="As obieg access reviews list prints it.")],
-    note: Annotated[str, typer.Option("--note", help="Why; it stays with the session.")],
+    note: Annotated[str, typer.Option("--note", help="Why; it stays with the line.")],
     node: NodeFile = None,
     settings: OptionalSettingsFile = None,
     by: By = "",

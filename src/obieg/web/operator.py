@@ -290,7 +290,7 @@ class OperatorPages:
     async def _reviews(self, visit: Visit, reason: str = "") -> Response:
         everything = visit.request.query_params.get("all", "") == "1"
         found = await self._oversight.reviews(_ROWS, everything=everything)
-        await self._operations.looked(_by(visit), "reviews of emergency access listed")
+        await self._operations.looked(_by(visit), "access reviews listed")
         return self._show(
             visit,
             "operator/reviews.html",
