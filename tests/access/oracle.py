@@ -39,12 +39,6 @@ class Answer(NamedTuple):
     obligations: tuple[str, ...]
     shown: frozenset[str] | None
 
-    @property
-    def until(self) -> datetime | None:
-        """The latest end; None: a basis does not end, author left out."""
-        last = max((end for _, end in self.ends), default=None)
-        return last if {basis for basis, _ in self.ends} >= {*self.bases} - {"author"} else None
-
 
 def acts() -> dict[str, str]:
     """The act of each permission of a transaction, as the oracle understands it."""

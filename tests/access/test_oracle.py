@@ -90,7 +90,7 @@ def test_a_doctor_sees_what_the_doctor_wrote_and_nothing_else() -> None:
 def test_care_in_progress_opens_what_the_hospital_wrote_until_it_ends() -> None:
     said = ask(doctor(), anna(encounters=(Encounter(HOSPITAL, running),)))
     assert said.bases == ("author", "same-entity")
-    assert said.until == NOW + YEAR
+    assert said.ends == (("same-entity", NOW + YEAR),)
     assert said.shown == {"mine", "ours"}
     assert ask(doctor(), anna(encounters=(Encounter(HOSPITAL, ended),))).shown == {"mine"}
     assert ask(doctor(at=CLINIC), anna(encounters=(Encounter(HOSPITAL, running),))).shown == {"mine"}
@@ -100,7 +100,7 @@ def test_care_in_progress_opens_what_the_hospital_wrote_until_it_ends() -> None:
 def test_the_chosen_doctor_sees_all_but_the_very_restricted() -> None:
     chosen = anna(declarations=(Declaration(DOCTOR, "doctor", "", Period(NOW)),))
     said = ask(doctor(), chosen)
-    assert (said.bases, said.until) == (("author", "poz"), None)
+    assert (said.bases, said.ends) == (("author", "poz"), ())
     assert said.shown == {"normal", "restricted", "mine"}
     assert ask(doctor(role="nurse"), chosen).bases == ("author",), "chosen as a doctor, not as a nurse"
     elsewhere = anna(declarations=(Declaration(DOCTOR, "doctor", CLINIC, running),))
@@ -162,7 +162,7 @@ def test_a_consent_opens_as_high_as_it_names() -> None:
 def test_a_consent_ends_with_itself_or_its_provision() -> None:
     def until(consent_ends: datetime | None, provision_ends: datetime | None) -> datetime | None:
         given = consent(Provision(True, period=Period(None, provision_ends)), period=Period(NOW, consent_ends))
-        return ask(doctor(), anna(consents=(given,))).until
+        return dict(ask(doctor(), anna(consents=(given,))).ends).get("consent")
 
     assert until(NOW + YEAR, NOW + 2 * YEAR) == NOW + YEAR
     assert until(NOW + 2 * YEAR, NOW + YEAR) == NOW + YEAR
@@ -241,8 +241,8 @@ def test_a_guardian_reads_until_the_eighteenth_birthday() -> None:
         return ask(relative(PIOTR), anna(birth_date=born, representatives=(Representative(PIOTR, "guardian", period),)))
 
     child = said(date(2008, 5, 6))
-    assert (child.bases, child.until, child.shown) == (("guardian",), datetime(2026, 5, 6, tzinfo=WARSAW), NAMES)
-    assert said(date(2020, 5, 6)).until == NOW + YEAR
+    assert (child.ends, child.shown) == ((("guardian", datetime(2026, 5, 6, tzinfo=WARSAW)),), NAMES)
+    assert said(date(2020, 5, 6)).ends == (("guardian", NOW + YEAR),)
     assert said(date(2008, 3, 10)).reason == "none"
     assert said(date(2008, 3, 11)).reason is None
     assert said(date(2020, 5, 6), ended).reason == "none"
@@ -250,7 +250,7 @@ def test_a_guardian_reads_until_the_eighteenth_birthday() -> None:
 
 def test_a_guardian_of_somebody_born_on_a_leap_day() -> None:
     child = anna(birth_date=date(2012, 2, 29), representatives=(Representative(PIOTR, "guardian"),))
-    assert ask(relative(PIOTR), child).until == datetime(2030, 3, 1, tzinfo=WARSAW)
+    assert ask(relative(PIOTR), child).ends == (("guardian", datetime(2030, 3, 1, tzinfo=WARSAW)),)
 
 
 def test_documentation_of_the_deceased() -> None:
@@ -260,7 +260,7 @@ def test_documentation_of_the_deceased() -> None:
 
     assert said("authorised").bases == ("authorised",)
     since = Period(datetime(2026, 1, 5, 23, tzinfo=WARSAW))
-    assert said("authorised", since).until is None
+    assert said("authorised", since).ends == ()
     assert said("authorised", since).shown == NAMES
     assert said("authorised", Period(datetime(2026, 1, 6, tzinfo=WARSAW))).reason == "none"
     assert said("close").bases == ("close",)

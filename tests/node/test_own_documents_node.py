@@ -127,6 +127,7 @@ def test_nothing_else_is_added_or_withdrawn(portal: portals.Region, person: Pers
         assert own_of(own, me) == {}
         made = own.post(f"/fhir/{me}/$add-document", json=added(jpeg(100, 200)))
         assert made.status_code == 201, made.text
+        assert made.headers["x-obieg-access"] == "patient"
         [document] = own_of(own, me).values()
         assert document["content"][0]["attachment"]["contentType"] == "image/jpeg"  # by its content, not as it was sent
         numbers = [i for r in document["contained"] for i in r.get("identifier", ())]
@@ -142,4 +143,5 @@ def test_nothing_else_is_added_or_withdrawn(portal: portals.Region, person: Pers
     with portals.client(portal, portals.patient(person)) as own:
         taken = own.post(f"/fhir/{me}/$withdraw-document", json=parameters(document=document["id"]))
         assert taken.status_code == 204, taken.text
+        assert taken.headers["x-obieg-access"] == "patient"
         assert own.post(f"/fhir/{me}/$withdraw-document", json=parameters(document=document["id"])).status_code == 404

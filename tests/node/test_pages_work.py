@@ -448,6 +448,7 @@ def test_a_print_at_the_counter_by_a_code(
     ) as both:  # who may do either: a code is for what it was asked for
         started = both.post(f"/fhir/Patient/{world.logical}/$handout-code", json=PARAMETERS, headers=origin)
         assert started.status_code == 202, started.text
+        assert started.headers["x-obieg-access"] == "patient"
         named_by = {"name": "request", "valueString": values(started.json()["parameter"])["request"]}
         told = {
             **PARAMETERS,
@@ -456,6 +457,7 @@ def test_a_print_at_the_counter_by_a_code(
         for operation, status in (("consent-confirm", 422), ("handout", 200)):
             answer = both.post(f"/fhir/Patient/{world.logical}/${operation}", json=told, headers=origin)
             assert answer.status_code == status, (operation, answer.text)
+            assert answer.headers.get("x-obieg-access") == ("patient" if status == 200 else None), operation
     with client(region, COUNTER) as http:  # three wrong tries use a code up
         form["csrf"] = token(http.get(address).text)
         started = http.post(address, data={"who": "patient", "go": "code", "csrf": form["csrf"]}, headers=origin)
@@ -527,6 +529,7 @@ def test_a_print_at_the_counter_by_a_document(
         [(_, message)] = handed_out(region, before)
         assert f"{PESEL}#{parent.pesel}" in b64_of(message)
         assert "no code: no-phone" in message
+        assert f"access: guardian; until={datetime.now(UTC).year + 9}-05-05T22:00:00Z" in message
         review = "SELECT reason FROM access_review WHERE kind = 'handout' AND explanation = %s"
         assert rows(region, review, named(parent)) == [("no-phone",)]
         listed = http.get(f"/fhir/DocumentReference?patient=Patient/{world.logical}")

@@ -285,7 +285,7 @@ def test_who_may_at_all(act: Act, may: set[str]) -> None:
         decision = decide(requester, facts(), act, NOW)
         if name in may:
             assert isinstance(decision, Permit), (name, decision)
-            assert (decision.bases, decision.until, decision.obligations) == ((), None, ())
+            assert (decision.bases, decision.ends, decision.obligations) == ((), (), ())
             assert (decision.filter is None) == (act is not Act.CHANGE or name == "system")
         else:
             by_basis = name == "patient" and act in (Act.IDENTIFY, Act.CONSENT)
@@ -487,7 +487,7 @@ def test_the_same_entity_sees_its_own_documents_while_care_is_in_progress() -> N
     known = facts(encounters=(Encounter(HOSPITAL, Period(PAST, LATER)),))
     decision = read(doctor(), known)
     assert names(decision) == ("author", "same-entity")
-    assert decision.until == LATER
+    assert decision.ends == (("same-entity", LATER),)
     assert seen(doctor(), known) == {"mine", "ours"}
     assert seen(doctor(), msgspec.structs.replace(known, protected=True)) == {"mine"}
     assert seen(doctor(), msgspec.structs.replace(known, died_on=DIED)) == {"mine", "ours"}
@@ -507,10 +507,10 @@ def test_several_encounters_are_one_basis_with_the_latest_end() -> None:
     over, open_end = Encounter(HOSPITAL, Period(None, PAST)), Encounter(HOSPITAL, Period(PAST))
     for order in permutations((one, two, over)):
         decision = read(doctor(), facts(encounters=order))
-        assert decision.until == LATER
+        assert decision.end("same-entity") == LATER
         assert [len(source.rules) for source in decision.filter] == [1, 1]
-    assert read(doctor(), facts(encounters=(one, open_end))).until is None
-    assert read(doctor(), facts(encounters=(one, over))).until == SOON
+    assert read(doctor(), facts(encounters=(one, open_end))).ends == ()
+    assert read(doctor(), facts(encounters=(one, over))).ends == (("same-entity", SOON),)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ def test_poz_opens_all_up_to_restricted_documents() -> None:
     known = facts(declarations=(POZ,))
     decision = read(doctor(), known)
     assert names(decision) == ("author", "poz")
-    assert decision.until == LATER
+    assert decision.ends == (("poz", LATER),)
     assert seen(doctor(), known) == {"n", "r", "mine"}
     assert seen(doctor(), msgspec.structs.replace(known, protected=True)) == {"n", "r", "mine"}
     assert names(read(doctor(person=NURSE), known)) == ("author",)
@@ -664,10 +664,10 @@ def test_the_end_of_a_consent_is_that_of_the_provision_or_its_own() -> None:
         (SOON, LATER, SOON),
     ):
         given = consent(permit(period=Period(end=provided)), period=Period(PAST, own))
-        assert read(doctor(), facts(consents=(given,))).until == until
+        assert read(doctor(), facts(consents=(given,))).end("consent") == until
     several = consent(permit(period=Period(end=SOON)), permit(period=Period(end=LATER)), deny(labels=("R",)))
     decision = read(doctor(), facts(consents=(several,)))
-    assert decision.until == LATER
+    assert decision.ends == (("consent", LATER),)
     denied = consent(deny(), period=Period(PAST, LATER), name="c2")
     assert read(doctor(), facts(consents=(denied,))) == Permit(
         ("author",),
@@ -680,19 +680,6 @@ def test_the_end_of_a_consent_is_that_of_the_provision_or_its_own() -> None:
     )
 
 
-def test_until_is_the_latest_end_of_the_bases_and_none_for_an_open_one() -> None:
-    ends = consent(permit(), period=Period(end=SOON))
-    care = Encounter(HOSPITAL, Period(PAST, LATER))
-    assert read(doctor(), facts(consents=(ends,), encounters=(care,))).until == LATER
-    assert read(doctor(), facts(consents=(ends, consent(permit())), encounters=(care,))).until is None
-    assert (
-        read(doctor(), facts(consents=(ends,), declarations=(msgspec.structs.replace(POZ, period=Period()),))).until
-        is None
-    )
-    only_denied = consent(deny(), period=Period(end=NOW + timedelta(days=99)))
-    assert read(doctor(), facts(consents=(only_denied,), encounters=(care,))).until == LATER
-
-
 def test_each_basis_has_its_own_end() -> None:
     for_ever = msgspec.structs.replace(POZ, period=Period())
     short = (consent(permit(), period=Period(end=SOON)), consent(permit(), period=Period(end=LATER), name="c2"))
@@ -703,6 +690,8 @@ def test_each_basis_has_its_own_end() -> None:
     decision = read(doctor(), facts(encounters=(care,), consents=short))
     assert decision.ends == (("same-entity", SOON), ("consent", LATER))
     assert read(doctor(), facts(consents=(*short, consent(permit(), name="c3")))).ends == ()
+    only_denied = consent(deny(), period=Period(end=NOW + timedelta(days=99)))
+    assert read(doctor(), facts(encounters=(care,), consents=(only_denied,))).ends == (("same-entity", SOON),)
 
 
 def test_bases_are_named_once_in_the_order_of_the_table() -> None:
@@ -766,12 +755,12 @@ def test_a_guardian_ends_with_the_eighteenth_birthday_or_before() -> None:
     birthday = datetime(2033, 1, 1, tzinfo=UTC)
     for end, until in ((None, birthday), (LATER, LATER), (birthday + timedelta(days=1), birthday)):
         person = Representative(PARENT, "guardian", Period(PAST, end))
-        assert read(citizen(PARENT), facts(birth_date=CHILD, representatives=(person,))).until == until
+        assert read(citizen(PARENT), facts(birth_date=CHILD, representatives=(person,))).end("guardian") == until
     leap = facts(birth_date=date(2012, 2, 29), representatives=(GUARDIAN,))
-    assert read(citizen(PARENT), leap).until == datetime(2030, 3, 1, tzinfo=UTC)
+    assert read(citizen(PARENT), leap).end("guardian") == datetime(2030, 3, 1, tzinfo=UTC)
     zone = timezone(timedelta(hours=2))
     local = read(citizen(PARENT), facts(birth_date=CHILD, representatives=(GUARDIAN,)), NOW.astimezone(zone))
-    assert local.until == datetime(2033, 1, 1, tzinfo=zone)
+    assert local.end("guardian") == datetime(2033, 1, 1, tzinfo=zone)
     not_yet = Representative(PARENT, "guardian", Period(SOON))
     assert read(citizen(PARENT), facts(birth_date=CHILD, representatives=(not_yet,))) == Deny("none")
 
@@ -1283,7 +1272,7 @@ def test_the_order_of_facts_does_not_matter(
     one, two = (decide(requester, f, Act.READ, NOW, chosen) for f in (known, other))
     assert type(one) is type(two)
     if isinstance(one, Permit):
-        assert (one.bases, one.until, one.obligations) == (two.bases, two.until, two.obligations)
+        assert (one.bases, one.ends, one.obligations) == (two.bases, two.ends, two.obligations)
         assert shown(one.filter, documents) == shown(two.filter, shuffled(documents))
     else:
         assert one == two
@@ -1392,7 +1381,7 @@ def test_an_explanation_says_what_hides_what() -> None:
     lines = render(explanation, "en")
     assert (
         lines[0]
-        == "Permitted: author of the document, chosen primary care doctor, nurse or midwife, consent of the patient, without end."
+        == "Permitted: author of the document, chosen primary care doctor, nurse or midwife (until 2026-12-22 12:00 UTC), consent of the patient."
     )
     assert "  1: not shown, hidden by consent of the patient restriction" in lines
     assert "  2: not shown, for consent of the patient restriction hides the document 1 that belongs to it" in lines

@@ -58,9 +58,14 @@ class Seen(NamedTuple):
         return Seen(self.sight, [d for d in self.decisions if not d[0].ids.isdisjoint(patients)])
 
     @property
+    def permits(self) -> Sequence[Permit]:
+        """Of those whom the requester may see anything of, or do it for."""
+        return [d for _, d in self.decisions if isinstance(d, Permit)]
+
+    @property
     def whole(self) -> bool:
         """Whether all of somebody may be seen."""
-        return any(isinstance(d, Permit) and d.filter is None for _, d in self.decisions)
+        return any(permit.filter is None for permit in self.permits)
 
     @property
     def certain(self) -> bool:
@@ -69,7 +74,7 @@ class Seen(NamedTuple):
         An author needs nothing to be one, so every professional may ask about everybody: who has written nothing of
         them is answered as if there were nobody.
         """
-        return any(isinstance(d, Permit) and set(d.bases) != _RESTS_ON_NOTHING for _, d in self.decisions)
+        return any(set(permit.bases) != _RESTS_ON_NOTHING for permit in self.permits)
 
     @property
     def open(self) -> bool:
@@ -78,8 +83,8 @@ class Seen(NamedTuple):
 
     def would_show(self, documents: Sequence[DocumentFacts]) -> bool:
         """Whether all of these documents, which need not be there, would be shown of somebody."""
-        permits = [d for _, d in self.decisions if isinstance(d, Permit)]
-        return self.sight.permitted is None or any(len(shown(d.filter, documents)) == len(documents) for d in permits)
+        shows = (len(shown(permit.filter, documents)) == len(documents) for permit in self.permits)
+        return self.sight.permitted is None or any(shows)
 
     def told(self, context: Context, *, shown: bool = True, yet: bool = True) -> None:
         """The answer, and its record, name the bases on which it is given.
@@ -88,8 +93,7 @@ class Seen(NamedTuple):
         """
         if yet:
             context.veiled = context.decided and not (shown and self.decisions)
-        permits = (d for _, d in self.decisions if isinstance(d, Permit))
-        context.access = grounds.write(permits) if shown or self.certain else ""
+        context.access = grounds.write(self.permits) if shown or self.certain else ""
         context.told = self._told(context) if context.access else ()
 
     def _told(self, context: Context) -> tuple[Told, ...]:
@@ -194,11 +198,15 @@ class AccessControl:
         """What the caller may see of those whom a request is about; one round trip where access is enforced.
 
         Whoever is not among the permitted, also somebody whom nobody knows, is as if there were nothing of them.
+        On which bases it is shown :meth:`Seen.told` is told once it is known what is; other acts rest on theirs.
         """
         if self._store is None:
             return _EVERYTHING
         context.decided = context.veiled = True
-        return await self.seen_by(context.requester, named, _now(context), act)
+        seen = await self.seen_by(context.requester, named, _now(context), act)
+        if act is not Act.READ:
+            seen.told(context, shown=bool(seen.permits))
+        return seen
 
     async def expect(self, patient: PatientId, context: Context, act: Act) -> frozenset[str]:
         """By which bases the caller may do this for the patient; none where it takes none.
@@ -208,12 +216,10 @@ class AccessControl:
         context.objects = (AuditObject("patient", str(patient)),)
         if self.depends(act, context.requester):
             seen = await self.see(Named(patients=(patient,)), context, act)
-            permits = [decision for _, decision in seen.decisions if isinstance(decision, Permit)]
-            if not permits:
+            if not seen.permits:
                 seen.refused(context, patient.authority)
-                said = "no patient has this id, or none for whom this caller may do this"
-                raise Problem.of("AddressNotFound", said)
-            return frozenset(basis for permit in permits for basis in permit.bases)
+                raise nobody()
+            return frozenset(basis for permit in seen.permits for basis in permit.bases)
         return frozenset()
 
     def kept(self, named: Named, context: Context) -> Seen | None:
@@ -308,6 +314,11 @@ class AccessControl:
         meant = tuple(trace for trace in explained.documents if not asked.isdisjoint(names[trace.entry_uuid]))
         missing = tuple(name for name in documents if not any(_plain(name) in known for known in names.values()))
         return Explained(person, replace(explained, documents=meant), missing)
+
+
+def nobody() -> Problem:
+    """What is said to whoever may not do something for a patient, and of ids that nobody has: one and the same."""
+    return Problem.of("AddressNotFound", "no patient has this id, or none for whom this caller may do this")
 
 
 def _of_one(named: Named) -> bool:

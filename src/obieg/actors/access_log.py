@@ -8,12 +8,10 @@ import msgspec
 
 from obieg.actors.access_control import AccessControl
 from obieg.actors.provider_directory import ProviderDirectory
-from obieg.domain.access import Act, Permit
+from obieg.domain.access import Act
 from obieg.domain.access_log import Access, AccessLogPage, AccessLogStore, LogQuestion
 from obieg.domain.audit import AuditLog, AuditObject, AuditQuestion, StoredAudit
 from obieg.domain.obligations import NOTICE
-from obieg.domain.permits import Named
-from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.mapping.access_log import entry, hidden, made_by
 from obieg.protocol import Context
@@ -32,13 +30,9 @@ class AccessLog:
 
     async def read(self, asked: LogQuestion, context: Context) -> AccessLogPage:
         """One page, newest first. Raises Problem."""
-        if self._access.depends(Act.LOG, context.requester):
-            seen = await self._access.see(Named(patients=(asked.patient,)), context, Act.LOG)
-            if not any(isinstance(decision, Permit) for _, decision in seen.decisions):
-                seen.refused(context, asked.patient.authority)
-                raise Problem.of("AddressNotFound", "no patient has this id, or none whose log this caller may read")
+        await self._access.expect(asked.patient, context, Act.LOG)
         found = await self.page(asked, context.requester)
-        context.objects = (AuditObject("patient", str(asked.patient)), AuditObject("audit_log", "urn:obieg:access-log"))
+        context.objects = (*context.objects, AuditObject("audit_log", "urn:obieg:access-log"))
         await self._store.record(context.audit())
         context.audited = True
         return found

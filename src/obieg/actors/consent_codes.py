@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from obieg.actors.access_control import nobody
 from obieg.actors.consent_registry import ConsentRegistry
 from obieg.actors.emergency_access import expect_person
 from obieg.domain.audit import AuditObject
@@ -47,7 +48,7 @@ class ConsentCodes:
         expect_person(requester)
         contact = await self._store.contact(asked.patient)
         if contact is None or not await self._registry.may(asked.patient, context):
-            raise Problem.of("AddressNotFound", "no patient has this id, or none for whom this caller may ask")
+            raise nobody()
         to = reach(contact.records, self._language)
         if self._sms is None or not to.mobile:
             said = "this node sends no SMS" if self._sms is None else "the patient's records name no mobile number"

@@ -16,7 +16,8 @@ from obieg.actors.access_control import AccessControl
 from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.patient_index import ATTEMPTS_MAX, PatientIndex
 from obieg.actors.provider_directory import ProviderDirectory
-from obieg.domain.access import Act, Permit
+from obieg.domain import grounds
+from obieg.domain.access import Act
 from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.audit import AuditObject
 from obieg.domain.consents import CONSENTS, AccessStore, ConsentQuery, Fact, Kind, Said, Stated
@@ -159,11 +160,12 @@ class ConsentRegistry:
         """Whether the caller may, where that depends on the patient: patients, and proofs good for one patient."""
         if not self._access.depends(Act.CONSENT, context.requester):
             return True
+        before = context.access
         seen = await self._access.see(Named(patients=(patient,)), context, Act.CONSENT)
-        may = any(isinstance(decision, Permit) for _, decision in seen.decisions)
-        if not may:
+        context.access = grounds.join((before, context.access))
+        if not seen.permits:
             seen.refused(context, self._authority)
-        return may
+        return bool(seen.permits)
 
     async def _may_read(self, source: str, context: Context) -> bool:
         found = await self._store.read(source, None, None)

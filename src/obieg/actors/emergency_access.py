@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from obieg.actors.access_control import AccessControl
+from obieg.actors.access_control import AccessControl, nobody
 from obieg.actors.patient_index import ATTEMPTS_MAX, PatientIndex
-from obieg.domain.access import Act, Emergency, Period, Permit
+from obieg.domain.access import Act, Emergency, Period
 from obieg.domain.audit import AuditObject
 from obieg.domain.consents import Kind, Stated
 from obieg.domain.identifiers import PatientId
@@ -29,7 +29,6 @@ from obieg.domain.obligations import (
     Told,
     who,
 )
-from obieg.domain.permits import Named
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.requester import Requester
@@ -76,15 +75,11 @@ class EmergencyAccess:
         """Of whom it is, by the id that stands, and what runs. Raises Problem for who may not."""
         requester, now = context.requester, context.received_at
         expect_person(requester)
-        if self._access.depends(Act.EMERGENCY, requester):
-            seen = await self._access.see(Named(patients=(asked,)), context, Act.EMERGENCY)
-            if not any(isinstance(decision, Permit) for _, decision in seen.decisions):
-                seen.refused(context, asked.authority)
-                raise _unknown()
+        await self._access.expect(asked, context, Act.EMERGENCY)
         patient = await self._index.affinity_domain_id(asked)
         standing = await self._store.standing(asked, requester, now) if patient is not None else None
         if patient is None or standing is None:
-            raise _unknown()
+            raise nobody()
         expect_fresh(requester, now)
         return patient, standing
 
@@ -122,7 +117,3 @@ def expect_fresh(requester: Requester, now: datetime) -> None:
 
 def _about(context: Context, patient: PatientId, source: str) -> None:
     context.objects = (AuditObject("patient", str(patient)), AuditObject("emergency", source))
-
-
-def _unknown() -> Problem:
-    return Problem.of("AddressNotFound", "no patient has this id, or none for whom this caller may ask")

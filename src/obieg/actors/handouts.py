@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from obieg.actors.access_control import AccessControl
+from obieg.actors.access_control import AccessControl, nobody
 from obieg.actors.access_log import AccessLog
 from obieg.actors.emergency_access import expect_person
 from obieg.actors.exporter import Exporter
@@ -121,11 +121,10 @@ class Handouts:
         standing = await self._standing(asked.patient, asked.stands, context)
         patient = await self._codes.contact(asked.patient)
         if patient is None:
-            raise _unknown()
+            raise nobody()
         reason = await self._confirmed(asked, standing, context)
         confirmed = asked.document or CODE
         made = await self._made(asked, standing, confirmed, context)
-        context.access = ",".join(standing.bases)
         said = {**who(context.requester), "bases": list(standing.bases), "confirmed": confirmed, "reason": reason}
         key = f"{HANDOUT}:{context.request_id}"
         context.told = (Told(patient.patient_key, HANDOUT, key, said, report=bool(reason)),)
@@ -238,7 +237,3 @@ def _as(standing: Standing, staff: Requester) -> Requester:
         acting_for_name="",
         patient="",
     )
-
-
-def _unknown() -> Problem:
-    return Problem.of("AddressNotFound", "no patient has this id, or none for whom this caller may do this")

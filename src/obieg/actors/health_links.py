@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from obieg.actors.access_control import AccessControl
 from obieg.actors.patient_summary import PatientSummary
-from obieg.domain.access import Act, Permit
+from obieg.domain.access import Act
 from obieg.domain.audit import AuditObject, Outcome
 from obieg.domain.health_links import (
     BASIS,
@@ -166,7 +166,7 @@ class HealthLinks:
         if self._access.enforced:
             maker = Requester(system="", person=tried.made_by, role=_PATIENT, purpose_of_use=tried.purpose)
             seen = await self._access.seen_by(maker, Named(patients=(patient,)), context.received_at, Act.LOG)
-            if not any(isinstance(decision, Permit) for _, decision in seen.decisions):
+            if not seen.permits:
                 context.refusal = "its maker may not share any more"
                 raise _missing()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-from obieg.actors.access_control import AccessControl
+from obieg.actors.access_control import AccessControl, nobody
 from obieg.actors.document_lifecycle import DocumentLifecycle
 from obieg.actors.document_repository import DocumentRepository, Provided
 from obieg.actors.patient_index import PatientIndex
@@ -57,7 +57,7 @@ class OwnDocuments:
             raise Problem.of("RuleBroken", f"{NUMBER_MAX} documents were added: no more are taken", "http")
         person = await self._index.described(added.patient)
         if person is None:
-            raise _missing()
+            raise nobody()
         submission = await asyncio.to_thread(
             submission_of,
             added,
@@ -91,7 +91,3 @@ class OwnDocuments:
 
     def _uuid(self) -> UUID:
         return UUID(self._new_uuid())
-
-
-def _missing() -> Problem:
-    return Problem.of("AddressNotFound", "no patient has this id, or none for whom this caller may do this")

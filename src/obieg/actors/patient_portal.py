@@ -64,7 +64,7 @@ class PatientPortal:
                 PatientId(candidate.id, self._authority),
                 permit.bases[0],
                 candidate.records[0] if candidate.records else Demographics(),
-                permit.until,
+                permit.end(permit.bases[0]),
                 candidate.unread,
             )
             for candidate in found

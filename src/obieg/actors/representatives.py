@@ -161,7 +161,7 @@ def _entitled(said: Said, fact: Representative | Declaration, permit: Permit | N
         name=called(resource) if isinstance(fact, Representative) else "",
         organisation_name="",
         begin=fact.period.begin,
-        end=permit.until if permit is not None and fact.kind == "guardian" else fact.period.end,
+        end=permit.end("guardian") if permit is not None and fact.kind == "guardian" else fact.period.end,
         now=permit is not None,
         endable=False,
     )

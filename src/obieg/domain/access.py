@@ -175,12 +175,9 @@ class Permit(Value, frozen=True):
     filter: Filter | None = None  # None: everything
     obligations: tuple[str, ...] = ()
 
-    @property
-    def until(self) -> datetime | None:
-        """The latest end of its bases; None: one does not end."""
-        # Being an author rests on nothing and never ends: it would hide the end of all others.
-        resting = [basis for basis in self.bases if basis != "author"]
-        return max((end for _, end in self.ends), default=None) if len(self.ends) == len(resting) else None
+    def end(self, basis: str) -> datetime | None:
+        """The end of one of its bases, if it has one."""
+        return dict(self.ends).get(basis)
 
 
 class Deny(Value, frozen=True):

@@ -218,11 +218,15 @@ def render(explanation: Explanation, language: str) -> list[str]:
         row = BASES[trace.basis]
         return str(texts["change_basis"].format(name=row["name"][language], needs=row["needs"][language]))
 
+    def held(basis: str) -> str:
+        end = decision.end(basis) if isinstance(decision, Permit) else None
+        return f"{name(basis)} ({until(end)})" if end else name(basis)
+
     if isinstance(decision, Deny):
         reason = texts["because"].format(reason=_TABLE["reasons"][decision.reason][language])
         lines = [f"{texts['denied']}, {reason}."]
     elif decision.bases:
-        lines = [f"{texts['permitted']}: {names(decision.bases)}, {until(decision.until)}."]
+        lines = [f"{texts['permitted']}: {', '.join(map(held, decision.bases))}."]
     else:
         lines = [f"{texts['permitted']}."]
     parts = (

@@ -7,7 +7,7 @@ has one (docs/access.md, Answers).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from obieg.domain.access import BASES, Permit, latest
@@ -25,7 +25,16 @@ def write(permits: Iterable[Permit]) -> str:
         own = dict(permit.ends)
         for basis in permit.bases:
             ends.setdefault(basis, []).append(own.get(basis))
-    return ",".join([f"{basis}{_written(latest(ends[basis]))}" for basis in BASES if basis in ends])
+    return _together(ends)
+
+
+def join(texts: Iterable[str]) -> str:
+    """The same of what was written of several."""
+    ends: dict[str, list[datetime | None]] = {}
+    for text in texts:
+        for basis, end in read(text).items():
+            ends.setdefault(basis, []).append(end)
+    return _together(ends)
 
 
 def read(text: str) -> Mapping[str, datetime | None]:
@@ -46,6 +55,10 @@ def _read(text: str) -> Mapping[str, datetime | None]:
         return {basis: datetime.fromisoformat(end) if end else None for basis, _, end in pairs}
     except ValueError:  # a record of another node may say anything
         return {}
+
+
+def _together(ends: Mapping[str, Sequence[datetime | None]]) -> str:
+    return ",".join([f"{basis}{_written(latest(ends[basis]))}" for basis in BASES if basis in ends])
 
 
 def _written(end: datetime | None) -> str:

@@ -36,7 +36,7 @@ class Told(Value, frozen=True):
     said: dict[str, Any]
     notify: bool = True
     report: bool = False  # the act rests on a break-glass session, or a hand-out on a document alone
-    until: datetime | None = None
+    until: datetime | None = None  # of that session
 
 
 def written(told: Iterable[Told]) -> str:
@@ -71,7 +71,7 @@ def of_reading(patient_key: int, permit: Permit, requester: Requester, at: datet
     bases = ",".join(permit.bases)
     key = f"access:{at:%Y-%m-%d}:{requester.person}:{requester.acting_for}:{requester.organisation}:{bases}"
     said = {**who(requester), "bases": list(permit.bases), "transaction": transaction}
-    return Told(patient_key, "access", key, said, notify, report, permit.until)
+    return Told(patient_key, "access", key, said, notify, report, permit.end(_EMERGENCY))
 
 
 class Receivers(Value, frozen=True):
@@ -97,7 +97,7 @@ def receivers(facts: Facts, by: str, at: datetime, settings: Settings) -> Receiv
     )
 
 
-_GUARDIAN, _PATIENT = "guardian", "patient"  # bases
+_GUARDIAN, _PATIENT, _EMERGENCY = "guardian", "patient", "emergency"  # bases
 
 
 def _reading(person: str, facts: Facts, at: datetime, settings: Settings) -> tuple[str, ...]:

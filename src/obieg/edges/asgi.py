@@ -212,6 +212,7 @@ class Host:
             raise
         except Problem as problem:
             outcome, findings = "refused", problem.findings
+            _shows_nothing(exchange)
         except RetryLater as error:
             log.warning("a request could not be served now", request_id=request_id, error=str(error))
             said = f"not possible now, repeat the identical request later (request {request_id})"
@@ -268,6 +269,12 @@ class Host:
         """Tells the metrics."""
         name = exchange.transaction.id if exchange.transaction else "unknown"
         self.observe(name, outcome, asyncio.get_running_loop().time() - exchange.started)
+
+
+def _shows_nothing(exchange: Exchange) -> None:
+    """A refusal names no basis, and is given when any other answer is that shows nothing."""
+    if exchange.context is not None and exchange.context.access:
+        exchange.context.access, exchange.context.veiled = "", True
 
 
 async def _veiled(exchange: Exchange) -> None:

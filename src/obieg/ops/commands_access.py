@@ -189,7 +189,7 @@ def _data(found: Explained, lines: Sequence[str], *, allowed: bool, enforced: bo
         "permitted": permit is not None,
         "reason": None if isinstance(decision, Permit) else decision.reason,
         "grounds": permit.bases if permit else (),
-        "until": permit.until if permit else None,
+        "ends": dict(permit.ends) if permit else {},
         "everything": permit is not None and permit.filter is None,
         "bases": explanation.bases,
         "restrictions": [
