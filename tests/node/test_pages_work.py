@@ -233,6 +233,9 @@ def test_break_glass(chrome: Any, region: portals.Region) -> None:
         assert review == [("unconscious", WHY)]
         told = rows(region, "SELECT said ->> 'person' FROM access_notice WHERE kind = 'emergency'")
         assert told == [(RESCUER["person"],)]
+        page = visitor.go(f"{WORK}/treatment/{patient}")  # found again, and opened for treatment
+        page.get_by_role("link", name="Dostęp ratunkowy już trwa?").click()
+        page.wait_for_selector("#timeline")
         page.get_by_role("button", name="Zakończ teraz").click()
         page.wait_for_url(f"**{WORK}?ended")
         expect_accessible(page)

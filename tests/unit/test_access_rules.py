@@ -234,7 +234,7 @@ def test_all_roles_are_in_one_group() -> None:
 
 def test_all_texts_are_there_in_all_languages() -> None:
     rows = [*TABLE["reasons"].values(), *TABLE["lacks"].values(), TABLE["hold"]["name"]]
-    rows += [row[key] for row in BASES.values() for key in ("name", "holds", "needs")]
+    rows += [row[key] for row in BASES.values() for key in ("article", "name", "holds", "needs")]
     for row in rows:
         assert {"pl", "en", "uk"} == row.keys()
         assert all(row.values())
@@ -244,7 +244,6 @@ def test_all_texts_are_there_in_all_languages() -> None:
         assert list(texts["condition"]) == list(Condition.__struct_fields__)
     for row in BASES.values():
         assert row["standing"] in ("official", "assumed")
-        assert row["article"]
 
 
 # acts that need no basis -----------------------------------------------------------------------------------------
@@ -1381,7 +1380,7 @@ def test_an_explanation_says_what_hides_what() -> None:
     lines = render(explanation, "en")
     assert (
         lines[0]
-        == "Permitted: author of the document, chosen primary care doctor, nurse or midwife (until 2026-12-22 12:00 UTC), consent of the patient."
+        == "Permitted: author of the document, chosen primary care doctor, nurse or midwife (until 2026-12-22 13:00), consent of the patient."
     )
     assert "  1: not shown, hidden by consent of the patient restriction" in lines
     assert "  2: not shown, for consent of the patient restriction hides the document 1 that belongs to it" in lines
@@ -1392,9 +1391,11 @@ def test_an_explanation_says_what_hides_what() -> None:
         "  4: shown, basis: author of the document, chosen primary care doctor, nurse or midwife, consent of the patient"
         in lines
     )
-    assert "  consent of the patient restriction, until 2026-12-22 12:00 UTC: class x" in lines
+    assert "  consent of the patient restriction, until 2026-12-22 13:00: class x" in lines
     assert any(
-        line.startswith("  no, threat to life (art. 35 SIOZ; EHDS art. 11(5)): it is for other purposes; it takes: ")
+        line.startswith(
+            "  no, threat to life (art. 35 SIOZ Act; EHDS art. 11(5)): it is for other purposes; it takes: "
+        )
         for line in lines
     )
     polish = render(explanation, "pl")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
@@ -38,9 +37,9 @@ from obieg.domain.permits import FactsStore, Named, Person
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
 from obieg.domain.sight import EVERYTHING, NOTHING, Sight, sight
+from obieg.domain.zone import WARSAW
 from obieg.protocol import Context
 
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _RESTS_ON_NOTHING = {"author"}
 KEPT_MAX = 8_192  # patients of whom a worker keeps what was read, a few KiB each
 DECISIONS_MAX = 16  # that it keeps of one patient, about 2 KiB each
@@ -172,7 +171,7 @@ class AccessControl:
         """Whether somebody may do what is about no patient; where nobody is asked, they may."""
         if self._store is None:
             return True
-        return isinstance(decide(requester, Facts(()), act, datetime.now(_WARSAW), self._settings), Permit)
+        return isinstance(decide(requester, Facts(()), act, datetime.now(WARSAW), self._settings), Permit)
 
     def depends(self, act: Act, requester: Requester) -> bool:
         """Whether what the caller may do depends on the patient: :meth:`see` must then be asked of each."""
@@ -270,7 +269,7 @@ class AccessControl:
         if not any(named):
             return Seen(NOTHING)
         persons = await self._store.of(named)
-        at = at.astimezone(_WARSAW)
+        at = at.astimezone(WARSAW)
         decided = [(person, decide(requester, person.facts, act, at, self._settings)) for person in persons]
         seen = _seen(decided)
         if (
@@ -308,7 +307,7 @@ class AccessControl:
         [person] = persons
         found = await self._store.documents(person.keys, documents) if self._store and documents else ()
         facts = [each.facts for each in found]
-        explained = explain(requester, person.facts, act, at.astimezone(_WARSAW), self._settings, facts)
+        explained = explain(requester, person.facts, act, at.astimezone(WARSAW), self._settings, facts)
         names = {each.facts.entry_uuid: {_plain(name) for name in each.names} for each in found}
         asked = {_plain(name) for name in documents}
         meant = tuple(trace for trace in explained.documents if not asked.isdisjoint(names[trace.entry_uuid]))
@@ -345,4 +344,4 @@ def _depends(act: Act, requester: Requester) -> bool:
 
 
 def _now(context: Context) -> datetime:
-    return context.received_at.astimezone(_WARSAW)
+    return context.received_at.astimezone(WARSAW)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from obieg.domain.access import Settings
 from obieg.domain.audit import AuditEvent, Outcome
@@ -19,8 +18,7 @@ from obieg.domain.obligations import NOTICE, receivers
 from obieg.domain.outbox import Letter
 from obieg.domain.persons import Demographics
 from obieg.domain.problems import Problem, RetryLater
-
-_WARSAW = ZoneInfo("Europe/Warsaw")
+from obieg.domain.zone import WARSAW
 
 
 class _Messenger:
@@ -68,7 +66,7 @@ class PatientMessenger(_Messenger):
         pending = await self._store.pending(letter.patient_key, int(letter.body))
         if pending is None:
             return
-        told = receivers(pending.facts, pending.by, self._now().astimezone(_WARSAW), self._settings)
+        told = receivers(pending.facts, pending.by, self._now().astimezone(WARSAW), self._settings)
         failed: list[Problem | RetryLater] = []
         if told.patient:
             failed += await self._told("patient", pending, pending.records, letter.control_id)

@@ -33,6 +33,7 @@ from obieg.domain.access import (
 )
 from obieg.domain.documents import Value
 from obieg.domain.requester import Requester
+from obieg.domain.zone import WARSAW
 
 _TABLE = toml("access.toml")
 LANGUAGES: tuple[str, ...] = tuple(_TABLE["texts"])
@@ -177,11 +178,13 @@ def render(explanation: Explanation, language: str) -> list[str]:
         return ", ".join(map(name, keys))
 
     def until(moment: datetime | None) -> str:
-        return str(texts["until"].format(until=f"{moment:%Y-%m-%d %H:%M %Z}".strip()) if moment else texts["endless"])
+        return str(
+            texts["until"].format(until=f"{moment.astimezone(WARSAW):%Y-%m-%d %H:%M}") if moment else texts["endless"]
+        )
 
     def of_basis(trace: BasisTrace) -> str:
         row = BASES[trace.basis]
-        said = {key: row[key][language] for key in ("name", "holds", "needs")} | {"article": row["article"]}
+        said = {key: row[key][language] for key in ("name", "article", "holds", "needs")}
         if trace.lack:
             return str(texts["lacks"].format(**said, lack=_TABLE["lacks"][trace.lack][language]))
         return str(texts["holds"].format(**said, until=until(trace.until)))

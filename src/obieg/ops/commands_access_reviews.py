@@ -60,15 +60,19 @@ def _lines(review: Review) -> list[str]:
         return _handed_out(review)
     reason = REASONS[review.reason]["en"] if review.reason in REASONS else "opened elsewhere"
     ended = f", ended {local(review.ended_at)}" if review.ended_at else f", until {local(review.until)}"
-    renewed = f", renewed {review.renewals} times" if review.renewals else ""
+    renewed = f", renewed {_number(review.renewals, 'time')}" if review.renewals else ""
     last = f", the last {local(review.last_read_at)}" if review.last_read_at else ""
     who = f"{review.professional_name or review.professional} ({review.professional}, {review.organisation})"
     lines = [
         f"\n{review.review_id}  {who} to patient {review.patient}",
-        f"    {local(review.opened_at)}{ended}{renewed}; {review.reads} requests{last}",
+        f"    {local(review.opened_at)}{ended}{renewed}; {_number(review.reads, 'request')}{last}",
         *(f"    {line}" for line in (f"{reason}: {review.explanation}".splitlines())),
     ]
     return [*lines, *_decision(review)]
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _reported(review: Review) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from obieg.actors.keyring import Keyring
 from obieg.domain.audit import AuditEvent, Outcome
+from obieg.domain.zone import WARSAW
 from obieg.ops import settings as node_settings
 from obieg.ops.accounts import os_user
 from obieg.ops.asking import settings_of
@@ -31,7 +31,6 @@ from obieg.storage.authorization_store import PostgresAuthorization
 from obieg.storage.keys import KeyFile
 from obieg.storage.link import Database
 
-WARSAW = ZoneInfo("Europe/Warsaw")
 ROWS_MAX = 10_000
 
 Result = TypeVar("Result")

@@ -25,12 +25,13 @@ from rich.text import Text
 from obieg.domain.affinity_domain import polish
 from obieg.domain.documents import AvailabilityStatus, Code, DocumentEntry, Localized
 from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.zone import WARSAW
 from obieg.edges.clients import discard
 from obieg.ops import describing, ready
 from obieg.ops.exchange import APPROVED, DEPRECATED, Exchange
 from obieg.ops.failure import Failure
 from obieg.ops.options import AsJson, AsPerson, NeededNodeFile, Purpose, command
-from obieg.ops.showing import WARSAW, print_json
+from obieg.ops.showing import print_json
 from obieg.ops.submitting import JOBS, Item, Outcome, Result, Submitter, said
 from obieg.protocol import Content
 from obieg.wire.hl7v2 import unescape

@@ -30,7 +30,6 @@ from obieg.ops.index_access import Access, asked, opened
 from obieg.ops.lazy_commands import lazily
 from obieg.ops.options import ROWS_MAX, AsJson, By, Charset, NodeFile, OptionalSettingsFile, Rejects
 from obieg.ops.showing import (
-    WARSAW,
     examined,
     local,
     print_columns,
@@ -572,7 +571,7 @@ def accesses(
 
 def _day(text: str, option: str) -> datetime:
     try:
-        return datetime.combine(date.fromisoformat(text), time(), WARSAW)
+        return datetime.combine(date.fromisoformat(text), time())
     except ValueError:
         raise typer.BadParameter("is a day such as 2026-03-01", param_hint=option) from None
 

@@ -12,13 +12,13 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, BinaryIO
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from obieg.codes.load import rows, toml
 from obieg.domain.access import BASES
 from obieg.domain.access_log import Access
+from obieg.domain.zone import WARSAW
 from obieg.ops.failure import Failure
 from obieg.web.kit import texts
 from obieg.web.pdf import PdfFailed, Tables, make_tables
@@ -31,7 +31,6 @@ _ACTS = {transaction: act for act, listed in toml("patient_portal.toml")["acts"]
 _MARKS: Mapping[str, Any] = toml("national/pl/retention.toml")["marks"]
 _CLASSES = {row["code"]: row["display"] for row in rows("national/pl/document_classes.csv")}
 _DTM = frozenset(("birth_date", "creation_time", "deceased_at", "submission_time"))
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)")
 # What is too long for the width of a cell may be broken after any of its pieces.
 _LONG, _PIECE = re.compile(r"\S{25,}"), re.compile(r"[./:#^_-]|[^./:#^_-]{16}")
@@ -45,7 +44,7 @@ class Pages:
 
     def __init__(self, *, who: str, at: datetime, node: str) -> None:
         self._who, self._node = who, node
-        self._at = at.astimezone(_WARSAW).strftime("%Y-%m-%d %H:%M")
+        self._at = at.astimezone(WARSAW).strftime("%Y-%m-%d %H:%M")
         self._file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the pages are
         self._counts: dict[str, int] = {}
         self._sections: dict[str, Mapping[str, Any]] = {}
@@ -144,7 +143,7 @@ def _said(member: str, value: Any) -> str:
 
 def _word(member: str, text: str) -> str:
     if _INSTANT.fullmatch(text):
-        return datetime.fromisoformat(text).astimezone(_WARSAW).strftime("%Y-%m-%d %H:%M")
+        return datetime.fromisoformat(text).astimezone(WARSAW).strftime("%Y-%m-%d %H:%M")
     if member in _DTM and text[:8].isdigit():
         return "-".join(filter(None, (text[:4], text[4:6], text[6:8])))
     if member == "class_code":

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 from rich.console import Console
@@ -15,9 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from obieg.domain.zone import WARSAW
 from obieg.ops.import_files import PATIENTS, Header, Source, examine
-
-WARSAW = ZoneInfo("Europe/Warsaw")
 
 
 def local(moment: datetime | None) -> str:

@@ -22,7 +22,6 @@ from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
-from zoneinfo import ZoneInfo
 
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -36,6 +35,7 @@ from obieg.actors.people import Site, Visit, cookie_value
 from obieg.domain.operating import Notice
 from obieg.domain.own_pages import is_own_page
 from obieg.domain.problems import NotSealed, RetryLater
+from obieg.domain.zone import WARSAW
 from obieg.edges.upload import MEDIA_TYPE, UploadForm
 
 LANGUAGES = {"pl": ("PL", "polski"), "en": ("EN", "English"), "uk": ("UA", "українська")}
@@ -44,7 +44,6 @@ _FIELDS_MAX = 40
 _LANGUAGE_COOKIES = {True: "__Host-obieg-language", False: "obieg-language"}  # over TLS, and within this machine
 _LANGUAGE_KEPT_S = 365 * 86400
 _STATIC_KEPT_S = 3600
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _SLOT = re.compile(r"\{(\w+)\}")
 _DAY = re.compile(r"(\d{4})-?(\d\d)?-?(\d\d)?")
 
@@ -396,13 +395,13 @@ def _is_loopback(host: str) -> bool:
 
 def shown_moment(moment: datetime) -> str:
     """DD.MM.YYYY, HH:MM in the region's time zone."""
-    return f"{moment.astimezone(_WARSAW):%d.%m.%Y, %H:%M}"
+    return f"{moment.astimezone(WARSAW):%d.%m.%Y, %H:%M}"
 
 
 def shown_day(said: datetime | date | str) -> str:
     """DD.MM.YYYY of a moment, a date, a date of FHIR (also partial) or a DTM of HL7; "" of nothing."""
     if isinstance(said, datetime):
-        return f"{said.astimezone(_WARSAW):%d.%m.%Y}"
+        return f"{said.astimezone(WARSAW):%d.%m.%Y}"
     if isinstance(said, date):
         return f"{said:%d.%m.%Y}"
     parts = _DAY.match(said or "")

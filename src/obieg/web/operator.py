@@ -9,7 +9,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -33,12 +32,12 @@ from obieg.domain.previewing import BYTES_MAX, Kind
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.domain.watching import SIGNALS
+from obieg.domain.zone import WARSAW
 from obieg.web.areas import OPERATORS
 from obieg.web.desk import Desk, Visit
 from obieg.web.kit import language_of
 from obieg.web.operator_figures import columns, percent, table
 
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _ROOTS = toml("national/pl/pik.toml")["roots"]
 _LICENCES = ((re.compile(r"[0-9]{7}"), "npwz_physician"), (re.compile(r"[0-9]{7}[AP]"), "npwz_nurse"))
 _DIGITS = re.compile(r"(?<!\d)\d{11}(?!\d)")
@@ -241,14 +240,14 @@ class OperatorPages:
 
     async def _notice(self, visit: Visit, reason: str = "", fields: Mapping[str, str] | None = None) -> Response:
         notice = await self._operations.notice()
-        given = fields or {"text": "", "until": f"{datetime.now(_WARSAW) + timedelta(hours=4):%Y-%m-%dT%H:00}"}
+        given = fields or {"text": "", "until": f"{datetime.now(WARSAW) + timedelta(hours=4):%Y-%m-%dT%H:00}"}
         status = 400 if reason else 200
         return self._show(visit, "operator/notice.html", status=status, notice=notice, reason=reason, given=given)
 
     async def _say(self, visit: Visit) -> Response:
         text = "" if "end" in visit.fields else visit.fields.get("text", "").strip()
         try:
-            until = datetime.fromisoformat(visit.fields["until"]).replace(tzinfo=_WARSAW) if text else datetime.now(UTC)
+            until = datetime.fromisoformat(visit.fields["until"]).replace(tzinfo=WARSAW) if text else datetime.now(UTC)
         except (KeyError, ValueError):
             return await self._notice(visit, "operator_notice_until_wrong", visit.fields)
         if not text and "end" not in visit.fields:
@@ -361,16 +360,14 @@ class OperatorPages:
         """Of ITI-81, and which field cannot be read."""
         parameters = [("_count", str(_ROWS))]
         try:
-            since = (
-                date.fromisoformat(given["since"]) if given["since"] else datetime.now(_WARSAW).date() - timedelta(7)
-            )
-            parameters.append(("date", f"ge{datetime.combine(since, time(), _WARSAW).isoformat()}"))
+            since = date.fromisoformat(given["since"]) if given["since"] else datetime.now(WARSAW).date() - timedelta(7)
+            parameters.append(("date", f"ge{datetime.combine(since, time(), WARSAW).isoformat()}"))
         except ValueError:
             return [], "since"
         try:
             if given["until"]:
                 end = date.fromisoformat(given["until"]) + timedelta(1)
-                parameters.append(("date", f"lt{datetime.combine(end, time(), _WARSAW).isoformat()}"))
+                parameters.append(("date", f"lt{datetime.combine(end, time(), WARSAW).isoformat()}"))
         except (ValueError, OverflowError):
             return [], "until"
         if given["patient"]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from obieg.codes.load import toml
 from obieg.domain import grounds
 from obieg.domain.access import TOLD
+from obieg.domain.zone import WARSAW
 from obieg.web.patient_records import Document, first, moment, resources, values
 
 _TABLE = toml("patient_portal.toml")
@@ -17,7 +17,6 @@ _ACT_OF = {transaction: act for act, listed in _TABLE["acts"].items() for transa
 _PURPOSES = frozenset(_TABLE["purposes"]["named"])
 _PURPOSE = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 _AGENT = "urn:obieg:agent"
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _UNNAMED = "name withheld"  # how the log begins to say that it does not say a name
 _LINK = "shared"  # the act of whoever has a link of the patient: of them nothing is known but what they say
 _NO_LOOK = frozenset(
@@ -97,7 +96,7 @@ def read_log(bundle: Mapping[str, Any], me: str) -> list[Line]:
     for event in resources(bundle):
         line = _line(event, me)
         key = (
-            line.last.astimezone(_WARSAW).date(), line.act, line.who, line.acting_for, line.facility, line.purpose,
+            line.last.astimezone(WARSAW).date(), line.act, line.who, line.acting_for, line.facility, line.purpose,
             line.other_purpose, line.bases, line.refused,
         )  # fmt: skip
         if (known := lines.get(key)) is None:
@@ -259,5 +258,5 @@ def days(lines: Sequence[Line]) -> list[tuple[datetime, list[Line]]]:
     """Lines by the day of Warsaw, the newest first."""
     found: dict[Any, list[Line]] = {}
     for line in sorted(lines, key=lambda each: each.last, reverse=True):
-        found.setdefault(line.last.astimezone(_WARSAW).date(), []).append(line)
+        found.setdefault(line.last.astimezone(WARSAW).date(), []).append(line)
     return [(several[0].last, several) for several in found.values()]

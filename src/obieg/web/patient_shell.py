@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
-from zoneinfo import ZoneInfo
 
 import orjson
 from starlette.responses import Response
@@ -20,6 +19,7 @@ from starlette.routing import BaseRoute
 from obieg.domain.access import TOLD
 from obieg.domain.accounts import ROLES
 from obieg.domain.obligations import REASONS
+from obieg.domain.zone import WARSAW
 from obieg.web.areas import PATIENTS
 from obieg.web.desk import Desk, Visit
 from obieg.web.kit import language_of
@@ -27,7 +27,6 @@ from obieg.web.patient_consents import Stated, read_consents
 from obieg.web.patient_log import Line, read_log
 from obieg.web.patient_records import KINDS, Document, Subject, cursor, documents, resources, subjects
 
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _PAGES_MAX = 10  # of documents
 _DOCUMENTS = 500  # on one of them
 LOG_COUNT = 300
@@ -129,7 +128,7 @@ class Shell:
             "me": visit.requester,
             "csrf": visit.csrf,
             "now": now,
-            "today": now.astimezone(_WARSAW).date(),
+            "today": now.astimezone(WARSAW).date(),
             "bases": {basis: row["name"][language] for basis, row in TOLD.items()},
             "roles": {role: row[language] for role, row in ROLES.items()},
             "reasons": {reason: row[language] for reason, row in REASONS.items()},

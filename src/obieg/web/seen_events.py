@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.zone import WARSAW
 from obieg.web.desk import Desk, Visit
-
-_WARSAW = ZoneInfo("Europe/Warsaw")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,7 @@ def _event(encounter: Mapping[str, Any]) -> Event:
     return Event(
         id=encounter["identifier"][0]["value"],
         name=kind.get("display", "") or kind["code"],
-        when=datetime.fromisoformat(encounter["period"]["start"]).astimezone(_WARSAW).isoformat(timespec="minutes"),
+        when=datetime.fromisoformat(encounter["period"]["start"]).astimezone(WARSAW).isoformat(timespec="minutes"),
         facility=provider.get("display", "") or provider.get("identifier", {}).get("value", ""),
         professional=doer.get("display", "") or doer.get("identifier", {}).get("value", ""),
         diagnoses=tuple((coding["code"], coding.get("display", "")) for coding in codings),

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -30,6 +29,7 @@ from obieg.domain.obligations import EXPLANATION_LENGTHS, FRESH, MINUTES_MAX, RE
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.requester import Requester
 from obieg.domain.text_search import LENGTH_MAX
+from obieg.domain.zone import WARSAW
 from obieg.web import work_record as record
 from obieg.web.areas import PROFESSIONALS
 from obieg.web.desk import Answer, Desk, Visit
@@ -50,7 +50,6 @@ RECORDERS = READERS | {*_GROUPS["clerk"]}  # who may record that a patient conse
 WORKERS = RECORDERS | COUNTER | {*_GROUPS["assistant"]}  # for whom these pages are
 _PESEL = f"urn:oid:{toml('national/pl/pik.toml')['roots']['pesel']}"
 _FOUND_MAX = 20
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _DOCUMENTS_MAX = 200
 _DAY = re.compile(r"(?:(\d{1,2})[.-/](\d{1,2})[.-/])?(\d{4})|(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _SEEN_AS_NOTHING = frozenset({"AddressNotFound", "NotPermitted"})
@@ -475,7 +474,7 @@ class WorkPages:
         if opened is None or found is None:
             return self._desk.missing(visit)
         asking = visit.acting(purpose_of_use=PURPOSES[opened.purpose])
-        note = f"{visit.requester.person_name}, {datetime.now(_WARSAW):%d.%m.%Y %H:%M}"
+        note = f"{visit.requester.person_name}, {datetime.now(WARSAW):%d.%m.%Y %H:%M}"
         return await self._reader.pdf(asking, found.id, found.title, note)
 
     async def _picture(self, visit: Visit) -> Response:

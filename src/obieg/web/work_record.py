@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from obieg.codes.load import toml
 from obieg.domain import grounds
 from obieg.domain.own_documents import CLASS
+from obieg.domain.zone import WARSAW
 from obieg.web.figures import between, number
 from obieg.web.patient_records import unique_id
 from obieg.web.seen_events import Event
@@ -24,7 +24,6 @@ KINDS: dict[str, dict[str, Any]] = _TABLE["kinds"]
 _KIND_OF = {code: kind for kind, row in KINDS.items() for code in row["types"]}
 _ABSENT = "absent-unknown"  # what the code system of IPS for "nothing is known" is named after
 _PESEL = f"urn:oid:{toml('national/pl/pik.toml')['roots']['pesel']}"
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _ENDLESS = 2099  # from this year on an end says nothing
 
 
@@ -524,4 +523,4 @@ def moment_of(text: str) -> datetime | None:
 def _local(text: str) -> str:
     """As it is in Poland: the day may be another one than in UTC."""
     found = moment_of(text)
-    return found.astimezone(_WARSAW).isoformat(timespec="minutes") if found is not None else text
+    return found.astimezone(WARSAW).isoformat(timespec="minutes") if found is not None else text
