@@ -31,7 +31,8 @@ from worlds import (
     requester,
 )
 
-from obieg.domain.access import Act, Condition, Deny, DocumentFacts, Provision, Settings, act_of, decide, shown
+from obieg.domain.access import Act, Condition, Deny, DocumentFacts, Provision, Settings, act_of, decide
+from obieg.domain.showing import shown
 
 BASES = ("author", "same-entity", "poz", "consent", "emergency", "patient", "guardian", "authorised", "close")
 READ = "document_registry:object:find"

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from obieg.domain.access import Condition, DocumentFacts, Filter, Rule, Source, shown
+from obieg.domain.access import Condition, DocumentFacts, Filter, Rule, Source
 from obieg.domain.identifiers import PatientId
 from obieg.domain.permits import Named
+from obieg.domain.showing import shown
 from obieg.domain.sight import Sight, sight
 from obieg.storage.facts_store import LocatedFacts
 from obieg.storage.link import Database

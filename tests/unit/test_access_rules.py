@@ -36,10 +36,10 @@ from obieg.domain.access import (
     act_of,
     decide,
     next_change,
-    shown,
 )
 from obieg.domain.access_explained import LANGUAGES, BasisTrace, Hidden, explain, render
 from obieg.domain.requester import Requester
+from obieg.domain.showing import shown
 from obieg.transactions import TRANSACTIONS
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from test_consent import BASE, DOCTOR, EXPECTED, KNOWN, RESEARCHERS, SAMPLES, VISIT
 
-from obieg.domain.access import Act, Declaration, Deny, DocumentFacts, Facts, Period, Permit, decide, shown
+from obieg.domain.access import Act, Declaration, Deny, DocumentFacts, Facts, Period, Permit, decide
 from obieg.domain.affinity_domain import polish
 from obieg.domain.requester import Requester
+from obieg.domain.showing import shown
 from obieg.mapping.consent import draft, read_consent
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -27,7 +27,6 @@ from obieg.domain.access import (
     asks_as,
     decide,
     next_change,
-    shown,
 )
 from obieg.domain.access_explained import Explanation, explain
 from obieg.domain.audit import AuditObject
@@ -36,6 +35,7 @@ from obieg.domain.obligations import Told, obliges, of_reading
 from obieg.domain.permits import FactsStore, Named, Person
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
+from obieg.domain.showing import shown
 from obieg.domain.sight import EVERYTHING, NOTHING, Sight, sight
 from obieg.domain.zone import WARSAW
 from obieg.protocol import Context

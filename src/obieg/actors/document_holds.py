@@ -13,7 +13,7 @@ import msgspec
 
 from obieg.actors.access_control import AccessControl
 from obieg.actors.patient_index import ATTEMPTS_MAX
-from obieg.domain.access import Hold, Period, shown
+from obieg.domain.access import Hold, Period
 from obieg.domain.audit import AuditObject
 from obieg.domain.consents import AccessStore, Kind, Said, Stated
 from obieg.domain.document_facts import written_by
@@ -33,6 +33,7 @@ from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.removing import Standing
+from obieg.domain.showing import shown
 from obieg.protocol import Context
 
 _read = msgspec.json.Decoder(tuple[Hold, ...]).decode

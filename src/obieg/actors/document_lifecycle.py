@@ -17,7 +17,7 @@ import msgspec
 from obieg.actors.access_control import AccessControl
 from obieg.actors.document_registry import ATTEMPTS_MAX, with_final_ids
 from obieg.actors.document_repository import DocumentRequest
-from obieg.domain.access import DocumentFacts, Filter, shown
+from obieg.domain.access import DocumentFacts, Filter
 from obieg.domain.audit import AuditObject, Outcome
 from obieg.domain.document_facts import written_by
 from obieg.domain.documents import Association, DocumentEntry, Submission, SubmissionSet
@@ -28,6 +28,7 @@ from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.removing import Removal, Retention, Standing, plan_removal
 from obieg.domain.rules import Codes, check_update
+from obieg.domain.showing import shown
 from obieg.domain.updating import PLAIN_CODES, UpdateFacts, plan_update
 from obieg.protocol import Context
 

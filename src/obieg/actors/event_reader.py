@@ -11,12 +11,13 @@ import structlog
 from obieg.actors.access_control import AccessControl, Seen
 from obieg.actors.patient_index import PatientIndex
 from obieg.codes.load import toml
-from obieg.domain.access import Permit, shown
+from obieg.domain.access import Permit
 from obieg.domain.audit import AuditObject
 from obieg.domain.identifiers import PatientId
 from obieg.domain.medical_events import EventsAsked, EventSource, MedicalEvent, MedicalEvents
 from obieg.domain.permits import Named
 from obieg.domain.problems import RetryLater
+from obieg.domain.showing import shown
 from obieg.protocol import AuditSink, Context
 
 _PESEL = toml("national/pl/pik.toml")["roots"]["pesel"]

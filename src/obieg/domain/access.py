@@ -1,8 +1,8 @@
 """Who may see what: the rules of docs/access.md, as plain functions over facts.
 
 ``decide`` compiles the facts of one patient for one requester into a :class:`Filter`: sources whose rules ask about the
-document alone. ``shown`` applies it, as the SQL of the stores does. ``codes/access.toml`` says what each basis is for;
-here is what it rests on.
+document alone. ``domain/showing.py`` applies it, as the SQL of the stores does. ``codes/access.toml`` says what each
+basis is for; here is what it rests on.
 """
 
 from __future__ import annotations
@@ -218,8 +218,6 @@ _RESEARCH = frozenset(_TABLE["research"]["codes"])
 _ROLES = {role: group for group, roles in _TABLE["roles"].items() for role in roles}
 _PURPOSES = {code: group for group, codes in _TABLE["purposes"].items() for code in codes}
 _ACT_OF = {permission: Act(act) for act, row in _ACTS.items() for permission in row["permissions"]}
-_LEVELS = {"N": 0, "R": 1, "V": 2}  # confidentiality, from the lowest
-_NORMAL = frozenset("N")
 _SESSIONS_ONLY = frozenset(_TABLE["sessions_only"]["groups"])
 _NO_READERS = frozenset(("clerk", "counter", "operator", "officer", ""))  # no basis is theirs
 
@@ -662,69 +660,3 @@ def next_change(facts: Facts, at: datetime) -> datetime:
     to_come = [period.begin for period in periods if period.begin is not None and period.begin > moment]
     to_come += [period.end for period in periods if period.end is not None and period.end > moment]
     return min([datetime.combine(at.date() + timedelta(days=1), time(), at.tzinfo), *to_come])
-
-
-# What is shown -------------------------------------------------------------------------------------------------------
-
-
-def shown(permitted: Filter | None, documents: Sequence[DocumentFacts]) -> frozenset[str]:
-    """The entryUUIDs of the documents that a filter shows; all documents of their lineages must be among them."""
-    if permitted is None:
-        return frozenset(document.entry_uuid for document in documents)
-    hidden: set[str] = set()
-    opened: list[Look] = []
-    for look in looks(documents):
-        said = {effect(source, look) for source in permitted}
-        if False in said:
-            hidden.add(look.lineage)
-        elif True in said:
-            opened.append(look)
-    return frozenset(look.document.entry_uuid for look in opened if look.lineage not in hidden)
-
-
-class Look(Value, frozen=True):
-    """A document as rules look at it."""
-
-    document: DocumentFacts
-    lineage: str  # what names its lineage
-    family: frozenset[str]  # the entryUUIDs of its lineage
-    labels: frozenset[str]
-    level: int  # of confidentiality
-
-
-def looks(documents: Sequence[DocumentFacts]) -> list[Look]:
-    """The documents in their order; all documents of their lineages must be among them."""
-    families: dict[str, set[str]] = {}
-    for document in documents:
-        families.setdefault(document.lineage or document.entry_uuid, set()).add(document.entry_uuid)
-    found = []
-    for document in documents:
-        lineage, labels = document.lineage or document.entry_uuid, frozenset(document.labels)
-        if labels.isdisjoint(_LEVELS):
-            labels |= _NORMAL
-        level = max(_LEVELS.get(label, 0) for label in labels)
-        found.append(Look(document, lineage, frozenset(families[lineage]), labels, level))
-    return found
-
-
-def effect(source: Source, look: Look) -> bool | None:
-    """What a source says of a document: its last rule that fits; None: nothing."""
-    for rule in reversed(source.rules):
-        if (rule.permit is False or look.level <= _LEVELS[rule.max]) and _fits(rule.condition, look):
-            return rule.permit
-    return None
-
-
-def _fits(asked: Condition, look: Look) -> bool:
-    document = look.document
-    return (
-        (asked.documents is None or not look.family.isdisjoint(asked.documents))
-        and (asked.class_codes is None or document.class_code in asked.class_codes)
-        and (asked.type_codes is None or document.type_code in asked.type_codes)
-        and (asked.practice_setting_codes is None or document.practice_setting_code in asked.practice_setting_codes)
-        and (asked.labels is None or not look.labels.isdisjoint(asked.labels))
-        and (asked.authors is None or any(a != "" and a in asked.authors for a in document.authors))
-        and (asked.encounters is None or any(e != "" and e in asked.encounters for e in document.encounters))
-        and (asked.created_from is None or asked.created_from <= document.creation_time != "")
-        and (asked.created_to is None or "" != document.creation_time < asked.created_to)
-    )

@@ -16,7 +16,6 @@ from obieg.domain.access import (
     DocumentFacts,
     Facts,
     Filter,
-    Look,
     Permit,
     Rule,
     Settings,
@@ -26,13 +25,12 @@ from obieg.domain.access import (
     basis,
     consents,
     decide,
-    effect,
     latest,
-    looks,
     needed,
 )
 from obieg.domain.documents import Value
 from obieg.domain.requester import Requester
+from obieg.domain.showing import Look, effect, looks
 from obieg.domain.zone import WARSAW
 
 _TABLE = toml("access.toml")
