@@ -10,7 +10,20 @@ import httpx
 import peer
 import pytest
 from lxml import etree
-from test_access_enforced import PATIENT, QUESTIONS, READING, STRANGER, WHOLE, Caller, Nothing, World
+from test_access_enforced import (
+    CLERK,
+    PATIENT,
+    QUESTIONS,
+    READING,
+    STRANGER,
+    WHOLE,
+    Caller,
+    Nothing,
+    Question,
+    World,
+    _get,
+    _who,
+)
 from test_subscriptions import subscription
 
 import hl7v3_messages as v3
@@ -128,19 +141,39 @@ def test_consents_of_several_patients_are_answered_by_the_bases_of_all(friend: F
     other.node.close()
 
 
-@pytest.mark.parametrize("transaction", [*sorted(QUESTIONS), "ITI-110"])
+# Who may see nothing of the patient: a doctor of elsewhere, a clerk, somebody else, who may not know of them either, and a
+# doctor whose proof is good for another patient.
+NOBODY = {
+    "doctor": STRANGER,
+    "clerk": CLERK,
+    "person": {**PATIENT, "person": "1.2#3"},
+    "limited": {**STRANGER, "patient": "1.2#4"},
+}
+
+
+@pytest.mark.parametrize("transaction", [*sorted(QUESTIONS), "ITI-83", "ITI-110"])
 def test_what_shows_nothing_is_answered_when_all_such_answers_are(transaction: str, friend: Friend) -> None:
     """Of somebody who may not be read as of nobody; a clock that runs on makes the answer later, never earlier."""
-    stranger, nothing = Caller(friend.node, STRANGER), Nothing(friend.world)
-    for number, question in enumerate(QUESTIONS.get(transaction, [_subscribed])):
-        for world in (friend.world, nothing):
-            answer = question(stranger, world, False)  # type: ignore[arg-type]
-            assert answer.elapsed.total_seconds() >= VEIL_S, (number, world is nothing, answer.text)
-            assert "x-obieg-access" not in answer.headers, (number, world is nothing)
-    stranger.node.close()
+    nothing = Nothing(friend.world)
+    for name, who in NOBODY.items():
+        if transaction == "ITI-83" and name != "person":
+            continue  # staff may know who is a patient
+        caller = Caller(friend.node, who)
+        for number, question in enumerate(QUESTIONS.get(transaction) or [OTHERS[transaction]]):
+            for world in (friend.world, nothing):
+                answer = question(caller, world, False)  # type: ignore[arg-type]
+                assert answer.elapsed.total_seconds() >= VEIL_S, (name, number, world is nothing, answer.text)
+                assert "x-obieg-access" not in answer.headers, (name, number, world is nothing)
+        caller.node.close()
 
 
 def _subscribed(caller: Caller, world: World, _hidden: bool) -> httpx.Response:
     body = subscription("https://127.0.0.1:1/", world.patient)
     headers = {"Content-Type": "application/fhir+json"}
     return caller.node.http.post(f"{caller.node.endpoints['fhir']}/Subscription", json=body, headers=headers)
+
+
+OTHERS: dict[str, Question] = {
+    "ITI-83": _get(lambda w, _: f"Patient/$ihe-pix?sourceIdentifier={_who(w)}"),
+    "ITI-110": _subscribed,
+}

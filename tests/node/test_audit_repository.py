@@ -159,6 +159,16 @@ def test_own_records_are_balp(log: Log, node: peer.Node) -> None:
         assert sum("network" in a for a in resource["agent"]) == 2
 
 
+def test_an_id_is_looked_for_beside_all_else_that_is_asked(log: Log, node: peer.Node) -> None:
+    (mine, _), (other, _) = registered(node), registered(node)
+    mine, other = (str(each).partition("^")[0] for each in (mine, other))
+    [found] = log.find(f"{ALWAYS}&patient={mine}&subtype=ITI-41")
+    asked = f"_id={found['id']}"
+    assert [each["id"] for each in log.find(f"{asked}&{ALWAYS}&patient={mine}&outcome=0")] == [found["id"]]
+    for more in (f"{ALWAYS}&patient={other}", "date=lt2020-01-01", f"{ALWAYS}&subtype=ITI-43", f"{ALWAYS}&outcome=8"):
+        assert log.find(f"{asked}&{more}") == [], more
+
+
 def test_looking_at_the_log_is_logged(log: Log, node: peer.Node) -> None:
     patient, _ = registered(node)
     logical = str(patient).partition("^")[0]

@@ -91,7 +91,7 @@ class Seen(NamedTuple):
         ``shown``: whether it shows anything; ``yet``: whether that is known by now.
         """
         if yet:
-            context.veiled = context.decided and not (shown and self.decisions)
+            context.veiled = context.decided and not (shown and (self.permits or self.sight.permitted is None))
         context.access = grounds.write(self.permits) if shown or self.certain else ""
         context.told = self._told(context) if context.access else ()
 

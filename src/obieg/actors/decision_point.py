@@ -48,7 +48,7 @@ class DecisionPoint:
         seen.told(asking, shown=any(permitted))
         await self._audit.record(asking.audit())
         context.audited = context.decided = True
-        context.veiled = asking.veiled
+        context.access, context.veiled = asking.access, asking.veiled
         return Decided(permitted, self._new_uuid(), context.received_at)
 
 

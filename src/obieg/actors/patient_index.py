@@ -119,7 +119,7 @@ class PatientIndex:
         """
         asked, authorities = query.identifier, query.authorities
         standing, known = await self._store.recognised(asked, (asked.authority, *authorities))
-        if standing is not None and not await self._may_know((standing.patient_key,), context):
+        if not await self._may_know((standing.patient_key,) if standing is not None else (), context):
             standing = None
         findings = []
         if standing is None or standing.retired:
@@ -302,7 +302,8 @@ class PatientIndex:
     ) -> Candidates:
         search_id = ""
         known = await self._may_know([key for key, _ in found.found], context)
-        found = found._replace(found=tuple(one for one in found.found if one[0] in known))
+        if len(known) < len(found.found):  # that there are more is told to who may know all of them
+            found = found._replace(found=tuple(one for one in found.found if one[0] in known), capped=False)
         if len(found.found) > _size(count):
             search_id = name or str(uuid.uuid4())
             await self._store.save_search(search_id, found._replace(position=_size(count)))

@@ -212,7 +212,6 @@ class Host:
             raise
         except Problem as problem:
             outcome, findings = "refused", problem.findings
-            _shows_nothing(exchange)
         except RetryLater as error:
             log.warning("a request could not be served now", request_id=request_id, error=str(error))
             said = f"not possible now, repeat the identical request later (request {request_id})"
@@ -224,6 +223,7 @@ class Host:
         else:
             await _veiled(exchange)
             return "success", done
+        _shows_nothing(exchange)
         await self._record_refusal(exchange, findings, protocol)
         await _veiled(exchange)
         return outcome, refuse(findings)
@@ -272,9 +272,10 @@ class Host:
 
 
 def _shows_nothing(exchange: Exchange) -> None:
-    """A refusal names no basis, and is given when any other answer is that shows nothing."""
-    if exchange.context is not None and exchange.context.access:
-        exchange.context.access, exchange.context.veiled = "", True
+    """A refusal names no basis, tells nobody of a reading, and is given when any other answer is that shows nothing."""
+    context = exchange.context
+    if context is not None and context.decided:
+        context.access, context.told, context.veiled = "", (), True
 
 
 async def _veiled(exchange: Exchange) -> None:

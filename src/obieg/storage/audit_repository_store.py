@@ -84,18 +84,17 @@ def _received(record: ReceivedAudit) -> Call:
 
 def looked_up(question: AuditQuestion, count: int) -> tuple[Statement, dict[str, Parameter]]:
     """The statement that answers a question, and its values; for commands too, which have no event loop."""
-    before = _ID_MAX if question.before is None else question.before
-    if question.ids is not None:
-        return _SQL.find_audit_by_id, {"ids": question.ids, "before": before, "count": count}
     values: dict[str, Parameter] = {
         "since": question.since.isoformat() if question.since else "-infinity",
         "until": question.until.isoformat() if question.until else "infinity",
         "transactions": question.transactions,
         "outcomes": question.outcomes,
         "request_id": question.request_id,
-        "before": before,
+        "before": _ID_MAX if question.before is None else question.before,
         "count": count,
     }
+    if question.ids is not None:
+        return _SQL.find_audit_by_id, {**values, "ids": question.ids, "patients": question.patients}
     if question.patients is None:
         return _SQL.find_audit_by_time, values
     return _SQL.find_audit_by_patient, {**values, "patients": question.patients}

@@ -64,9 +64,18 @@ FROM (SELECT audit_id FROM named ORDER BY audit_id DESC LIMIT :count::bigint) ne
 ORDER BY audit_id DESC
 
 -- name: find_audit_by_id
-SELECT audit_id, recorded_at, happened_at, format, transaction, outcome, patient_id, request_id, sender, message
-FROM audit_event WHERE audit_id = ANY(:ids::bigint[]) AND audit_id < :before::bigint
-ORDER BY audit_id DESC LIMIT :count::bigint
+SELECT e.audit_id, e.recorded_at, e.happened_at, e.format, e.transaction, e.outcome, e.patient_id, e.request_id, e.sender,
+  e.message
+FROM audit_event e
+WHERE e.audit_id = ANY(:ids::bigint[]) AND e.audit_id < :before::bigint
+  AND coalesce(e.happened_at, e.recorded_at) >= :since::timestamptz
+  AND coalesce(e.happened_at, e.recorded_at) < :until::timestamptz
+  AND (:transactions::text[] IS NULL OR e.transaction = ANY(:transactions::text[]))
+  AND (:outcomes::smallint[] IS NULL OR e.outcome = ANY(:outcomes::smallint[]))
+  AND (:request_id::text = '' OR e.request_id = :request_id::text)
+  AND (:patients::text[] IS NULL OR e.patient_id = ANY(array_remove(:patients::text[], ''))
+       OR EXISTS (SELECT FROM audit_patient o WHERE o.audit_id = e.audit_id AND o.patient_id = ANY(:patients::text[])))
+ORDER BY e.audit_id DESC LIMIT :count::bigint
 
 -- name: audit_names
 -- The ids in the affinity domain of those who are one person with whom these CX name.
