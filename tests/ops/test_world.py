@@ -55,7 +55,7 @@ async def test_the_example_becomes_facts(lab: dict[str, str]) -> None:
             ids = dict(connection.execute("SELECT patient_key, affinity_domain_id FROM patient").fetchall())
             versions = connection.execute("SELECT DISTINCT version FROM access_fact").fetchall()
             rows = connection.cursor(row_factory=namedtuple_row).execute(
-                "SELECT unique_id, entry_uuid, labels, authors, encounters FROM document_entry"
+                "SELECT unique_id, entry_uuid, labels, authors, encounters, entry_type::text FROM document_entry"
             )
             documents = {row.unique_id: row for row in rows}
         database = Database(dsn, links=1)
@@ -80,6 +80,7 @@ async def test_the_example_becomes_facts(lab: dict[str, str]) -> None:
     assert consents["for-on-call"][0].actors == (SURGEON,)
     [document] = consents["not-psychiatry"][0].condition.documents or ()
     assert documents.keys() == {f"2.999.2026.{n}" for n in range(1, 5)}
+    assert {document.entry_type for document in documents.values()} == {"S"}, "ITI-18 shows no limited metadata"
     psychiatry, discharge = documents["2.999.2026.3"], documents["2.999.2026.1"]
     assert document == f"urn:uuid:{psychiatry.entry_uuid}"
     assert (sorted(psychiatry.labels), psychiatry.authors, discharge.authors) == (["PSY", "R"], [GP], [SURGEON])
@@ -111,15 +112,24 @@ def test_what_the_node_would_refuse_is_told_with_its_line(tmp_path: Path) -> Non
     for each in (document, lost):
         each.pop("relatesTo", None)
     (world / "a.ndjson").write_text(f"{patient}\n\n{json.dumps(document)}\n{json.dumps(lost)}\n")
-    with (
-        pytest.raises(AssertionError) as caught,
-        running(tmp_path, "lab", "--load", world, "--data", tmp_path / "data"),
-    ):
-        pass
-    log = (tmp_path / "node.log").read_text()
+    caught, log = refused(tmp_path, world)
     assert "a.ndjson:3: DocumentReference.type: typeCode '99999-9'" in log, (log, caught)
     assert "a.ndjson:4: DocumentReference.content[0].attachment.url: '../secret.txt' is neither" in log
     assert "Traceback" not in log
+    stranger = {"resourceType": "Encounter", "id": "e", "status": "in-progress", "class": {"code": "IMP"}, "subject": {
+        "identifier": {"system": f"urn:oid:{PESEL}", "value": "99999999999"}}}  # fmt: skip
+    (world / "a.ndjson").write_text(f"{patient}\n{json.dumps(stranger)}\n")
+    caught, log = refused(tmp_path, world)
+    assert "a.ndjson:2: Encounter.subject: nobody has this identifier" in log, (log, caught)
+    assert "Traceback" not in log
+
+
+def refused(folder: Path, world: Path) -> tuple[Any, str]:
+    """What a laboratory says that does not start."""
+    (folder / "node.log").unlink(missing_ok=True)
+    with pytest.raises(AssertionError) as caught, running(folder, "lab", "--load", world, "--data", folder / "data"):
+        pass
+    return caught, (folder / "node.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,58 @@ def test_alternatives_are_spelled_out(codes: AffinityDomain) -> None:
     }  # fmt: skip
 
 
+ENDS = datetime(2030, 1, 1, tzinfo=UTC)
+MEMBERS: list[tuple[dict[str, Any], list[tuple[Period, tuple[str, ...]]]]] = [
+    ({}, [(Period(), (DOCTOR,))]),
+    ({"inactive": True}, [(Period(), ())]),
+    ({"period": {"end": "2029-12-31"}}, [(Period(None, ENDS), (DOCTOR,))]),
+]
+
+
+@pytest.mark.parametrize(("member", "expected"), MEMBERS)
+def test_a_member_is_permitted_while_they_are_one_and_denied_for_good(
+    codes: AffinityDomain, member: dict[str, Any], expected: list[tuple[Period, tuple[str, ...]]]
+) -> None:
+    entity = {"entity": {"reference": "Practitioner/ex-practitioner"}, **member}
+    group = {"resourceType": "Group", "id": "g", "type": "practitioner", "actual": True, "member": [entity]}
+    for kind, said in (("permit", expected), ("deny", MEMBERS[0][1])):
+        resource = basic(type=kind, actor=[actor("#g")])
+        resource["contained"] = [group]
+        assert [(p.period, p.actors) for p in provisions(resource, codes)] == said, kind
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"resourceType": "Group", "type": "practitioner", "actual": True, "active": False,
+         "member": [{"entity": {"reference": "Practitioner/ex-practitioner"}}]},
+        {"resourceType": "CareTeam", "status": "inactive", "participant": [
+            {"member": {"reference": "Practitioner/ex-practitioner"}}]},
+        {"resourceType": "PractitionerRole", "active": False, "practitioner": {
+            "reference": "Practitioner/ex-practitioner"}},
+    ],
+    ids=lambda holder: holder["resourceType"],
+)  # fmt: skip
+def test_by_what_is_over_nobody_is_permitted_anything(codes: AffinityDomain, holder: dict[str, Any]) -> None:
+    resource = basic(type="permit", actor=[actor("#h")])
+    resource["contained"] = [{"id": "h", **holder}]
+    assert [p.actors for p in provisions(resource, codes)] == [()]
+    resource["provision"]["type"] = "deny"
+    assert [p.actors for p in provisions(resource, codes)] == [(DOCTOR,)]
+
+
+def test_memberships_of_several_periods_are_several_provisions(codes: AffinityDomain) -> None:
+    team = {"resourceType": "CareTeam", "id": "t", "status": "active", "period": {"end": "2029-12-31"}, "participant": [
+        {"member": {"reference": "Practitioner/ex-practitioner"}, "period": {"start": "2020-01-01T00:00:00Z"}},
+        {"member": {"identifier": {"system": "urn:oid:1.2", "value": "x"}}}]}  # fmt: skip
+    resource = basic(type="permit", period={"start": "2021-01-01T00:00:00Z"}, actor=[actor("#t")])
+    resource["contained"] = [team]
+    since = datetime(2021, 1, 1, tzinfo=UTC)
+    assert [(p.actors, p.period) for p in provisions(resource, codes)] == [
+        ((DOCTOR,), Period(since, ENDS)), (("1.2#x",), Period(since, ENDS)),
+    ]  # fmt: skip
+
+
 def test_codes_are_found_in_the_affinity_domain(codes: AffinityDomain) -> None:
     kind, sort = codes.codes("class_code")[0], codes.codes("type_code")[0]
     coded = [
@@ -263,6 +315,8 @@ def test_policies_speak_for_consents_without_provisions(codes: AffinityDomain) -
     exception = {"type": "permit", "actor": [actor("Practitioner/ex-practitioner")]}
     ruled = {**resource, "policyRule": {"coding": [opted]}, "provision": {"provision": [exception]}}
     assert provisions(ruled, codes) == (Provision(permit=False), Provision(permit=True, actors=(DOCTOR,)))
+    while_it_lasts = {**ruled, "provision": {"period": {"end": "2030-01-01T00:00:00Z"}}}
+    assert provisions(while_it_lasts, codes) == (Provision(permit=False),)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +337,9 @@ def test_policies_speak_for_consents_without_provisions(codes: AffinityDomain) -
          [("TableValueNotFound", "Consent.provision.class[0]")]),
         ({"type": "permit", "data": [{"meaning": "related", "reference": {"reference": "CarePlan/1"}}]},
          [("TableValueNotFound", "Consent.provision.data[0].reference")]),
+        ({"type": "maybe"}, [("TableValueNotFound", "Consent.provision.type")]),
+        ({"type": "deny", "data": [{"meaning": "instance", "reference": {"identifier": {"value": "urn:oid:1.2.3"}}}]},
+         [("RequiredFieldMissing", "Consent.provision.data[0].reference.type")]),
         ({"type": "permit", "modifierExtension": [{"url": "http://x"}]},
          [("RuleBroken", "Consent.provision.modifierExtension")]),
     ],

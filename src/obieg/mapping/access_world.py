@@ -14,7 +14,7 @@ from obieg.codes.load import toml
 from obieg.domain.access import Declaration, Emergency, Encounter, Period, Representative
 from obieg.domain.consents import Fact, Kind
 from obieg.domain.problems import Finding, Problem
-from obieg.mapping.consent import identifiers, local
+from obieg.mapping.consent import both, identifiers, local, over
 from obieg.mapping.directory_terms import span
 
 _TABLE = toml("access_world.toml")
@@ -75,6 +75,11 @@ class _Reader:
             elif not places and "managingOrganization" in team:
                 places = self._named(team["managingOrganization"][0], "CareTeam.managingOrganization[0]")
             period = self._period(participant, f"{where}.period") if "period" in participant else whole
+            role = self._found(participant.get("member", {})) or {}
+            if role.get("resourceType") == "PractitionerRole":
+                if over(role):
+                    continue
+                period = both(period, self._period(role, f"{where}.member (PractitionerRole.period)"))
             for person, place in product(people, places or ("",)):
                 yield Declaration(person, kind, place, period)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from obieg.codes.load import toml
-from obieg.domain.access import Condition, Consent, Period, Provision
+from obieg.domain.access import Condition, Consent, Period, Provision, earliest
 from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.audit import AuditObject
 from obieg.domain.consents import CONSENTS, ConsentQuery, Kind, Said
@@ -227,8 +227,8 @@ def members(resource: Mapping[str, Any], base: str) -> set[str]:
     """Of whom one speaks who speaks of the resource: Type/id."""
     found = set()
     for element, inner in _MEMBERS.get(resource.get("resourceType", ""), ()):
-        for part in _parts(resource, element, inner):
-            found |= _named(part, base)
+        for _, named in _parts(resource, element, inner):
+            found |= _named(named, base)
     if resource.get("resourceType") == "Group":
         found |= _named(resource.get("managingEntity", {}), base)
     elif resource.get("resourceType") == "PractitionerRole" and "practitioner" not in resource:
@@ -288,11 +288,15 @@ def policy_provisions(uri: str) -> tuple[Provision, ...]:
     return tuple(Provision(permit=permit, purposes=purposes) for permit, purposes in told)
 
 
+_ALWAYS = Period()
+
+
 class _Whom(NamedTuple):
     """An actor: identifiers, or roles of whoever acts for an organisation."""
 
     actors: tuple[str, ...] | None
     roles: tuple[str, ...] | None = None
+    during: Period = _ALWAYS  # of the memberships by which they are meant
 
 
 class _Meaning:
@@ -310,7 +314,7 @@ class _Meaning:
         root = self._resource.get("provision")
         provisions = self._policies(root)
         for provision, where, depth in _walk(root, "Consent.provision"):
-            provisions += self._provisions(provision, where, root=depth == 1)
+            provisions += self._provisions(provision, where, root=depth == 1, told=bool(provisions))
         if len(provisions) > PROVISIONS_MAX:
             said = f"it says more than {PROVISIONS_MAX} things when its alternatives are spelled out: say it in several"
             self._refuse("LimitExceeded", said, "Consent.provision")
@@ -339,8 +343,11 @@ class _Meaning:
 
     # provisions
 
-    def _provisions(self, provision: Mapping[str, Any], where: str, *, root: bool) -> Iterator[Provision]:
-        """A provision as one or several in a row: what is alternative there but not in ours is spelled out."""
+    def _provisions(self, provision: Mapping[str, Any], where: str, *, root: bool, told: bool) -> Iterator[Provision]:
+        """A provision as one or several in a row: what is alternative there but not in ours is spelled out.
+
+        ``told``: whether a policy has said something that it may leave to it.
+        """
         kind = provision.get("type")
         whoms = self._whoms(provision, where)
         conditions = self._conditions(provision, where)
@@ -349,8 +356,11 @@ class _Meaning:
         self._check_unheard(provision, where)
         if kind is None:
             narrowed = [e for e in provision if e not in ("id", "provision", "period")]
-            if not root or narrowed or not provision.get("provision"):
+            if not root or narrowed or not (told or provision.get("provision")):
                 self._refuse("RequiredFieldMissing", "does it permit or deny?", f"{where}.type")
+            return
+        if kind not in ("permit", "deny"):
+            self._refuse("TableValueNotFound", "a provision is of the type permit or deny", f"{where}.type")
             return
         for whom, condition in product(whoms, conditions):
             yield Provision(
@@ -358,7 +368,7 @@ class _Meaning:
                 actors=whom.actors,
                 roles=whom.roles,
                 purposes=purposes,
-                period=period,
+                period=both(period, whom.during),
                 condition=condition,
             )
 
@@ -411,30 +421,43 @@ class _Meaning:
     def _whoms(self, provision: Mapping[str, Any], where: str) -> Sequence[_Whom]:
         if "actor" not in provision:
             return (_Whom(None),)
-        people: dict[str, None] = {}
+        people: dict[Period, dict[str, None]] = {}
         found: list[_Whom] = []
+        # Who is a member no more is permitted nothing; what denies still means all who were meant.
+        ended = provision.get("type") != "permit"
         for number, actor in enumerate(provision["actor"]):
             place = f"{where}.actor[{number}]"
             roles = [(c.get("system", ""), c.get("code", "")) for c in _codings(actor, "role")]
             if not any(code in TABLE["actor_roles"].get(system, ()) for system, code in roles):
                 said = "what is decided here is who may be told: IRCP of v3-ParticipationType"
                 self._refuse("TableValueNotFound", said, f"{place}.role")
-            for whom in self._whom(actor.get("reference", {}), f"{place}.reference", TABLE["actors"]["types"]):
+            types = TABLE["actors"]["types"]
+            for whom in self._whom(actor.get("reference", {}), f"{place}.reference", types, ended=ended):
                 if whom.roles is not None:
                     found.append(whom)
                 else:
-                    people |= dict.fromkeys(whom.actors or ())
-        if people or not found:
-            found.insert(0, _Whom(tuple(people)))
-        return found
+                    people.setdefault(whom.during, {}).update(dict.fromkeys(whom.actors or ()))
+        if not people and not found:
+            return (_Whom(()),)
+        return [*(_Whom(tuple(who), None, during) for during, who in people.items()), *found]
 
-    def _whom(self, reference: Mapping[str, Any], where: str, types: Sequence[str], depth: int = 0) -> Iterator[_Whom]:
+    def _whom(
+        self,
+        reference: Mapping[str, Any],
+        where: str,
+        types: Sequence[str],
+        depth: int = 0,
+        during: Period = _ALWAYS,
+        *,
+        ended: bool = True,
+    ) -> Iterator[_Whom]:
+        """``ended``: also by memberships that hold no more, or not yet; else while they hold."""
         literal = reference.get("reference", "")
         own = identifiers({"identifier": [reference["identifier"]]}) if "identifier" in reference else ()
         resource = self._found(literal)
         if resource is None:
             if own:
-                yield _Whom(own)
+                yield _Whom(own, None, during)
             elif not literal:
                 self._refuse("RequiredFieldMissing", "the reference names nobody", where)
             else:
@@ -445,18 +468,27 @@ class _Meaning:
             said = f"a {kind} is nobody who could be meant: {', '.join(types)}"
             self._refuse("RuleBroken", said, where)
             return
+        if kind in _MEMBERS and not ended:
+            if over(resource):
+                return
+            during = both(during, self._period(resource, "period", f"{where} ({kind}.period)"))
         if kind == "Group" and resource.get("actual") is False:
             yield self._of_role(resource, where)
             return
-        parts = [r for element, inner in _MEMBERS.get(kind, ()) for r in _parts(resource, element, inner)]
+        parts = [(part, r) for element, inner in _MEMBERS.get(kind, ()) for part, r in _parts(resource, element, inner)]
         if kind == "PractitionerRole" and not parts:
             parts = _parts(resource, "organization", "")
         if kind in _MEMBERS:
-            for part in parts:
-                yield from self._whom(part, where, types, depth + 1)
+            for part, named in parts:
+                then = during
+                if not ended and part is not named:
+                    if over(part):
+                        continue
+                    then = both(during, self._period(part, "period", f"{where} ({kind})"))
+                yield from self._whom(named, where, types, depth + 1, then, ended=ended)
             return
         # One who has no identifiers is recognised by none; the name keeps what was meant.
-        yield _Whom((*own, *identifiers(resource)) or (literal.removeprefix(f"{self._base}/"),))
+        yield _Whom((*own, *identifiers(resource)) or (literal.removeprefix(f"{self._base}/"),), None, during)
 
     def _found(self, literal: str) -> Mapping[str, Any] | None:
         if literal.startswith("#"):
@@ -494,6 +526,10 @@ class _Meaning:
             place = f"{where}.data[{number}]"
             meaning, reference = item.get("meaning", ""), item.get("reference", {})
             kind = self._kind(reference)
+            if not kind:
+                said = "what is it? Refer to <type>/<id>, or say the type beside the identifier"
+                self._refuse("RequiredFieldMissing", said, f"{place}.reference.type")
+                continue
             rows = TABLE["data"].get(meaning, {})
             sort = rows.get(kind) or rows.get("*")
             if sort is None:
@@ -553,13 +589,28 @@ class _Meaning:
         return [{attribute: tuple(codes)} for attribute, codes in found.items()] or ({},)
 
 
-def _parts(resource: Mapping[str, Any], element: str, inner: str) -> list[Mapping[str, Any]]:
+def _parts(resource: Mapping[str, Any], element: str, inner: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Each part, and the reference of whom it names, which may be the part itself."""
     listed = resource.get(element, [])
     items = listed if isinstance(listed, list) else [listed]
-    return [item.get(inner, {}) if inner else item for item in items]
+    return [(item, item.get(inner, {}) if inner else item) for item in items]
+
+
+def over(membership: Mapping[str, Any]) -> bool:
+    """Whether a group, a team, a role or a member of one is said to be none any more."""
+    status = membership.get("status", "active")
+    return membership.get("inactive") is True or membership.get("active") is False or status in TABLE["ended"]["status"]
+
+
+def both(one: Period, other: Period) -> Period:
+    """While both hold."""
+    begins = [begin for begin in (one.begin, other.begin) if begin is not None]
+    return Period(max(begins, default=None), earliest(one.end, other.end))
 
 
 def _unknown(literal: str) -> str:
+    if not literal:
+        return "it is meant by its id here: refer to <type>/<id>"
     return f"{literal[:120]} is not known here: announce it first, or refer to it by an identifier"
 
 

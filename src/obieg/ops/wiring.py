@@ -863,6 +863,7 @@ class Inside(NamedTuple):
     actors: Actors
     directory: PostgresDirectoryStore
     access: PostgresAccess
+    patients: PatientIndex
     consents: ConsentRegistry
     authorities: Authorities
 
@@ -872,14 +873,16 @@ async def inside(settings: Settings) -> AsyncIterator[Inside]:
     """The actors of a region over its database, as long as the block."""
     parts = _parts(settings)
     role = _region(parts)
-    consents = role.actors.consent_registry
-    assert consents is not None  # noqa: S101 - a region has one
+    consents, index = role.actors.consent_registry, role.actors.patient_index
+    assert consents is not None  # noqa: S101 - a region has both
+    assert index is not None  # noqa: S101
     await parts.database.open()
     try:
         yield Inside(
             role.actors,
             PostgresDirectoryStore(parts.database, parts.audit),
             PostgresAccess(parts.database, parts.audit, assigning_authority=parts.assigning_authority),
+            index,
             consents,
             parts.authorities,
         )

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from obieg.actors.patient_curation import OPERATOR
+from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.consents import CONSENTS, Kind, Stated
 from obieg.domain.identifiers import PatientId
+from obieg.domain.own_documents import CLASS as OWN_CLASS
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.edges.fhir import PREFIX
@@ -29,7 +31,7 @@ from obieg.ops.directory_import import digest_of, draft_of, operator_event
 from obieg.ops.failure import Failure
 from obieg.ops.settings import Settings
 from obieg.ops.wiring import Inside, inside, new_uuid
-from obieg.ops.wiring_patients import utc_now
+from obieg.ops.wiring_patients import affinity_domain, utc_now
 from obieg.protocol import Context, FhirRequest
 from obieg.transactions import TRANSACTIONS
 from obieg.wire import fhir_json
@@ -39,6 +41,9 @@ from obieg.wire.fhir_json import JsonRefused
 SPEAKER = "lab"  # who says all of this
 TOLD_MAX = 20  # of what is wrong
 _URN = "urn:oid:"
+# What documents of a world are where they do not say it.
+_CONTEXT = {"facilityType": "healthcare_facility_type_code", "practiceSetting": "practice_setting_code"}
+_LANGUAGE, _FORMAT = "pl-PL", "urn:ihe:iti:xds:2017:mimeTypeSufficient"
 _STEPS = (  # types in the order in which they are loaded
     (*DIRECTORY, "Group"), ("Patient",), tuple(access_world.KINDS), ("DocumentReference",), ("Consent",),
 )  # fmt: skip
@@ -124,6 +129,29 @@ def _refuse(wrong: Sequence[str]) -> None:
         )
 
 
+def _filled(codes: AffinityDomain) -> dict[str, dict[str, Any]]:
+    """What a document of a world is where it does not say: first codes of the affinity domain that FHIR can name."""
+
+    def coding(attribute: str, code: str = "") -> dict[str, str]:
+        agreed = (c for c in codes.codes(attribute) if c.code != OWN_CLASS and code in ("", c.code))
+        named = ({"system": codes.system(attribute, c.code, c.scheme), "code": c.code} for c in agreed)
+        return next((one for one in named if one["system"]), {})
+
+    found = {attribute: coding(attribute) for attribute in ("class_code", "type_code", *_CONTEXT.values())}
+    normal = coding("confidentiality_code", "N")
+    formatted = coding("format_code", _FORMAT) or coding("format_code")
+    document = {
+        "category": [{"coding": [found["class_code"]]}] if found["class_code"] else None,
+        "type": {"coding": [found["type_code"]]} if found["type_code"] else None,
+        "securityLabel": [{"coding": [normal]}] if normal else None,
+    }
+    return {
+        "document": {name: value for name, value in document.items() if value},
+        "content": {"format": formatted} if formatted else {},
+        "context": {name: {"coding": [found[attribute]]} for name, attribute in _CONTEXT.items() if found[attribute]},
+    }
+
+
 class _World:
     def __init__(self, folder: Path, lines: Sequence[Line], node: Inside, settings: Settings) -> None:
         self._folder = folder
@@ -132,8 +160,10 @@ class _World:
         self._authority = settings.identity.assigning_authority
         self._home = settings.identity.home_community_id
         self._base = f"{settings.http.public_url.rstrip('/')}{PREFIX}"
+        self._people: dict[str, PatientId] = {}  # by Patient/id of the world
         self._documents: dict[str, str] = {}  # DocumentReference/id of the world -> of the node
         self._wrong: list[str] = []
+        self._filled = _filled(affinity_domain(settings))
 
     async def load(self) -> None:
         """Loads everything, step by step; a step that is wrong ends it."""
@@ -176,10 +206,12 @@ class _World:
     async def _patients(self, lines: Sequence[Line]) -> None:
         for line in lines:
             resource = dict(line.resource)
-            if "name" not in resource and resource.get("identifier"):  # somebody who is known already
-                async with self._at(line):
-                    await self._protect(line, self._patient({"identifier": resource["identifier"][0]}, line.name))
-                continue
+            if "name" not in resource and resource.get("identifier"):
+                known = await self._known(resource["identifier"][0])
+                if known is not None:  # somebody who is known already
+                    self._people[line.name] = known
+                    await self._protect(line, known)
+                    continue
             system, value = _URN + self._authority, patient_value(resource["id"])
             own = [i.get("value") for i in resource.get("identifier", ()) if i.get("system") == system]
             if own and own != [value]:
@@ -191,7 +223,8 @@ class _World:
             async with self._at(line):
                 request = {"parameters": (("identifier", f"{system}|{value}"),), "resource": "Patient"}
                 await self._ask("ITI-104", "conditional-update", resource, **request)
-                await self._protect(line, PatientId(value, self._authority))
+                self._people[line.name] = PatientId(value, self._authority)
+                await self._protect(line, self._people[line.name])
 
     async def _protect(self, line: Line, patient: PatientId) -> None:
         protected = [True] if access_world.protected(line.resource) else []
@@ -205,7 +238,7 @@ class _World:
             resource = self._identified(line.resource)
             element = access_world.KINDS[resource["resourceType"]]
             async with self._at(line):
-                patient = self._patient(resource.get(element, {}), f"{resource['resourceType']}.{element}")
+                patient = await self._patient(resource.get(element, {}), f"{resource['resourceType']}.{element}")
                 kind, facts = access_world.facts(resource, known)
                 await self._state(line.name, patient, kind, facts, resource)
 
@@ -219,15 +252,23 @@ class _World:
             "identifier": [*given, {"system": _URN + self._home, "value": f"Encounter/{resource['id']}"}],
         }
 
-    def _patient(self, reference: Mapping[str, Any], where: str) -> PatientId:
+    async def _patient(self, reference: Mapping[str, Any], where: str) -> PatientId:
         kind, id_ = local(reference.get("reference", ""), "")
-        if kind == "Patient" and f"Patient/{id_}" in self._lines:
-            return PatientId(patient_value(id_), self._authority)
-        identifier = reference.get("identifier", {})
-        if identifier.get("system", "").startswith(_URN) and identifier.get("value"):
-            return PatientId(identifier["value"], identifier["system"].removeprefix(_URN))
+        named = self._people.get(f"{kind}/{id_}") or await self._known(reference.get("identifier", {}))
+        if named is not None:
+            return named
         said = f"{reference.get('reference', 'this')} is no Patient of this folder: add it, or give an identifier"
+        if "identifier" in reference:
+            said = f"nobody has this identifier ({fhir_json.write(reference['identifier']).decode()}): add the Patient"
         raise Problem.of("XDSUnknownPatientId", said, where)
+
+    async def _known(self, identifier: Mapping[str, Any]) -> PatientId | None:
+        """Whom an identifier means, if anybody has it."""
+        system, value = identifier.get("system", ""), identifier.get("value", "")
+        if not (system.startswith(_URN) and value):
+            return None
+        named = PatientId(value, system.removeprefix(_URN))
+        return named if await self._node.patients.affinity_domain_id(named) is not None else None
 
     async def _state(
         self, source: str, patient: PatientId, kind: Kind, facts: Sequence[Any], resource: dict[str, Any] | None
@@ -273,7 +314,7 @@ class _World:
                 if self._wrong and _RELATED in line.resource:
                     continue  # what it relates to may be what is wrong
                 async with self._at(line):
-                    resource = self._written(line)
+                    resource = await self._whole(self._written(line))
                     published = await self._ask("ITI-105", "create", resource, resource="DocumentReference")
                     uuid = published.answers[0].object.removeprefix("urn:uuid:")
                     self._documents[line.name] = f"DocumentReference/{uuid}"
@@ -292,6 +333,24 @@ class _World:
         if visits := resource.get("context", {}).get("encounter"):
             resource["context"] = {**resource["context"], "encounter": [self._visit(v) for v in visits]}
         return resource
+
+    async def _whole(self, resource: dict[str, Any]) -> dict[str, Any]:
+        """With all that an entry needs which the world does not say: ITI-18 shows no limited metadata."""
+        content = resource["content"][0]
+        attachment = {"language": _LANGUAGE, **content["attachment"]}
+        if "date" in resource:
+            attachment.setdefault("creation", resource["date"])
+        context = {**self._filled["context"], **resource.get("context", {})}
+        if "subject" in resource and "sourcePatientInfo" not in context:
+            patient = await self._patient(resource["subject"], "DocumentReference.subject")
+            named = {"system": _URN + patient.authority, "value": patient.value}
+            context["sourcePatientInfo"] = {"identifier": named}
+        return {
+            **self._filled["document"],
+            **resource,
+            "content": [{**self._filled["content"], **content, "attachment": attachment}, *resource["content"][1:]],
+            "context": context,
+        }
 
     def _bytes(self, url: str, media: str, where: str) -> dict[str, str]:
         if (line := self._lines.get(url)) is not None and line.resource["resourceType"] == "Binary":

@@ -106,7 +106,7 @@ BEGIN
     ), '],"records":[', (
       SELECT string_agg(json_build_object('born', obieg_last_day(r.birth_date), 'died',
         CASE WHEN position('"deceased'::bytea IN r.demographics) > 0 THEN (
-          SELECT coalesce(obieg_last_day(d.said ->> 'deceased_at'), r.updated_at::date)
+          SELECT least(obieg_last_day(d.said ->> 'deceased_at'), r.updated_at::date)
           FROM (SELECT convert_from(r.demographics, 'UTF8')::json AS said OFFSET 0) d
           WHERE (d.said ->> 'deceased')::boolean OR d.said ->> 'deceased_at' <> '')
         END)::text, ',' ORDER BY length(r.birth_date) DESC, r.updated_at DESC, r.record_key)
