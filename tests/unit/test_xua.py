@@ -14,6 +14,7 @@ from minting import ISSUER, NOW, PATIENT, PURPOSE, ROLE, Assertion, envelope, id
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester, Spent
 from obieg.domain.trust import SamlIssuer, Trust, TrustedNode
+from obieg.mapping.wst import _POLISH_ROLES
 from obieg.protocol import Credentials
 from trusting import AUTHENTICATION, CLIENT, STS, TARGET, Door, asked, problem, refused, shown
 
@@ -67,6 +68,10 @@ def test_the_attributes_of_p1() -> None:
     assert found.organisation == "2.16.840.1.113883.3.4424.2.3.1#000000012345"
     assert found.child_organisation == "2.16.840.1.113883.3.4424.2.3.2#1"
     assert found.patient == "2.16.840.1.113883.3.4424.1.1.616#70032816894"
+    for theirs, role in (("legal guardian", "patient"), ("plenipotentiary", "patient"), ("nurse", "nurse")):
+        said = POLISH.replace("medical doctor", theirs)
+        assert asked(envelope(Assertion(attributes=said).signed(STS))).role == role, theirs
+    assert _POLISH_ROLES["patient"] == "patient", "as the node names it itself"
 
 
 def test_an_assistant_names_the_professional() -> None:

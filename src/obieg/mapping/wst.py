@@ -45,7 +45,7 @@ _SAID_BESIDES = {
 }
 _POLISH_NAMES = frozenset(row["name"] for row in _POLISH["attribute"])
 _KNOWN = frozenset(row["name"] for table in (toml("saml.toml"), _POLISH_SAML) for row in table["attribute"])
-_POLISH_ROLES = {ours: theirs for theirs, ours in _POLISH_SAML["roles"].items()}
+_POLISH_ROLES = {ours: theirs for theirs, ours in reversed(_POLISH_SAML["roles"].items())}  # the first name of each
 
 
 def _tag(name: str) -> str:
