@@ -8,7 +8,7 @@ Where access is not enforced nothing is asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from obieg.domain.access import (
     Permit,
     Settings,
     act_of,
+    ask,
     asks_as,
     decide,
     next_change,
@@ -293,6 +294,31 @@ class AccessControl:
                 names = {name: [m.facts.entry_uuid in visible for m in meant if name in m.names] for name in named}
                 found |= {name for name, entries in names.items() if entries and all(entries)}
         return frozenset(found)
+
+    async def referable(
+        self, requester: Requester, documents: Sequence[str], at: datetime
+    ) -> Mapping[str, bool] | None:
+        """Which of these documents (urn:uuid:) a submission of this person may refer to, each with whether to replace.
+
+        To all that they may read now, and to all that they or their organisation have written, which alone they may
+        replace. None: to everything; systems feed for people who are not named.
+        """
+        if self._store is None or not requester.person:
+            return None
+        if not documents:
+            return {}
+        question = ask(requester, Facts(()), at, self._settings)
+        writers = {requester.person, question.professional, requester.organisation} - {""}
+        found: dict[str, bool] = {}
+        seen = await self.seen_by(requester, Named(uuids=[_plain(uuid) for uuid in documents]), at)
+        for person, decision in seen.decisions:
+            meant = await self._store.documents(person.keys, documents)
+            readable = shown(decision.filter, [m.facts for m in meant]) if isinstance(decision, Permit) else ()
+            for each in (m.facts for m in meant if m.names):
+                theirs = not writers.isdisjoint(each.authors)
+                if theirs or each.entry_uuid in readable:
+                    found[each.entry_uuid] = theirs
+        return found
 
     async def explain(
         self, requester: Requester, patient: PatientId, documents: Sequence[str], at: datetime, act: Act = Act.READ
