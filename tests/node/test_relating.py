@@ -150,6 +150,26 @@ def test_nobody_opens_a_document_by_relating_it_to_one_that_is_open(world: World
     assert answered.status_code == 201, answered.text
 
 
+def test_nobody_opens_what_was_added_to_their_own_document(world: World, callers: Callers) -> None:
+    """They have written it, and joined to one that is open it would open all of its lineage."""
+    stranger, node = callers(STRANGER), world.node
+    own, secret = written(world, STRANGER), world.entry(title="Tajny", content=b"tajny")
+    added = peer.association("APND", secret.id, own.id)
+    node.provided(node.submission(world.patient, secret, associations=[added]))
+    world.state("consent", {"id": "9", "period": {}, "provisions": [
+        {"permit": True, "actors": [STRANGER["person"]], "condition": {"documents": [world.shown.id]}}]})  # fmt: skip
+    answer, _ = sent(stranger, world, ("APND", own), ("APND", world.shown))
+    assert answer.codes == [UNRESOLVED], answer.errors
+    first, bridge = sent(stranger, world, ("APND", world.shown))  # in two steps, too
+    assert first.status == "Success", first.errors
+    answer, _ = sent(stranger, world, ("APND", bridge), ("APND", own))
+    assert answer.codes == [UNRESOLVED], answer.errors
+    assert codes(published(stranger, world, named(own), named(world.shown))) == [UNRESOLVED]
+    assert stranger.get(f"Binary/{bare(secret)}").status_code == 404
+    answer, _ = sent(stranger, world, ("APND", own))
+    assert answer.status == "Success", answer.errors
+
+
 @pytest.mark.parametrize("who", [STRANGER, CLERK, ASSISTANT], ids=lambda w: str(w["role"]))
 def test_nobody_replaces_what_others_have_written(who: dict[str, str], world: World, callers: Callers) -> None:
     caller = callers(who)
@@ -178,7 +198,8 @@ def test_who_may_read_appends_and_does_not_replace(world: World, callers: Caller
     told = [message for *_, message in world.node.audits(before)]
     assert len(told) == 3
     assert all("replace: not the author" in message for message in told), told
-    for target in (world.shown, world.other):
+    shouted = SimpleNamespace(id=f"urn:uuid:{bare(world.other).upper()}")
+    for target in (world.shown, shouted):
         answer, _ = sent(doctor, world, ("APND", target))
         assert answer.status == "Success", answer.errors
     answered = published(doctor, world, named(world.shown), referred(world.other, "transforms"))
@@ -333,6 +354,9 @@ def test_published_only_where_it_is_new_whatever_is_hidden(world: World, callers
         assert refused.status_code == conflict.status_code < 500
         assert codes(refused) == codes(conflict) == ["XDSNonIdenticalHash"]
         assert refused.json()["issue"] == conflict.json()["issue"]
+        whole = minimal(world.logical)
+        whole["entry"][1]["request"]["ifNoneExist"] = condition["If-None-Exist"]
+        assert codes(posted(caller, whole, "")) == ["XDSNonIdenticalHash"]
     assert world.node.stored() == before
     answer = posted(callers(STRANGER), body(peer.oid()), **{
         "If-None-Exist": f"identifier={RFC_3986}|urn:oid:{peer.oid()}"})  # fmt: skip

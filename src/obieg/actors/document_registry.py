@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -164,7 +164,7 @@ class DocumentRegistry:
             facts = await self._store.facts(known_here, references=references, replaced=replaced, unique_ids=uniques)
             if repeatable and _is_repetition(submission, fingerprint, facts):
                 return ()
-            referable = None if snapshot is not None else await self._referable(references, facts, context)
+            referable = None if snapshot is not None else await self._referable(final, references, facts, context)
             problems = [*findings, *self._check_against(final, patient, facts, referable)]
             if problems and snapshot is not None and not findings:
                 raise LostRace("another snapshot of this on-demand entry was registered meanwhile")
@@ -212,13 +212,17 @@ class DocumentRegistry:
                     f"DocumentEntry {entry.entry_uuid}: repositoryUniqueId",
                 )
 
-    async def referable(self, documents: Sequence[str], context: Context) -> Mapping[str, bool] | None:
+    async def referable(
+        self, documents: Sequence[str], context: Context, joined: Sequence[Collection[str]] = ()
+    ) -> Mapping[str, bool] | None:
         """Which of these documents the caller's submission may refer to: :meth:`AccessControl.referable`."""
-        return await self._access.referable(context.requester, documents, context.received_at)
+        return await self._access.referable(context.requester, documents, context.received_at, joined)
 
-    async def _referable(self, references: Sequence[str], facts: Facts, context: Context) -> Mapping[str, bool] | None:
-        named = (uuid for uuid in references if uuid in facts.objects)
-        return await self.referable([uuid for uuid in named if facts.objects[uuid].kind == "D"], context)
+    async def _referable(
+        self, final: Submission, references: Sequence[str], facts: Facts, context: Context
+    ) -> Mapping[str, bool] | None:
+        known = [uuid for uuid in references if uuid in facts.objects and facts.objects[uuid].kind == "D"]
+        return await self.referable(known, context, _joined(final) if len(known) > 1 else ())
 
     def _check_against(
         self, submission: Submission, patient: PatientId | None, facts: Facts, referable: Mapping[str, bool] | None
@@ -563,6 +567,25 @@ def _references(submission: Submission) -> tuple[str, ...]:
 def _all_references(final: Submission, submission: Submission) -> tuple[str, ...]:
     """These, and the UUIDs that the submitter chose."""
     return (*_references(final), *(identifier.lower() for identifier in submission.ids if is_uuid_urn(identifier)))
+
+
+def _joined(submission: Submission) -> list[set[str]]:
+    """Of what it does not hold, what its relationship associations make one lineage."""
+    heads: dict[str, str] = {}
+
+    def head(uuid: str) -> str:
+        while heads.setdefault(uuid, uuid) != uuid:
+            heads[uuid] = uuid = heads[heads[uuid]]
+        return uuid
+
+    for association in submission.associations:
+        if association.type.relates_documents:
+            heads[head(association.source)] = head(association.target)
+    own, groups = set(submission.ids), dict[str, set[str]]()
+    for uuid in [*heads]:
+        if uuid not in own:
+            groups.setdefault(head(uuid), set()).add(uuid)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _unique_ids(submission: Submission) -> list[str]:
