@@ -12,7 +12,22 @@ import msgspec
 import pytest
 
 from obieg.actors.access_control import AccessControl
-from obieg.domain.access import Act, Condition, Declaration, Deny, Facts, Filter, Period, Permit, Rule, Source, decide
+from obieg.domain.access import (
+    Act,
+    Condition,
+    Consent,
+    Declaration,
+    Deny,
+    DocumentFacts,
+    Facts,
+    Filter,
+    Period,
+    Permit,
+    Provision,
+    Rule,
+    Source,
+    decide,
+)
 from obieg.domain.audit import AuditObject, Outcome
 from obieg.domain.identifiers import (
     PatientId,
@@ -20,7 +35,7 @@ from obieg.domain.identifiers import (
     person_identifier,
     reference_identifier,
 )
-from obieg.domain.permits import Named, Person
+from obieg.domain.permits import MeantDocument, Named, Person
 from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.domain.sight import EVERYTHING, Asked, Look, Sight, sight
@@ -38,13 +53,19 @@ POZ = Facts((f"{OWN}#a",), declarations=(Declaration("1.6.2#1", "doctor", "", Pe
 class Store:
     """Knows of one person, by any name."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, *documents: DocumentFacts) -> None:
         self.facts = facts
+        self.kept = documents
         self.asked: list[Named] = []
 
     async def of(self, named: Named) -> Sequence[Person]:
         self.asked.append(named)
         return [Person((7, 8), frozenset("ab"), self.facts, ("70", "80"))]
+
+    async def documents(self, keys: Sequence[int], named: Sequence[str]) -> Sequence[MeantDocument]:
+        assert keys == (7, 8)
+        meant = {d.lineage for d in self.kept if d.entry_uuid in named}
+        return [MeantDocument(d, frozenset({d.entry_uuid} & {*named})) for d in self.kept if d.lineage in meant]
 
 
 def context(requester: Requester, transaction: str = "ITI-18") -> Context:
@@ -155,6 +176,53 @@ def test_a_professional_changes_what_their_organisation_has_written() -> None:
     )
     nobody = msgspec.structs.replace(DOCTOR, organisation="")
     assert control.changes(context(nobody, "ITI-57")) == ()
+
+
+def written(name: str, *authors: str, lineage: str = "") -> DocumentFacts:
+    return DocumentFacts(f"urn:uuid:{name}", lineage or name, authors=authors)
+
+
+def referable(
+    requester: Requester, facts: Facts, *documents: DocumentFacts, joined: Sequence[str] = ()
+) -> dict[str, bool] | None:
+    """As the control says it of all of them, by their names."""
+    control, names = AccessControl(Store(facts, *documents)), [d.entry_uuid for d in documents]
+    found = asyncio.run(control.referable(requester, names, NOW, [{f"urn:uuid:{j}" for j in joined}]))
+    return None if found is None else {name.removeprefix("urn:uuid:"): theirs for name, theirs in found.items()}
+
+
+def test_a_system_refers_to_everything_and_a_person_to_what_they_read_or_have_written() -> None:
+    foreign, mine = written("1", "1.6.2#9", "1.2.3#9"), written("2", "1.6.2#2", "1.2.3#9")
+    ours, nobodys = written("3", "", "1.2.3#1"), written("4", "")
+    documents = (foreign, mine, ours, nobodys)
+    assert referable(Requester("his"), POZ, *documents) is None
+    assert asyncio.run(AccessControl().referable(STRANGER, ["urn:uuid:1"], NOW)) is None
+    assert referable(DOCTOR, POZ, *documents) == {"1": False, "2": False, "3": True, "4": False}
+    assert referable(STRANGER, POZ, *documents) == {"2": True, "3": True}
+    clerk = msgspec.structs.replace(STRANGER, role="administrative-employee", organisation="")
+    assert referable(clerk, POZ, *documents) == {"2": True}
+    assert referable(msgspec.structs.replace(clerk, person="1.6.2#7", acting_for="1.6.2#2"), POZ, *documents) == {}
+    assistant = msgspec.structs.replace(STRANGER, role="medical-assistant", person="1#1", acting_for="1.6.2#2")
+    assert referable(assistant, POZ, *documents) == {"2": True, "3": True}
+
+
+def test_who_refers_to_nothing_costs_no_question() -> None:
+    store = Store(POZ)
+    assert asyncio.run(AccessControl(store).referable(STRANGER, [], NOW)) == {}
+    assert store.asked == []
+
+
+def test_what_a_person_joins_shows_them_no_more() -> None:
+    """A doctor's own document, to which others have added one that is hidden from them, and one that is permitted."""
+    own, added = written("1", "1.6.2#2"), written("2", "1.6.2#9", lineage="1")
+    permitted = written("3", "1.6.2#9")
+    provision = Provision(permit=True, actors=("1.6.2#2",), condition=Condition(documents=("urn:uuid:3",)))
+    facts = Facts((f"{OWN}#a",), consents=(Consent("1", Period(), (provision,)),))
+    assert referable(STRANGER, facts, own, added, permitted) == {"1": True, "3": False}
+    assert referable(STRANGER, facts, own, added, permitted, joined="13") == {"3": False}
+    assert referable(STRANGER, facts, own, permitted, joined="13") == {"1": True, "3": False}
+    everything = Facts((f"{OWN}#a",), consents=(Consent("1", Period(), (Provision(permit=True),)),))
+    assert referable(STRANGER, everything, own, added, permitted, joined="13") == {"1": True, "2": False, "3": False}
 
 
 # the form in which the database is asked -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ Where access is not enforced nothing is asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from obieg.domain.access import (
     Permit,
     Settings,
     act_of,
+    ask,
     asks_as,
     decide,
     next_change,
@@ -293,6 +294,44 @@ class AccessControl:
                 names = {name: [m.facts.entry_uuid in visible for m in meant if name in m.names] for name in named}
                 found |= {name for name, entries in names.items() if entries and all(entries)}
         return frozenset(found)
+
+    async def referable(
+        self, requester: Requester, documents: Sequence[str], at: datetime, joined: Sequence[Collection[str]] = ()
+    ) -> Mapping[str, bool] | None:
+        """Which of these documents (urn:uuid:) a submission of this person may refer to, each with whether to replace.
+
+        To all that they may read now, and to all that they or their organisation have written, which alone they may
+        replace. But of what it would make one lineage (``joined``) not to what would show them more than before. None:
+        to everything; systems feed for people who are not named.
+        """
+        if self._store is None or not requester.person:
+            return None
+        if not documents:
+            return {}
+        question = ask(requester, Facts(()), at, self._settings)
+        writers = {requester.person, question.professional, requester.organisation} - {""}
+        found: dict[str, bool] = {}
+        seen = await self.seen_by(requester, Named(uuids=[_plain(uuid) for uuid in documents]), at)
+        for person, decision in seen.decisions:
+            meant = await self._store.documents(person.keys, documents)
+            permitted = decision.filter if isinstance(decision, Permit) else ()
+            readable = shown(permitted, [each.facts for each in meant])
+            lineages: dict[str, list[DocumentFacts]] = {}
+            lineage_of: dict[str, str] = {}
+            for document, names in meant:
+                lineages.setdefault(document.lineage, []).append(document)
+                lineage_of[document.entry_uuid] = document.lineage
+                theirs = not writers.isdisjoint(document.authors)
+                if names and (theirs or document.entry_uuid in readable):
+                    found[document.entry_uuid] = theirs
+            for together in joined:
+                parts = {lineage_of[uuid] for uuid in together if uuid in lineage_of}
+                whole = [replace(each, lineage="joined") for part in parts for each in lineages[part]]
+                opened = {lineage_of[uuid] for uuid in shown(permitted, whole) - readable}
+                for uuid in together:
+                    if lineage_of.get(uuid) in opened:
+                        found.pop(uuid, None)
+        return found
 
     async def explain(
         self, requester: Requester, patient: PatientId, documents: Sequence[str], at: datetime, act: Act = Act.READ

@@ -91,12 +91,12 @@ class DocumentPublisher:
         publication = work.publication
         await self._identify_patients(work)
         await self._identify_people(work)
-        await self._identify_documents(work)
+        await self._identify_documents(work, context)
         await self._apply_conditions(work)
         if not work.submission.entries and work.is_of_one_document and not work.refused:
             context.objects = submission_audit(work.submission)
             return await self._published(work, context)  # it is there already
-        await self._update_folders(work)
+        await self._update_folders(work, context)
         work.check_superseded()
         if publication.minimal:
             if context.large:
@@ -119,6 +119,7 @@ class DocumentPublisher:
             absent=tuple(work.absent),
         )
         warnings = await self._repository.provide(provided, context)
+        context.veiled = False
         work.findings += (placed(f, work.places) for f in warnings)
         work.submission, _ = complete(provided, self._repository.repository_unique_id)
         return await self._published(work, context)
@@ -209,8 +210,11 @@ class DocumentPublisher:
 
     # what stands in the registry
 
-    async def _identify_documents(self, work: _Work) -> None:
-        """EntryUUIDs of documents that are named by another identifier."""
+    async def _identify_documents(self, work: _Work, context: Context) -> None:
+        """EntryUUIDs of documents that are named by another identifier.
+
+        Those to which the caller may not refer are not registered for them.
+        """
         wanted = work.publication.names
         conditional = {c.name for c in work.publication.conditions}
         if not wanted:
@@ -222,15 +226,16 @@ class DocumentPublisher:
                 work.refuse("UnresolvedReferenceException", said, place)
             raise Problem(work.findings)
         found = await self._documents(self._registry, wanted)
+        work.closed = await self._closed(self._registry, work.submission, found, context)
         for name, (unique_id, _) in wanted.items():
-            if name in found:
+            if name in found and name not in work.closed:
                 work.known[name] = found[name]
             elif name in work.publication.optional:
                 work.forget(name)
             elif name not in conditional:
                 for place in work.naming(name):
                     said = f"no document {unique_id} is registered here"
-                    work.refuse("UnresolvedReferenceException", said, place)
+                    work.refuse("UnresolvedReferenceException", said, place, reason=work.closed.get(name, ""))
 
         def ends(a: Association) -> Association:
             return msgspec.structs.replace(a, target=work.known.get(a.target, a.target))
@@ -239,6 +244,20 @@ class DocumentPublisher:
             work.submission, associations=tuple(ends(a) for a in work.submission.associations)
         )
         work.updates = [u._replace(members=tuple(work.known.get(m, m) for m in u.members)) for u in work.updates]
+
+    @staticmethod
+    async def _closed(
+        registry: DocumentRegistry, submission: Submission, found: Mapping[str, str], context: Context
+    ) -> dict[str, str]:
+        """The names of documents to which the caller may not refer so, with why, for the record."""
+        referable = await registry.referable(sorted({*found.values()}), context)
+        if referable is None:
+            return {}
+        context.veiled = True  # whether there was something to decide about must not tell by its time
+        closed = {name: "refer: not to be read" for name, uuid in found.items() if uuid not in referable}
+        replaced = {a.target for a in submission.associations if a.type.replaces}
+        not_theirs = (name for name in replaced & found.keys() - closed.keys() if not referable[found[name]])
+        return closed | dict.fromkeys(not_theirs, "replace: not the author")
 
     @staticmethod
     async def _documents(registry: DocumentRegistry, wanted: Mapping[str, tuple[str, str]]) -> dict[str, str]:
@@ -263,23 +282,30 @@ class DocumentPublisher:
         for condition in work.publication.conditions:
             entry = work.entry(condition.symbol)
             there = work.known.get(condition.name)
-            if there is None:
-                unique_id, _ = work.publication.names[condition.name]
+            unique_id, _ = work.publication.names[condition.name]
+            if condition.name in work.closed:  # as to whoever sets no condition and sends something else
+                said = f"document {unique_id} is registered with another hash"
+                where = f"DocumentEntry {condition.symbol}: hash"
+                work.refuse("XDSNonIdenticalHash", said, where, reason=work.closed[condition.name])
+            elif there is None:
                 work.absent.append(unique_id)
             elif entry is not None:
                 work.leave_out(entry, there)
 
-    async def _update_folders(self, work: _Work) -> None:
+    async def _update_folders(self, work: _Work, context: Context) -> None:
         for update in work.updates:
-            standing = await self._folder(work, update)
+            standing = await self._folder(work, update, context)
             if standing is None:
                 work.make_folder(update)
             else:
                 uuid, members = standing
                 work.extend_folder(update, uuid, members)
 
-    async def _folder(self, work: _Work, update: FolderUpdate) -> tuple[str, frozenset[str]] | None:
-        """EntryUUID and members of the folder that is meant; None where there is none and one may be made."""
+    async def _folder(self, work: _Work, update: FolderUpdate, context: Context) -> tuple[str, frozenset[str]] | None:
+        """EntryUUID of the folder that is meant, and the members that the caller may refer to.
+
+        None where there is none and one may be made.
+        """
         folder, place = update.folder, work.places[update.folder.entry_uuid]
         if self._registry is None:
             if update.entry_uuid:
@@ -296,7 +322,8 @@ class DocumentPublisher:
                 work.refuse("UnresolvedReferenceException", f"no folder {uuid} is registered here", place)
             return None
         work.check_folder(update, standing.folder, self._codes)
-        return uuid, frozenset(standing.members)
+        referable = await self._registry.referable(standing.members, context)
+        return uuid, frozenset(m for m in standing.members if referable is None or m in referable)
 
     # completing
 
@@ -375,6 +402,7 @@ class _Work:
         self.updates = list(publication.updates)
         self.described: dict[str, pik.Described] = {}  # what CDA documents say of themselves, by symbol
         self.known: dict[str, str] = {}  # name -> entryUUID
+        self.closed: dict[str, str] = {}  # name -> why the caller may not refer to this document
         self.names: dict[str, str] = {}  # symbol -> entryUUID
         self.statuses: dict[str, str] = {}  # symbol -> what is answered in place of "201 Created"
         self.absent: list[str] = []  # uniqueIds that must still be free
@@ -388,8 +416,8 @@ class _Work:
     def refused(self) -> bool:
         return any(not f.warning for f in self.findings)
 
-    def refuse(self, code: str, detail: str, where: str) -> None:
-        self.findings.append(Finding(code, detail, where))
+    def refuse(self, code: str, detail: str, where: str, *, reason: str = "") -> None:
+        self.findings.append(Finding(code, detail, where, reason=reason))
 
     def where_patient(self, written: str) -> str:
         """Where the patient was named so for the first time."""

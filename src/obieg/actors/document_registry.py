@@ -2,7 +2,8 @@
 
 A registration takes two round trips: one that reads what the submission is judged by, one that stores everything with
 its audit row. What may have changed in between is guarded in the write; a lost race is answered like the plain case, by
-reading again.
+reading again. Between the two it is asked what a person's submission may refer to of what is registered: one more round
+trip, and one for each patient concerned, only where it refers to documents and access is enforced.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from obieg.domain.registry import (
     Facts,
     FoundObject,
     FoundResource,
+    KnownObject,
     KnownPatient,
     LostRace,
     NewRendering,
@@ -162,10 +164,13 @@ class DocumentRegistry:
             facts = await self._store.facts(known_here, references=references, replaced=replaced, unique_ids=uniques)
             if repeatable and _is_repetition(submission, fingerprint, facts):
                 return ()
-            problems = [*findings, *self._check_against(final, patient, facts)]
+            referable = None if snapshot is not None else await self._referable(final, references, facts, context)
+            problems = [*findings, *self._check_against(final, patient, facts, referable)]
             if problems and snapshot is not None and not findings:
                 raise LostRace("another snapshot of this on-demand entry was registered meanwhile")
             if problems and looked_up:
+                # That there was something to decide about takes its time, which must not tell.
+                context.veiled = context.veiled or (referable is not None and bool(_references(final)))
                 raise Problem(problems)
             if problems:
                 # A repetition may be at odds with nothing but its own first time: what it replaces is deprecated now.
@@ -207,7 +212,21 @@ class DocumentRegistry:
                     f"DocumentEntry {entry.entry_uuid}: repositoryUniqueId",
                 )
 
-    def _check_against(self, submission: Submission, patient: PatientId | None, facts: Facts) -> Iterator[Finding]:
+    async def referable(
+        self, documents: Sequence[str], context: Context, joined: Sequence[Collection[str]] = ()
+    ) -> Mapping[str, bool] | None:
+        """Which of these documents the caller's submission may refer to: :meth:`AccessControl.referable`."""
+        return await self._access.referable(context.requester, documents, context.received_at, joined)
+
+    async def _referable(
+        self, final: Submission, references: Sequence[str], facts: Facts, context: Context
+    ) -> Mapping[str, bool] | None:
+        known = [uuid for uuid in references if uuid in facts.objects and facts.objects[uuid].kind == "D"]
+        return await self.referable(known, context, _joined(final) if len(known) > 1 else ())
+
+    def _check_against(
+        self, submission: Submission, patient: PatientId | None, facts: Facts, referable: Mapping[str, bool] | None
+    ) -> Iterator[Finding]:
         if facts.patient is None and patient is not None:
             yield Finding(
                 "XDSUnknownPatientId",
@@ -219,9 +238,13 @@ class DocumentRegistry:
         for uuid in sorted(own & facts.objects.keys()):
             yield Finding("XDSRegistryMetadataError", "an object with this entryUUID is registered already", uuid)
         for association in submission.associations:
-            yield from _check_association(association, own, facts)
+            yield from _check_association(association, own, facts, referable)
         on_demand = {e.entry_uuid: e.entry_type is EntryType.ON_DEMAND for e in submission.entries}
-        on_demand |= {uuid: not known.stable for uuid, known in facts.objects.items() if known.kind == "D"}
+        on_demand |= {
+            uuid: not known.stable
+            for uuid, known in facts.objects.items()
+            if known.kind == "D" and (referable is None or uuid in referable)
+        }
         for association in submission.associations:
             if association.type is AssociationType.IS_SNAPSHOT_OF:
                 yield from _check_snapshot(association, on_demand)
@@ -546,6 +569,25 @@ def _all_references(final: Submission, submission: Submission) -> tuple[str, ...
     return (*_references(final), *(identifier.lower() for identifier in submission.ids if is_uuid_urn(identifier)))
 
 
+def _joined(submission: Submission) -> list[set[str]]:
+    """Of what it does not hold, what its relationship associations make one lineage."""
+    heads: dict[str, str] = {}
+
+    def head(uuid: str) -> str:
+        while heads.setdefault(uuid, uuid) != uuid:
+            heads[uuid] = uuid = heads[heads[uuid]]
+        return uuid
+
+    for association in submission.associations:
+        if association.type.relates_documents:
+            heads[head(association.source)] = head(association.target)
+    own, groups = set(submission.ids), dict[str, set[str]]()
+    for uuid in [*heads]:
+        if uuid not in own:
+            groups.setdefault(head(uuid), set()).add(uuid)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def _unique_ids(submission: Submission) -> list[str]:
     return [o.unique_id for o in submission.objects if o.unique_id]
 
@@ -585,14 +627,18 @@ def _check_unique_ids(submission: Submission, facts: Facts) -> Iterator[Finding]
             )
 
 
-def _check_association(association: Association, own: set[str], facts: Facts) -> Iterator[Finding]:
+def _check_association(
+    association: Association, own: set[str], facts: Facts, referable: Mapping[str, bool] | None
+) -> Iterator[Finding]:
     where = f"Association {association.entry_uuid}"
     for role, uuid in (("sourceObject", association.source), ("targetObject", association.target)):
         if uuid in own:
             continue
         known = facts.objects.get(uuid)
-        if known is None:
-            yield Finding("UnresolvedReferenceException", f"{role} {uuid} is not registered", where)
+        replaced = association.type.replaces and role == "targetObject"
+        closed = "" if known is None or referable is None else _closed(uuid, known, facts, referable, replaced=replaced)
+        if known is None or closed:
+            yield Finding("UnresolvedReferenceException", f"{role} {uuid} is not registered", where, reason=closed)
         elif facts.patient is not None and known.patient_key not in facts.patient.keys:
             # A reference to another patient's object may say "same patient" only for set members by reference.
             yield Finding("XDSPatientIdDoesNotMatch", f"{role} {uuid} belongs to another patient", where)
@@ -612,6 +658,16 @@ def _check_association(association: Association, own: set[str], facts: Facts) ->
                 )
             elif not known.approved:
                 yield Finding("XDSRegistryDeprecatedDocumentError", f"folder {uuid} is deprecated", where)
+
+
+def _closed(uuid: str, known: KnownObject, facts: Facts, referable: Mapping[str, bool], *, replaced: bool) -> str:
+    """Why what is registered is not there for whoever submits, for the record; "": they may refer to it."""
+    if known.kind != "D":
+        of_patient = facts.patient is None or known.patient_key in facts.patient.keys
+        return "" if of_patient else "refer: of another patient"
+    if uuid not in referable:
+        return "refer: not to be read"
+    return "replace: not the author" if replaced and not referable[uuid] else ""
 
 
 def _check_snapshot(association: Association, on_demand: Mapping[str, bool]) -> Iterator[Finding]:

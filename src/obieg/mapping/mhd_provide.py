@@ -853,18 +853,22 @@ def write_bundle(published: Published, request: FhirRequest) -> FhirReply:
 
 
 def write_simplified(published: Published, request: FhirRequest) -> FhirReply:
-    """201, or 200 where it was there already, and the DocumentReference as ITI-67 gives it."""
+    """201, or 200 where it was there already, and the DocumentReference as ITI-67 gives it.
+
+    Whoever may not see it is given no more than return=minimal gives.
+    """
     (answer,) = published.answers
     logical = answer.object.removeprefix(_UUID)
-    found = published.found[logical]
+    created, found = answer.status.startswith("201"), published.found.get(logical)
     body = _outcome(published.warnings) if request.prefer == "OperationOutcome" else None
+    bare = found is None or body is not None or request.prefer == "minimal"
     return FhirReply(
-        status=201 if answer.status.startswith("201") else 200,
+        status=201 if created else 200,
         body=body,
-        json=None if body or request.prefer == "minimal" else splice(found, orjson.dumps(request.base)[1:-1]),
+        json=None if found is None or bare else splice(found, orjson.dumps(request.base)[1:-1]),
         location=f"{request.base}/DocumentReference/{logical}",
-        version=str(found.revision),
-        updated_at=datetime.fromisoformat(found.updated_at),
+        version=found.revision if found is not None else "1" if created else "",
+        updated_at=datetime.fromisoformat(found.updated_at) if found is not None else published.at if created else None,
     )
 
 
