@@ -552,9 +552,10 @@ def test_subscribers_are_told_of_what_they_may_see_then(region: peer.Node, docto
             for caller, path in ((stranger, "any"), (doctor, "all"))
         ]
         assert [r.status_code for r in made] == [201] * 3, [r.text for r in made]
-        for one in made:
+        makers = (doctor, stranger, doctor)
+        for one, maker in zip(made, makers, strict=True):
             path = f"Subscription/{one.json()['id']}"
-            peer.wait_for(lambda path=path: doctor.get(path).json()["status"] == "active")
+            peer.wait_for(lambda path=path, maker=maker: maker.get(path).json()["status"] == "active")
         hidden = region.provided(region.submission(world.patient, world.entry(title=SECRET, type_code=kinds[1])))
         shown = region.provided(region.submission(world.patient, world.entry(type_code=kinds[0])))
         peer.wait_for(lambda: receiver.events("own") and receiver.events("all"))
@@ -569,8 +570,8 @@ def test_subscribers_are_told_of_what_they_may_see_then(region: peer.Node, docto
         for got in receiver.got:
             assert SECRET.encode() not in got.body
             assert ids_of(hidden)[0].encode() not in got.body
-        for one in made:
-            told = doctor.get(f"Subscription/{one.json()['id']}/$events").text
+        for one, maker in zip(made, makers, strict=True):
+            told = maker.get(f"Subscription/{one.json()['id']}/$events").text
             assert SECRET not in told
             assert ids_of(hidden)[0] not in told
     withheld = region.rows(

@@ -118,10 +118,10 @@ async def shelf(database_dsn: str) -> AsyncIterator[Shelf]:
         database.close()
 
 
-def context(system: str = "szpital") -> Context:
+def context(system: str = "szpital", person: str = "") -> Context:
     return Context(
         transaction=ITI_110,
-        requester=Requester(system=system),
+        requester=Requester(system=system, person=person),
         request_id="r",
         received_at=datetime.now(UTC),
     )
@@ -140,18 +140,26 @@ def draft(endpoint: str = "https://his.example/hook", **changes: Any) -> Subscri
 ACTIVE = "SELECT bool_and(status = 'active') FROM subscription"
 
 
-async def test_only_who_made_it_sees_and_changes_it(shelf):
-    made = await shelf.broker.create(draft(), context())
-    for refused in (
-        shelf.broker.read(made.id, context("przychodnia")),
-        shelf.broker.end(made.id, "", context("przychodnia")),
-        shelf.broker.delete(made.id, "", context("przychodnia")),
-        shelf.broker.events(made.id, (1, 9), "", context("przychodnia")),
-    ):
-        with pytest.raises(Problem, match="another node's"):
-            await refused
-    assert await shelf.broker.find(SubscriptionSearch(), context("przychodnia")) == ([], 0)
-    found, total = await shelf.broker.find(SubscriptionSearch(), context())
+@pytest.mark.parametrize("other", [("przychodnia", "1.2#3"), ("szpital", "1.2#4"), ("szpital", "")])
+async def test_only_who_made_it_sees_and_changes_it(shelf, other):
+    """The person in a system; whoever else asks is told what is told of one that does not exist."""
+    whose = ("szpital", "1.2#3")
+    made = await shelf.broker.create(draft(), context(*whose))
+    for id_ in (made.id, ENTRY):
+        for refused in (
+            shelf.broker.read(id_, context(*other)),
+            shelf.broker.end(id_, "", context(*other)),
+            shelf.broker.end(id_, "7", context(*other)),
+            shelf.broker.delete(id_, "", context(*other)),
+            shelf.broker.events(id_, (1, 9), "", context(*other)),
+        ):
+            with pytest.raises(Problem) as raised:
+                await refused
+            [finding] = raised.value.findings
+            assert finding[:2] == ("AddressNotFound", "no subscription has this id, or none that this caller has made")
+            assert finding.reason == ("it is another's" if id_ == made.id else ""), "the audit tells"
+    assert await shelf.broker.find(SubscriptionSearch(), context(*other)) == ([], 0)
+    found, total = await shelf.broker.find(SubscriptionSearch(), context(*whose))
     assert ([s.id for s in found], total) == ([made.id], 1)
     assert shelf.sql("SELECT status FROM subscription") == [("requested",)]
 

@@ -47,7 +47,7 @@ class ConsentCodes:
         requester = context.requester
         expect_person(requester)
         contact = await self._store.contact(asked.patient)
-        if contact is None or not await self._registry.may(asked.patient, context):
+        if not await self._registry.may(None if contact is None else asked.patient, context) or contact is None:
             raise nobody()
         to = reach(contact.records, self._language)
         if self._sms is None or not to.mobile:

@@ -26,11 +26,16 @@ from obieg.domain.permits import Named
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.mapping.consent import ROUNDS_MAX, ConsentDraft, actors, members, read_consent, references, states
+from obieg.mapping.consent_code import UUID
 from obieg.mapping.fhir_patient import identifier, patient_value
 from obieg.protocol import Context
 from obieg.wire import fhir_json
 
-_KEPT_BY_PATIENT = frozenset({"CareTeam", "Encounter", "RelatedPerson"})  # resources that are sources of facts
+_KEPT_BY_PATIENT = {  # resources that are sources of facts
+    "CareTeam": Kind.DECLARATION,
+    "Encounter": Kind.ENCOUNTER,
+    "RelatedPerson": Kind.REPRESENTATIVE,
+}
 _URN = "urn:uuid:"
 _NO_CONSENT = "no Consent has this id, or none that this caller may know of"
 
@@ -80,13 +85,10 @@ class ConsentRegistry:
     async def end(self, id_: str, if_match: str, context: Context) -> None:
         """The Consent says nothing any more; ending one that has ended changes nothing. Raises Problem."""
         for _ in range(ATTEMPTS_MAX):
-            found = await self._store.read(CONSENTS + id_, None, None)
+            found = await self._found(CONSENTS + id_, None, context)
             if found is None:
                 raise Problem.of("AddressNotFound", _NO_CONSENT)
-            said, _, patient = found
-            named = PatientId(patient, self._authority)
-            if not await self.may(named, context):
-                raise Problem.of("AddressNotFound", _NO_CONSENT)
+            said, named = found
             _expect_version(said, if_match)
             context.objects = (AuditObject("patient", str(named)), AuditObject("consent", id_))
             event = context.audit()
@@ -103,8 +105,8 @@ class ConsentRegistry:
         raise RetryLater("the Consent is changed all the time")
 
     async def _standing(self, id_: str, if_match: str, context: Context) -> Said:
-        found = await self._store.read(CONSENTS + id_, None, None)
-        if found is None or not await self.may(PatientId(found[2], self._authority), context):
+        found = await self._found(CONSENTS + id_, None, context)
+        if found is None:
             raise Problem.of("AddressNotFound", f"{_NO_CONSENT}: make one with POST, which gives it an id")
         _expect_version(found[0], if_match)
         return found[0]
@@ -114,7 +116,7 @@ class ConsentRegistry:
         kind = states(draft.resource)
         facts: tuple[Fact, ...] = (True,) if kind is not None and draft.active else ()
         if kind is None and draft.active:
-            known = await self.known(draft)
+            known = await self.known(draft, named, context)
             facts = (read_consent(id_, draft.resource, known, self._codes, draft.base),)
         resource = {"resourceType": "Consent", "id": id_} | draft.resource
         stated = Stated(
@@ -137,12 +139,15 @@ class ConsentRegistry:
         return Said(stated.source, before + 1, stated.kind, b"", stated.resource, at, stated.by)
 
     async def _patient(self, draft: ConsentDraft, context: Context) -> PatientId:
-        """The name by which the patient is known; all that are given must name one person. Raises Problem."""
-        found = {i: await self._index.affinity_domain_id(i) for i in draft.patients}
+        """The name by which the patient is known; all that are given must name one person. Raises Problem.
+
+        Names of whom the caller may not are as those of nobody: what else is said here would tell of them.
+        """
+        found = {i: await self._index.affinity_domain_id(i) for i in draft.patients if await self.may(i, context)}
         known = {i: p for i, p in found.items() if p is not None}
         if len({*known.values()}) > 1:
             raise Problem.of("XDSPatientIdDoesNotMatch", "its names are those of several patients", "Consent.patient")
-        if not known or not await self.may(next(iter(known)), context):
+        if not known:
             said = f"no patient is known here by {', '.join(map(str, draft.patients))}: announce the patient first"
             raise Problem.of("XDSUnknownPatientId", said, "Consent.patient")
         return next(iter(known))
@@ -156,71 +161,104 @@ class ConsentRegistry:
 
     # who may
 
-    async def may(self, patient: PatientId, context: Context) -> bool:
-        """Whether the caller may, where that depends on the patient: patients, and proofs good for one patient."""
+    async def may(self, patient: PatientId | None, context: Context) -> bool:
+        """Whether the caller may, where that depends on the patient: patients, and proofs good for one patient.
+
+        None: there is nobody, which is answered when it is answered that the caller may not.
+        """
         if not self._access.depends(Act.CONSENT, context.requester):
-            return True
-        before = context.access
-        seen = await self._access.see(Named(patients=(patient,)), context, Act.CONSENT)
-        context.access = grounds.join((before, context.access))
+            return patient is not None
+        access, veiled = context.access, context.veiled
+        named = Named() if patient is None else Named(patients=(patient,))
+        seen = await self._access.see(named, context, Act.CONSENT)
+        context.access = grounds.join((access, context.access))
+        context.veiled = context.veiled or veiled
         if not seen.permits:
             seen.refused(context, self._authority)
         return bool(seen.permits)
 
-    async def _may_read(self, source: str, context: Context) -> bool:
-        found = await self._store.read(source, None, None)
-        return found is not None and await self.may(PatientId(found[2], self._authority), context)
+    async def _found(self, source: str, version: int | None, context: Context) -> tuple[Said, PatientId] | None:
+        """A version of a Consent, the newest for None, and whose it is; None where the caller may not know of it."""
+        found = await self._store.read(source, version, None)
+        patient = None if found is None else PatientId(found[2], self._authority)
+        may = await self.may(patient, context)
+        return (found[0], patient) if found is not None and patient is not None and may else None
 
     # what it refers to
 
-    async def known(self, draft: ConsentDraft) -> dict[str, dict[str, Any]]:
-        """What stands under the references of a Consent, and of the groups that it names."""
+    async def known(self, draft: ConsentDraft, patient: PatientId, context: Context) -> dict[str, dict[str, Any]]:
+        """What stands under the references of a patient's Consent, and of the groups that it names."""
         found: dict[str, dict[str, Any]] = {}
         wanted = references(draft.resource, draft.base)
         for _ in range(ROUNDS_MAX):
-            new = await self._looked_up(wanted)
+            new = await self._looked_up(wanted, patient, context)
             found |= new
             wanted = {r for resource in new.values() for r in members(resource, draft.base)} - found.keys()
             if not wanted:
                 break
         return found
 
-    async def _looked_up(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    async def _looked_up(self, names: Iterable[str], patient: PatientId, context: Context) -> dict[str, dict[str, Any]]:
         by_kind: dict[str, list[str]] = {}
         for name in names:
             by_kind.setdefault(name.partition("/")[0], []).append(name)
         found: dict[str, dict[str, Any]] = {}
         documents = by_kind.pop("DocumentReference", [])
         patients = by_kind.pop("Patient", [])
-        kept = [name for kind in _KEPT_BY_PATIENT for name in by_kind.pop(kind, ())]
+        kept = {name for kind in _KEPT_BY_PATIENT for name in by_kind.pop(kind, ())}
         if others := [name for several in by_kind.values() for name in several]:
             found |= await self._directory.resources(others)
         if kept:
-            said = await self._store.sources(kept)
-            found |= {name: fhir_json.read((s.resource or "{}").encode()) for name, s in said.items()}
+            said = await self._store.of_patient(patient, [*_KEPT_BY_PATIENT.values()])
+            found |= {s.source: fhir_json.read(s.resource.encode()) for s in said if s.resource and s.source in kept}
         if documents:
-            uuids = {_URN + name.partition("/")[2]: name for name in documents}
-            standing = (await self._registry.known(uuids=sorted(uuids))).objects
-            found |= {uuids[u]: {"resourceType": "DocumentReference"} for u in uuids if u in standing}
-        for name in patients:
-            candidate = await self._index.described(PatientId(patient_value(name.partition("/")[2]), self._authority))
-            if candidate is not None:
-                named = [identifier(i) for i in candidate.identifiers]
-                found[name] = {"resourceType": "Patient", "identifier": named}
+            theirs = await self._documents(documents, patient, context)
+            found |= {name: {"resourceType": "DocumentReference"} for name in theirs}
+        if patients:
+            found |= await self._patients(patients, context)
         return found
+
+    async def _documents(self, names: Sequence[str], patient: PatientId, context: Context) -> Sequence[str]:
+        """Those that a Consent of the patient may name.
+
+        Who acts as the patient is told which are no documents of theirs. To others that would tell what they may not
+        see: they may name any, and one of somebody else, or of nobody, fits nothing.
+        """
+        if not self._access.depends(Act.IDENTIFY, context.requester):
+            return names
+        uuids = {_URN + id_: name for name in names if UUID.match(id_ := name.partition("/")[2])}
+        asked = Named(patients=(patient,))
+        seen = await self._access.seen_by(context.requester, asked, context.received_at, Act.CONSENT)
+        keys = seen.sight.permitted or ()
+        standing = (await self._registry.known(uuids=sorted(uuids))).objects
+        return [name for u, name in uuids.items() if u in standing and standing[u][:2] in {("D", key) for key in keys}]
+
+    async def _patients(self, names: Sequence[str], context: Context) -> dict[str, dict[str, Any]]:
+        """Those whom the caller may know to be patients: who acts as one, and a proof good for one, only their own."""
+        requester = context.requester
+        wanted = {name: PatientId(patient_value(name.partition("/")[2]), self._authority) for name in names}
+        act = Act.IDENTIFY if self._access.depends(Act.IDENTIFY, requester) else Act.CONSENT
+        if self._access.depends(act, requester):
+            asked = Named(patients=tuple(wanted.values()))
+            seen = await self._access.seen_by(requester, asked, context.received_at, act)
+            wanted = {name: patient for name, patient in wanted.items() if seen.of((patient.value,)).permits}
+            context.veiled = context.veiled or len(wanted) < len(names)
+        found = {name: await self._index.described(patient) for name, patient in wanted.items()}
+        return {
+            name: {"resourceType": "Patient", "identifier": [identifier(i) for i in candidate.identifiers]}
+            for name, candidate in found.items()
+            if candidate is not None
+        }
 
     # asking -----------------------------------------------------------------------------------------------------
 
     async def read(self, id_: str, version: int | None, context: Context) -> Said:
         """A version, the newest for None. Raises Problem."""
-        found = await self._store.read(CONSENTS + id_, version, None)
-        if found is None or not await self.may(PatientId(found[2], self._authority), context):
+        found = await self._found(CONSENTS + id_, version, context)
+        if found is None:
             raise Problem.of("AddressNotFound", _NO_CONSENT)
-        said, _, patient = found
-        context.objects = (
-            AuditObject("patient", str(PatientId(patient, self._authority))),
-            AuditObject("consent", id_),
-        )
+        said, patient = found
+        context.objects = (AuditObject("patient", str(patient)), AuditObject("consent", id_))
         if said.resource is None:
             raise Problem.of("ResourceGone", "the Consent was ended; its versions before that can be read")
         await self._store.read(CONSENTS + id_, version, context.audit())
@@ -230,7 +268,7 @@ class ConsentRegistry:
     async def find(self, query: ConsentQuery, context: Context) -> tuple[Sequence[Said], int]:
         """A page, newest first, and how many there are; of whom the caller may not ask it has none."""
         patients = [p for p in query.patients if await self.may(p, context)]
-        sources = [s for s in query.sources if query.patients or await self._may_read(s, context)]
+        sources = [s for s in query.sources if query.patients or await self._found(s, None, context)]
         context.decided = True  # who names nobody known is asked about nobody
         if (query.patients and not patients) or (query.sources and not sources):
             return (), 0

@@ -20,7 +20,7 @@ from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.identifiers import PatientId
 from obieg.domain.outbox import Letter
 from obieg.domain.permits import Named
-from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import FoundResource, LostRace
 from obieg.domain.requester import Requester
 from obieg.domain.sight import EVERYTHING
@@ -157,7 +157,7 @@ class ResourceNotificationBroker:
     async def read(self, id_: str, context: Context) -> DocumentSubscription:
         """One of the caller's. Raises Problem."""
         self._access.decided_later(context)
-        # What is somebody else's is a refusal, and recorded as one.
+        # What is somebody else's is refused before this is recorded as a reading.
         found = _expect_own(await self._store.read(id_), context)
         found = await self._store.read(id_, context.audit()) or found
         context.audited = True
@@ -166,7 +166,7 @@ class ResourceNotificationBroker:
     async def find(self, search: SubscriptionSearch, context: Context) -> tuple[Sequence[DocumentSubscription], int]:
         """A page of the caller's, and how many there are."""
         self._access.decided_later(context)
-        found, total = await self._store.find(context.requester.system, search, context.audit())
+        found, total = await self._store.find(context.requester, search, context.audit())
         context.audited = True
         return found, total
 
@@ -331,8 +331,8 @@ def _told(subscription: DocumentSubscription, one: NumberedNotice, notice: Notic
 
 
 def _expect_own(found: DocumentSubscription | None, context: Context) -> DocumentSubscription:
-    if found is None:
-        raise Problem.of("AddressNotFound", "no subscription has this id")
-    if found.owner != context.requester.system:
-        raise Problem.of("NotPermitted", "this subscription is another node's: only who made it may see or change it")
+    """Only who made it knows of it; the audit tells the others from those who ask for none."""
+    if found is None or not found.is_of(context.requester):
+        said = "no subscription has this id, or none that this caller has made"
+        raise Problem([Finding("AddressNotFound", said, reason="" if found is None else "it is another's")])
     return found

@@ -106,9 +106,6 @@ class AccessStore(Protocol):
     async def read(self, source: str, version: int | None, event: AuditEvent | None) -> tuple[Said, str, str] | None:
         """A version, the newest for None, with the affinity-domain ids of its patient: its own and the survivor's."""
 
-    async def sources(self, names: Sequence[str]) -> Mapping[str, Said]:
-        """What stands of these sources."""
-
     async def of_patient(self, patient: PatientId, kinds: Sequence[Kind]) -> Sequence[Said]:
         """What sources that speak about these kinds say of a person now; everybody who is linked is one."""
 

@@ -50,7 +50,6 @@ class DocumentSubscription(Value, frozen=True):
     """A subscription as it stands."""
 
     id: str  # UUID
-    owner: str
     kind: str
     topic: str
     status: str  # requested, active, error, off
@@ -65,6 +64,10 @@ class DocumentSubscription(Value, frozen=True):
     updated_at: datetime
     events: int  # that have occurred
     requester: Requester  # who made it: they are told what they may see
+
+    def is_of(self, requester: Requester) -> bool:
+        """Whether the caller made it: the system, and the person where one asks."""
+        return (self.requester.system, self.requester.person) == (requester.system, requester.person)
 
 
 class Notice(Value, frozen=True):
@@ -136,9 +139,9 @@ class SubscriptionStore(Protocol):
         """One, whosever it is."""
 
     async def find(
-        self, owner: str, search: SubscriptionSearch, event: AuditEvent
+        self, requester: Requester, search: SubscriptionSearch, event: AuditEvent
     ) -> tuple[Sequence[DocumentSubscription], int]:
-        """A page of the owner's, and how many there are."""
+        """A page of those that are of the requester, and how many there are."""
 
     async def end(self, id_: str, version: int, event: AuditEvent) -> None:
         """Switches it off and forgets what waits for it. Raises LostRace when it has another version by now."""

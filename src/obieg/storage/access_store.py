@@ -133,11 +133,6 @@ class PostgresAccess:
         rows = (await self._run(*calls))[0]
         return (_said(rows[0][:7]), *rows[0][7:]) if rows else None
 
-    async def sources(self, names: Sequence[str]) -> Mapping[str, Said]:
-        """See the port."""
-        [rows] = await self._run(_SQL.read_sources(sources=names))
-        return {said.source: said for said in map(_said, rows)}
-
     async def of_patient(self, patient: PatientId, kinds: Sequence[Kind]) -> Sequence[Said]:
         """See the port."""
         named = {"authority": patient.authority, "value": patient.value}

@@ -84,6 +84,7 @@ class PostgresSubscriptions:
                 subscription_id=id_,
                 patient_key=patient_key,
                 owner=requester.system,
+                person=requester.person,
                 requester=_encode(msgspec.structs.replace(requester, spent=(), remark="")),
                 kind=draft.kind,
                 topic=draft.topic,
@@ -112,7 +113,7 @@ class PostgresSubscriptions:
         return _subscription(rows[0]) if rows else None
 
     async def find(
-        self, owner: str, search: SubscriptionSearch, event: AuditEvent
+        self, requester: Requester, search: SubscriptionSearch, event: AuditEvent
     ) -> tuple[Sequence[DocumentSubscription], int]:
         """See the port."""
 
@@ -122,7 +123,8 @@ class PostgresSubscriptions:
         rows = (
             await self._run(
                 _SQL.find_subscriptions(
-                    owner=owner,
+                    owner=requester.system,
+                    person=requester.person,
                     ids=given(search.ids),
                     statuses=given(search.statuses),
                     topics=given(search.topics),
@@ -214,12 +216,11 @@ def _tell(one: PublishedEvent) -> Call:
 
 def _subscription(row: Row) -> DocumentSubscription:
     (
-        id_, owner, kind, topic, status, error, end, base, endpoint, payload, content, resource, version, updated_at,
+        id_, kind, topic, status, error, end, base, endpoint, payload, content, resource, version, updated_at,
         requester, events,
     ) = row  # fmt: skip
     return DocumentSubscription(
         id=id_,
-        owner=owner,
         kind=kind,
         topic=topic,
         status=status,

@@ -3,7 +3,8 @@
 CREATE TABLE subscription (
   subscription_id uuid PRIMARY KEY,
   patient_key bigint NOT NULL,               -- whose objects, with those merged; 0: of everybody
-  owner text NOT NULL,                       -- the caller that made it
+  owner text NOT NULL,                       -- the system that made it
+  person text NOT NULL,                      -- and the person who asked for it there; '': the system by itself
   requester bytea NOT NULL,                  -- as which objects are looked at when they are sent: domain.requester.Requester in JSON
   kind "char" NOT NULL,                      -- D documents, S submission sets
   topic text NOT NULL,                       -- canonical address
@@ -36,7 +37,7 @@ CREATE TABLE subscription (
   source text[]
 );
 CREATE INDEX subscription_active ON subscription (patient_key) WHERE status = 'active';
-CREATE INDEX subscription_by_owner ON subscription (owner, subscription_id);
+CREATE INDEX subscription_by_owner ON subscription (owner, person, subscription_id);
 CREATE INDEX subscription_by_end ON subscription (end_at) WHERE status <> 'off';
 CREATE INDEX subscription_off ON subscription (updated_at) WHERE status = 'off';
 

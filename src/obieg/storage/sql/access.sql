@@ -51,13 +51,6 @@ JOIN patient p ON p.patient_key = a.patient_key
 WHERE a.source = :source::text
   AND CASE WHEN :version::integer IS NULL THEN f.superseded_at IS NULL ELSE f.version = :version::integer END
 
--- name: read_sources
--- What sources say now; those that have ended are left out.
-SELECT f.source, f.version, f.kind, f.facts::text, f.resource, f.recorded_at, f.recorded_by
-FROM access_source a
-JOIN access_fact f ON f.patient_key = a.patient_key AND f.source = a.source AND f.superseded_at IS NULL
-WHERE a.source = ANY(:sources::text[]) AND f.resource IS NOT NULL
-
 -- name: read_of_patient
 -- What sources of some kinds say of a person now, those of all who are linked among them.
 SELECT f.source, f.version, f.kind, f.facts::text, f.resource, f.recorded_at, f.recorded_by

@@ -16,16 +16,16 @@ SELECT obieg_tell_of_submission_set(jsonb_populate_record(NULL::submission_set, 
 -- name: insert_subscription
 INSERT INTO subscription (subscription_id, patient_key, owner, kind, topic, events, end_at, base, endpoint, payload, content,
   criteria, contacts, resource, statuses, type_code, class_code, practice_setting_code, healthcare_facility_type_code,
-  format_code, event_code_list, confidentiality_code, author, source_id, source, requester)
+  format_code, event_code_list, confidentiality_code, author, source_id, source, requester, person)
 VALUES (:subscription_id::uuid, :patient_key::bigint, :owner::text, :kind::"char", :topic::text, :events::text[],
   :end_at::timestamptz, :base::text, :endpoint::text, :payload::text, :content::text, :criteria::text, :contacts::text[],
   :resource::bytea, :status::"char"[], :type_code::text[], :class_code::text[], :practice_setting_code::text[],
   :healthcare_facility_type_code::text[], :format_code::text[], :event_code_list::text[], :confidentiality_code::text[],
-  :author::text[], :source_id::text[], :source::text[], :requester::bytea)
+  :author::text[], :source_id::text[], :source::text[], :requester::bytea, :person::text)
 
 -- name: read_subscription
 -- With how many events it has had, those that wait for their number among them.
-SELECT s.subscription_id::text, s.owner, s.kind::text, s.topic, s.status, s.error, s.end_at, s.base, s.endpoint, s.payload,
+SELECT s.subscription_id::text, s.kind::text, s.topic, s.status, s.error, s.end_at, s.base, s.endpoint, s.payload,
        s.content, s.resource, s.version, s.updated_at, s.requester,
        s.number + (
          SELECT count(*) FROM outbox o
@@ -36,7 +36,7 @@ SELECT s.subscription_id::text, s.owner, s.kind::text, s.topic, s.status, s.erro
 FROM subscription s WHERE s.subscription_id = :subscription_id::uuid
 
 -- name: find_subscriptions
-SELECT s.subscription_id::text, s.owner, s.kind::text, s.topic, s.status, s.error, s.end_at, s.base, s.endpoint, s.payload,
+SELECT s.subscription_id::text, s.kind::text, s.topic, s.status, s.error, s.end_at, s.base, s.endpoint, s.payload,
        s.content, s.resource, s.version, s.updated_at, s.requester,
        s.number + (
          SELECT count(*) FROM outbox o
@@ -46,7 +46,7 @@ SELECT s.subscription_id::text, s.owner, s.kind::text, s.topic, s.status, s.erro
                            WHERE e.subscription_id = s.subscription_id AND e.outbox_id = o.outbox_id)),
        count(*) OVER ()
 FROM subscription s
-WHERE s.owner = :owner::text
+WHERE s.owner = :owner::text AND s.person = :person::text
   AND (:ids::text[] IS NULL OR s.subscription_id::text = ANY(:ids::text[]))
   AND (:statuses::text[] IS NULL OR s.status = ANY(:statuses::text[]))
   AND (:topics::text[] IS NULL OR s.topic = ANY(:topics::text[]))
