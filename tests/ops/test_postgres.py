@@ -119,10 +119,14 @@ def test_who_is_told_to_end_while_it_starts_leaves_nothing_behind(server, monkey
         make()
 
     monkeypatch.setattr(server, "_make_database", make_and_be_told)
-    with pytest.raises(KeyboardInterrupt):
-        server.start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            server.start()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert server.pid is None
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.undo()
     assert show(server.start(), "fsync") == "on", "the folder is free"
 

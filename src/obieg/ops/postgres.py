@@ -388,7 +388,8 @@ def _undisturbed() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield told
         return
-    before = {number: signal.signal(number, lambda given, _: told.append(given)) for number in _TO_END}
+    obeyed = [number for number in _TO_END if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda given, _: told.append(given)) for number in obeyed}
     try:
         yield told
     finally:
