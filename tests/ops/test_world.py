@@ -15,13 +15,14 @@ import pytest
 from psycopg.rows import namedtuple_row
 
 from obieg.domain.access import Declaration, Emergency, Encounter, Period, Representative
+from obieg.domain.affinity_domain import polish
 from obieg.domain.consents import Kind
 from obieg.domain.problems import Problem
 from obieg.mapping.access_world import facts
 from obieg.ops import settings as node_settings
 from obieg.ops.failure import Failure
 from obieg.ops.postgres import reach
-from obieg.ops.world import read
+from obieg.ops.world import _filled, _World, read
 from obieg.storage.access_store import PostgresAccess
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database
@@ -122,6 +123,23 @@ def test_what_the_node_would_refuse_is_told_with_its_line(tmp_path: Path) -> Non
     caught, log = refused(tmp_path, world)
     assert "a.ndjson:2: Encounter.subject: nobody has this identifier" in log, (log, caught)
     assert "Traceback" not in log
+
+
+async def test_what_a_document_does_not_say_is_filled_in_unless_it_is_a_cda() -> None:
+    world = object.__new__(_World)
+    world._filled = _filled(polish())
+    said = {"content": [{"attachment": {"contentType": "text/plain", "creation": "2026-03-01"}}], "date": "2026-03-02",
+            "type": {"text": "own"}, "context": {"practiceSetting": {"text": "own"}}}  # fmt: skip
+    whole = await world._whole(said)
+    assert (whole["type"], whole["context"]["practiceSetting"]) == ({"text": "own"}, {"text": "own"})
+    assert whole["securityLabel"][0]["coding"][0]["code"] == "N"
+    assert whole["category"][0]["coding"][0]["code"] == polish().codes("class_code")[0].code
+    assert whole["context"]["facilityType"]["coding"]
+    [content] = whole["content"]
+    assert (content["attachment"]["creation"], content["attachment"]["language"]) == ("2026-03-01", "pl-PL")
+    assert content["format"]["code"] == "urn:ihe:iti:xds:2017:mimeTypeSufficient"
+    said["content"][0]["attachment"]["contentType"] = "text/xml"
+    assert await world._whole(said) is said
 
 
 def refused(folder: Path, world: Path) -> tuple[Any, str]:

@@ -119,7 +119,6 @@ class DocumentPublisher:
             absent=tuple(work.absent),
         )
         warnings = await self._repository.provide(provided, context)
-        context.veiled = False
         work.findings += (placed(f, work.places) for f in warnings)
         work.submission, _ = complete(provided, self._repository.repository_unique_id)
         return await self._published(work, context)
@@ -253,7 +252,6 @@ class DocumentPublisher:
         referable = await registry.referable(sorted({*found.values()}), context)
         if referable is None:
             return {}
-        context.veiled = True  # whether there was something to decide about must not tell by its time
         closed = {name: "refer: not to be read" for name, uuid in found.items() if uuid not in referable}
         replaced = {a.target for a in submission.associations if a.type.replaces}
         not_theirs = (name for name in replaced & found.keys() - closed.keys() if not referable[found[name]])

@@ -169,8 +169,6 @@ class DocumentRegistry:
             if problems and snapshot is not None and not findings:
                 raise LostRace("another snapshot of this on-demand entry was registered meanwhile")
             if problems and looked_up:
-                # That there was something to decide about takes its time, which must not tell.
-                context.veiled = context.veiled or (referable is not None and bool(_references(final)))
                 raise Problem(problems)
             if problems:
                 # A repetition may be at odds with nothing but its own first time: what it replaces is deprecated now.

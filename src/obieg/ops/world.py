@@ -27,6 +27,7 @@ from obieg.mapping import access_world
 from obieg.mapping.consent import draft, local
 from obieg.mapping.directory_terms import KINDS as DIRECTORY
 from obieg.mapping.fhir_patient import patient_value
+from obieg.mapping.pik import CDA_MEDIA_TYPES
 from obieg.ops.directory_import import digest_of, draft_of, operator_event
 from obieg.ops.failure import Failure
 from obieg.ops.settings import Settings
@@ -42,7 +43,6 @@ SPEAKER = "lab"  # who says all of this
 TOLD_MAX = 20  # of what is wrong
 _URN = "urn:oid:"
 # What documents of a world are where they do not say it.
-_CONTEXT = {"facilityType": "healthcare_facility_type_code", "practiceSetting": "practice_setting_code"}
 _LANGUAGE, _FORMAT = "pl-PL", "urn:ihe:iti:xds:2017:mimeTypeSufficient"
 _STEPS = (  # types in the order in which they are loaded
     (*DIRECTORY, "Group"), ("Patient",), tuple(access_world.KINDS), ("DocumentReference",), ("Consent",),
@@ -132,24 +132,25 @@ def _refuse(wrong: Sequence[str]) -> None:
 def _filled(codes: AffinityDomain) -> dict[str, dict[str, Any]]:
     """What a document of a world is where it does not say: first codes of the affinity domain that FHIR can name."""
 
-    def coding(attribute: str, code: str = "") -> dict[str, str]:
+    def coding(attribute: str, code: str = "") -> dict[str, str] | None:
         agreed = (c for c in codes.codes(attribute) if c.code != OWN_CLASS and code in ("", c.code))
         named = ({"system": codes.system(attribute, c.code, c.scheme), "code": c.code} for c in agreed)
-        return next((one for one in named if one["system"]), {})
+        return next((one for one in named if one["system"]), None)
 
-    found = {attribute: coding(attribute) for attribute in ("class_code", "type_code", *_CONTEXT.values())}
-    normal = coding("confidentiality_code", "N")
-    formatted = coding("format_code", _FORMAT) or coding("format_code")
-    document = {
-        "category": [{"coding": [found["class_code"]]}] if found["class_code"] else None,
-        "type": {"coding": [found["type_code"]]} if found["type_code"] else None,
-        "securityLabel": [{"coding": [normal]}] if normal else None,
+    def concept(attribute: str, code: str = "") -> dict[str, Any] | None:
+        found = coding(attribute, code)
+        return {"coding": [found]} if found else None
+
+    normal, kind = concept("confidentiality_code", "N"), concept("class_code")
+    of: dict[str, dict[str, Any]] = {
+        "document": {"category": kind and [kind], "type": concept("type_code"), "securityLabel": normal and [normal]},
+        "content": {"format": coding("format_code", _FORMAT) or coding("format_code")},
+        "context": {
+            "facilityType": concept("healthcare_facility_type_code"),
+            "practiceSetting": concept("practice_setting_code"),
+        },
     }
-    return {
-        "document": {name: value for name, value in document.items() if value},
-        "content": {"format": formatted} if formatted else {},
-        "context": {name: {"coding": [found[attribute]]} for name, attribute in _CONTEXT.items() if found[attribute]},
-    }
+    return {part: {name: value for name, value in said.items() if value} for part, said in of.items()}
 
 
 class _World:
@@ -335,8 +336,13 @@ class _World:
         return resource
 
     async def _whole(self, resource: dict[str, Any]) -> dict[str, Any]:
-        """With all that an entry needs which the world does not say: ITI-18 shows no limited metadata."""
+        """With all that an entry needs which the world does not say: ITI-18 shows no limited metadata.
+
+        A CDA document says by itself what it is.
+        """
         content = resource["content"][0]
+        if content["attachment"].get("contentType", "").partition(";")[0] in CDA_MEDIA_TYPES:
+            return resource
         attachment = {"language": _LANGUAGE, **content["attachment"]}
         if "date" in resource:
             attachment.setdefault("creation", resource["date"])
