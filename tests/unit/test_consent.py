@@ -280,6 +280,16 @@ def test_memberships_of_several_periods_are_several_provisions(codes: AffinityDo
     ]  # fmt: skip
 
 
+def test_who_has_a_role_is_a_member_while_the_membership_holds(codes: AffinityDomain) -> None:
+    nurses = {"resourceType": "Group", "id": "n", "type": "practitioner", "actual": False,
+              "code": {"coding": [{"code": "nurse"}]}}  # fmt: skip
+    ward = {"resourceType": "Group", "id": "w", "type": "practitioner", "actual": True,
+            "member": [{"entity": {"reference": "#n"}, "period": {"end": "2029-12-31"}}]}  # fmt: skip
+    resource = basic(type="permit", actor=[actor("#w")])
+    resource["contained"] = [nurses, ward]
+    assert [(p.roles, p.period) for p in provisions(resource, codes)] == [(("nurse",), Period(None, ENDS))]
+
+
 def test_codes_are_found_in_the_affinity_domain(codes: AffinityDomain) -> None:
     kind, sort = codes.codes("class_code")[0], codes.codes("type_code")[0]
     coded = [

@@ -91,9 +91,10 @@ class Seen(NamedTuple):
 
         ``shown``: whether it shows anything; ``yet``: whether that is known by now.
         """
+        permits = self.permits
         if yet:
-            context.veiled = context.decided and not (shown and (self.permits or self.sight.permitted is None))
-        context.access = grounds.write(self.permits) if shown or self.certain else ""
+            context.veiled = context.decided and not (shown and (permits or self.sight.permitted is None))
+        context.access = grounds.write(permits) if shown or self.certain else ""
         context.told = self._told(context) if context.access else ()
 
     def _told(self, context: Context) -> tuple[Told, ...]:

@@ -473,7 +473,7 @@ class _Meaning:
                 return
             during = both(during, self._period(resource, "period", f"{where} ({kind}.period)"))
         if kind == "Group" and resource.get("actual") is False:
-            yield self._of_role(resource, where)
+            yield self._of_role(resource, where)._replace(during=during)
             return
         parts = [(part, r) for element, inner in _MEMBERS.get(kind, ()) for part, r in _parts(resource, element, inner)]
         if kind == "PractitionerRole" and not parts:
