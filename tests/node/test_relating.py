@@ -14,6 +14,7 @@ from fhir_peer import JSON
 from mhd_bundles import DOCUMENT, FOLDER, RFC_3986, item, listed
 from publishing import minimal, simplified
 from test_access_enforced import CLERK, DOCTOR, NPWZ, STRANGER, Caller, World
+from test_lifecycle import Desk
 
 pytestmark = pytest.mark.node
 
@@ -167,6 +168,29 @@ def test_nobody_opens_what_was_added_to_their_own_document(world: World, callers
     assert codes(published(stranger, world, named(own), named(world.shown))) == [UNRESOLVED]
     assert stranger.get(f"Binary/{bare(secret)}").status_code == 404
     answer, _ = sent(stranger, world, ("APND", own))
+    assert answer.status == "Success", answer.errors
+
+
+def test_nobody_opens_a_document_by_an_update_of_their_own(world: World, callers: Callers) -> None:
+    """ITI-57 joins documents, and new versions of them."""
+    stranger, node = callers(STRANGER), world.node
+    own, one, other, secret = written(world, STRANGER), *(written(world, STRANGER) for _ in range(2)), world.entry()
+    added = peer.association("APND", secret.id, own.id)
+    node.provided(node.submission(world.patient, secret, associations=[added]))
+    world.state("consent", {"id": "9", "period": {}, "provisions": [
+        {"permit": True, "actors": [STRANGER["person"]], "condition": {"documents": [one.id]}}]})  # fmt: skip
+    desk = Desk(stranger.node)
+    for source, target in ((own, one), (one, own), (own, SimpleNamespace(id=peer.urn()))):
+        answer = desk.relate(world.patient, "APND", source.id, target.id)
+        assert answer.codes == [UNRESOLVED], answer.errors
+    submission_set, new = peer.urn(), peer.urn()
+    version = desk.entry(world.patient, one, authors=())
+    asked = [peer.association("APND", version.id, own.id, id=new)]
+    asked.append(peer.association("SubmitAssociation", submission_set, new))
+    answer = desk.send(world.patient, [version], associations=asked, own=submission_set)
+    assert answer.codes == [UNRESOLVED], answer.errors
+    assert stranger.get(f"Binary/{bare(secret)}").status_code == 404
+    answer = desk.relate(world.patient, "APND", own.id, other.id)
     assert answer.status == "Success", answer.errors
 
 

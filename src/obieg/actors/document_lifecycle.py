@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from obieg.actors.access_control import AccessControl
-from obieg.actors.document_registry import ATTEMPTS_MAX, with_final_ids
+from obieg.actors.document_registry import ATTEMPTS_MAX, joined, with_final_ids
 from obieg.actors.document_repository import DocumentRequest
 from obieg.domain.access import DocumentFacts, Filter
 from obieg.domain.audit import AuditObject, Outcome
@@ -88,6 +88,8 @@ class DocumentLifecycle:
                 return ()
             own = None if theirs else self._access.changes(context)
             closed = _closed(_named(final, facts), facts.objects, own)
+            if own is not None:
+                closed |= await self._not_to_join(final, context)
             facts = facts._replace(objects={u: s for u, s in facts.objects.items() if u not in closed})
             update, findings = plan_update(
                 final,
@@ -117,6 +119,13 @@ class DocumentLifecycle:
         """What is wrong with it by itself, and its fingerprint."""
         wrong = check_update(submission, self._codes, allow_limited=self._allow_limited)
         return wrong, hashlib.sha256(_encode(submission)).digest()
+
+    async def _not_to_join(self, submission: Submission, context: Context) -> set[str]:
+        """What the caller may change, but not make one lineage of: it would show them more than before."""
+        together = joined(submission)
+        documents = sorted(set[str]().union(*together))
+        referable = await self._access.referable(context.requester, documents, context.received_at, together)
+        return set() if referable is None else {*documents} - referable.keys()
 
     def _check_homes(self, submission: Submission) -> Iterator[Finding]:
         for value in submission.objects:

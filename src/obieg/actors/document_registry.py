@@ -220,7 +220,7 @@ class DocumentRegistry:
         self, final: Submission, references: Sequence[str], facts: Facts, context: Context
     ) -> Mapping[str, bool] | None:
         known = [uuid for uuid in references if uuid in facts.objects and facts.objects[uuid].kind == "D"]
-        return await self.referable(known, context, _joined(final) if len(known) > 1 else ())
+        return await self.referable(known, context, joined(final) if len(known) > 1 else ())
 
     def _check_against(
         self, submission: Submission, patient: PatientId | None, facts: Facts, referable: Mapping[str, bool] | None
@@ -567,9 +567,13 @@ def _all_references(final: Submission, submission: Submission) -> tuple[str, ...
     return (*_references(final), *(identifier.lower() for identifier in submission.ids if is_uuid_urn(identifier)))
 
 
-def _joined(submission: Submission) -> list[set[str]]:
-    """Of what it does not hold, what its relationship associations make one lineage."""
+def joined(submission: Submission) -> list[set[str]]:
+    """Of what is registered, what the relationship associations of a submission or an update make one lineage.
+
+    A new version is what it is a version of.
+    """
     heads: dict[str, str] = {}
+    named = {e.entry_uuid: e.logical_id or e.entry_uuid for e in submission.entries}
 
     def head(uuid: str) -> str:
         while heads.setdefault(uuid, uuid) != uuid:
@@ -578,7 +582,8 @@ def _joined(submission: Submission) -> list[set[str]]:
 
     for association in submission.associations:
         if association.type.relates_documents:
-            heads[head(association.source)] = head(association.target)
+            source, target = (named.get(end, end) for end in (association.source, association.target))
+            heads[head(source)] = head(target)
     own, groups = set(submission.ids), dict[str, set[str]]()
     for uuid in [*heads]:
         if uuid not in own:
