@@ -92,12 +92,15 @@ def question(who: dict[str, str] | None, *resources: tuple[tuple[str, str], ...]
 
 def ask(region: peer.Node, body: str, caller: dict[str, str] | None = None) -> Any:
     """What stands in the Body of the answer."""
+    return etree.fromstring(answered(region, body, caller).content).find(f"{{{peer.SOAP}}}Body")[0]
+
+
+def answered(region: peer.Node, body: str, caller: dict[str, str] | None = None) -> httpx.Response:
     headers = {"Content-Type": f'application/soap+xml; charset=UTF-8; action="{ACTION}"'}
     if caller:
         headers["Cookie"] = f"who={urlsafe_b64encode(json.dumps(caller).encode()).decode()}"
     content = peer.envelope(ACTION, body).encode()
-    answer = httpx.post(region.endpoints["decisions"], content=content, headers=headers, timeout=60)
-    return etree.fromstring(answer.content).find(f"{{{peer.SOAP}}}Body")[0]
+    return httpx.post(region.endpoints["decisions"], content=content, headers=headers, timeout=60)
 
 
 def decisions(answer: Any) -> list[str]:
@@ -177,6 +180,23 @@ def test_documents_of_a_type_and_time(region: peer.Node, world: World) -> None:
     assert decisions(ask(region, question(STRANGER, of_type))) == ["Deny"]
     nobody = ((RESOURCE, "2.16.840.1.113883.3.4424.1.1.616#00000000000"), (TYPE, "34133-9"))
     assert decisions(ask(region, question(DOCTOR, nobody))) == ["Deny"]
+    # Who reads would learn by it which types and times a patient has closed.
+    for asked in (of_type, nobody):
+        refused = ask(region, question(None, asked), DOCTOR)
+        assert "NotPermitted" in refused.findtext(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusMessage")
+
+
+def test_a_hidden_document_and_a_missing_one_rest_on_nothing(region: peer.Node, world: World) -> None:
+    """What holds of a patient whom only the document tells of is not told, and nobody is notified."""
+    for caller, who in ((None, DOCTOR), (DOCTOR, None), (None, {**DOCTOR, "purpose_of_use": "HPAYMT"})):
+        found = set()
+        for asked in (document(world.hidden), ((DOCUMENT, peer.oid()),)):
+            answer = answered(region, question(who, asked), caller)
+            assert "Deny" in answer.text
+            found.add((answer.status_code, answer.headers.get("X-Obieg-Access")))
+            assert "access:" not in region.audits(region.last_audit() - 1)[-1][-1]
+        assert found == {(200, None)}
+    assert answered(region, question(DOCTOR, document(world.shown))).headers["X-Obieg-Access"].startswith("author,poz")
 
 
 @pytest.mark.parametrize(

@@ -283,18 +283,21 @@ class AccessControl:
             self._keep(self._know(named.patients[0], persons[0]), asks_as(requester), at, seen)
         return seen
 
-    async def shown(self, seen: Seen, named: Sequence[str]) -> frozenset[str]:
-        """Which of these uniqueIds :meth:`see` shows: those of which everything newest of one person is shown."""
+    async def shown(self, seen: Seen, named: Sequence[str]) -> Mapping[str, Sequence[int]]:
+        """Which of these uniqueIds :meth:`see` shows, each with the keys of the person whose it is.
+
+        They are those of which everything newest of one person is shown.
+        """
         if self._store is None:
-            return frozenset(named)
-        found: set[str] = set()
+            return dict.fromkeys(named, ())
+        found: dict[str, Sequence[int]] = {}
         for person, decision in seen.decisions:
             if isinstance(decision, Permit):
                 meant = await self._store.documents(person.keys, named)
                 visible = shown(decision.filter, [each.facts for each in meant])
                 names = {name: [m.facts.entry_uuid in visible for m in meant if name in m.names] for name in named}
-                found |= {name for name, entries in names.items() if entries and all(entries)}
-        return frozenset(found)
+                found |= {name: person.keys for name, entries in names.items() if entries and all(entries)}
+        return found
 
     async def referable(
         self, requester: Requester, documents: Sequence[str], at: datetime, joined: Sequence[Collection[str]] = ()

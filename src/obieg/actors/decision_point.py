@@ -28,16 +28,19 @@ class DecisionPoint:
     async def decide(self, query: DecisionQuery, context: Context) -> Decided:
         """A decision for each resource.
 
-        A system asks for the person whom it names; a person asks for themself: what else the question says of who
-        asks must be what they have proved. Raises Problem ``NotPermitted``.
+        A system asks for the person whom it names; a person asks for themself, and about documents alone: what else the
+        question says of who asks must be what they have proved. Raises Problem ``NotPermitted``.
         """
         caller = context.requester
         wrong = [f for f in STATED if query.subject.get(f, "") not in ("", getattr(caller, f))]
         if caller.person and wrong:
             raise Problem.of("NotPermitted", f"a person asks for themself; {', '.join(wrong)}: another is named")
+        documents = [resource.document for resource in query.resources if resource.document]
+        if caller.person and len(documents) < len(query.resources):
+            # Whoever reads would learn which types and times a patient has closed.
+            raise Problem.of("NotPermitted", "a person asks about documents; types and times: only a system asks")
         who = caller if caller.person else msgspec.structs.replace(caller, **query.subject)
         asking = replace(context, requester=who)
-        documents = [resource.document for resource in query.resources if resource.document]
         patients = [resource.patient for resource in query.resources if resource.patient is not None]
         seen = await self._access.see(Named(patients, unique_ids=documents), asking)
         shown = await self._access.shown(seen, documents)
@@ -45,6 +48,9 @@ class DecisionPoint:
             resource.document in shown if resource.document else seen.would_show(_supposed(resource))
             for resource in query.resources
         )
+        if documents:  # one that is not shown is as if nobody had it: nothing rests on what holds of its patient
+            whose = {tuple(keys) for keys in shown.values()}
+            seen = seen._replace(decisions=[(person, d) for person, d in seen.decisions if tuple(person.keys) in whose])
         seen.told(asking, shown=any(permitted))
         await self._audit.record(asking.audit())
         context.audited = context.decided = True
