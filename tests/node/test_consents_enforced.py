@@ -141,5 +141,79 @@ def test_patients_record_and_see_their_own_consents_alone(region: Region) -> Non
     assert region.ask(SYSTEM, "GET", "Consent/for-on-call").status_code == 403
 
 
+def permission(restriction: dict[str, Any], *numbers: str, **provision: Any) -> dict[str, Any]:
+    """A Consent that permits professionals by number."""
+    role = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]}
+    named = [
+        {"role": role, "reference": {"identifier": {"system": f"urn:oid:{root}", "value": number}}}
+        for root, _, number in (n.partition("#") for n in numbers)
+    ]
+    return {**restriction, "provision": {"type": "permit", **({"actor": named} if named else {}), **provision}}
+
+
+@pytest.mark.parametrize("who", [GP, STRANGER, COLLEAGUE, CLERK], ids=["gp", "stranger", "colleague", "clerk"])
+def test_who_records_sees_and_ends_nothing_that_others_have_recorded(region: Region, who: dict[str, str]) -> None:
+    """A restriction is invisible to professionals, and nobody ends it for the patient."""
+    restriction = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    own = region.ask(who, "POST", "Consent", restriction)
+    assert own.status_code == 201, own.text
+    id_ = own.json()["id"]
+    assert region.consents(who) == {id_}
+    assert region.ask(who, "GET", "Consent?patient=Patient/anna&_summary=count").json()["total"] == 1
+    for of_others, missing in (("not-psychiatry", "nothing"), ("for-on-call", "nothing")):
+        for method, path, body in (
+            ("GET", "Consent/{}", None), ("GET", "Consent/{}/_history/1", None), ("DELETE", "Consent/{}", None),
+            ("PUT", "Consent/{}", restriction), ("GET", "Consent?_id={}", None),
+        ):  # fmt: skip
+            answers = []
+            for name in (of_others, missing):
+                given = {**body, "id": name} if body else None
+                answer = region.ask(who, method, path.format(name), given)
+                answers.append((answer.status_code, json.dumps(answer.json().get("issue")), answer.json().get("total")))
+            assert answers[0] == answers[1], (method, path)
+            assert answers[0][0] == (404 if "_id" not in path else 200)
+    changed = region.ask(who, "PUT", f"Consent/{id_}", {**own.json(), "status": "inactive"})
+    assert changed.status_code == 200, changed.text
+    ended = region.ask(ANNA, "PUT", f"Consent/{id_}", own.json())
+    assert ended.status_code == 200, ended.text  # from now on it is what the patient says
+    assert region.ask(who, "DELETE", f"Consent/{id_}").status_code == 404
+    assert region.ask(ANNA, "DELETE", f"Consent/{id_}").status_code == 204
+    assert "consent" in told(region)
+
+
+def told(region: Region) -> set[str]:
+    """The kinds of what Anna was told."""
+    answer = region.ask(ANNA, "GET", "Patient/anna/$notices")
+    assert answer.status_code == 200, answer.text
+    parts = [p for given in answer.json()["parameter"] for p in given.get("part", ()) if p["name"] == "kind"]
+    return {p["valueCode"] for p in parts}
+
+
+@pytest.mark.parametrize("who", [STRANGER, COLLEAGUE, CLERK], ids=["stranger", "colleague", "clerk"])
+def test_who_records_permits_nothing_to_themself(region: Region, who: dict[str, str]) -> None:
+    base = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    before = region.consents(ANNA)
+    opted = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]}
+    bare = {k: v for k, v in base.items() if k != "provision"}
+    for refused in (
+        permission(base, who["person"]),
+        permission(base, f"{NPWZ}#5425740", who["organisation"]),
+        permission(base),  # to everybody
+        permission(base, provision=[{"type": "deny", "purpose": [{"code": "HPAYMT"}]}]),
+        {**bare, "policyRule": opted},
+        {**base, "provision": {"type": "deny", "provision": [permission(base, who["person"])["provision"]]}},
+    ):
+        answer = region.ask(who, "POST", "Consent", refused)
+        assert (answer.status_code, issue(answer)["expression"]) == (403, ["Consent.provision"]), answer.text
+        assert "$consent-code" in answer.text
+    made = region.ask(who, "POST", "Consent", base)
+    changed = permission(made.json(), who["person"])
+    assert region.ask(who, "PUT", f"Consent/{made.json()['id']}", changed).status_code == 403
+    assert region.ask(who, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
+    assert region.consents(ANNA) == before
+    assert region.titles(STRANGER) == set()
+    assert region.titles(COLLEAGUE) == set()
+
+
 def issue(answer: httpx.Response) -> Any:
     return answer.json()["issue"][0]

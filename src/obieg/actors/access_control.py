@@ -179,6 +179,10 @@ class AccessControl:
         """Whether what the caller may do depends on the patient: :meth:`see` must then be asked of each."""
         return self._store is not None and _depends(act, requester)
 
+    def records(self, requester: Requester) -> bool:
+        """Whether who asks records what patients state (act ``consent``), and does not act as one."""
+        return self._store is not None and requester.role != _PATIENT
+
     def expect_decided(self, context: Context) -> None:
         """Raises where something was answered about patients without a decision: nothing may go round."""
         if self._store is not None and not context.decided:

@@ -52,7 +52,8 @@ class ConsentCodes:
         to = reach(contact.records, self._language)
         if self._sms is None or not to.mobile:
             said = "this node sends no SMS" if self._sms is None else "the patient's records name no mobile number"
-            raise Problem.of("PatientNotReachable", f"{said}: have the patient sign, and record a Consent")
+            do = "have the patient sign, and somebody else record a Consent that names you"
+            raise Problem.of("PatientNotReachable", f"{said}: {do}")
         id_, code, until = self._new_uuid(), self._new_code(), expiry(context.received_at)
         if not await self._store.put(id_, contact.patient_key, digested(id_, code), asked, requester, until):
             raise Problem.of("TooManyRequests", f"the patient was sent {CODES_MAX} codes within the hour")

@@ -17,14 +17,16 @@ from obieg.actors.document_registry import DocumentRegistry
 from obieg.actors.patient_index import ATTEMPTS_MAX, PatientIndex
 from obieg.actors.provider_directory import ProviderDirectory
 from obieg.domain import grounds
-from obieg.domain.access import Act
+from obieg.domain.access import Act, Consent
 from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.audit import AuditObject
-from obieg.domain.consents import CONSENTS, AccessStore, ConsentQuery, Fact, Kind, Said, Stated
+from obieg.domain.consents import CONSENTS, NOTICE, AccessStore, ConsentQuery, Fact, Kind, Said, Stated
 from obieg.domain.identifiers import PatientId
+from obieg.domain.obligations import Told, who
 from obieg.domain.permits import Named
-from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
+from obieg.domain.requester import Requester
 from obieg.mapping.consent import ROUNDS_MAX, ConsentDraft, actors, members, read_consent, references, states
 from obieg.mapping.consent_code import UUID
 from obieg.mapping.fhir_patient import identifier, patient_value
@@ -67,11 +69,11 @@ class ConsentRegistry:
     # recording --------------------------------------------------------------------------------------------------
 
     async def create(self, draft: ConsentDraft, context: Context, *, id_: str = "") -> Said:
-        """A new Consent. Raises Problem."""
-        id_ = id_ or self._new_uuid()
+        """A new Consent; ``id_``: that of the code by which the patient has stated it. Raises Problem."""
+        proved, id_ = bool(id_), id_ or self._new_uuid()
         for _ in range(ATTEMPTS_MAX):
             with suppress(LostRace):
-                return await self._put(draft, id_, 0, context)
+                return await self._put(draft, id_, 0, context, proved=proved)
         raise RetryLater("the patient is changed all the time")
 
     async def update(self, id_: str, draft: ConsentDraft, if_match: str, context: Context) -> Said:
@@ -91,6 +93,7 @@ class ConsentRegistry:
             said, named = found
             _expect_version(said, if_match)
             context.objects = (AuditObject("patient", str(named)), AuditObject("consent", id_))
+            context.told = await self._told(named, id_, said.version, context) if said.resource is not None else ()
             event = context.audit()
             stated = Stated(CONSENTS + id_, named, Kind.CONSENT, (), by=_who(context))
             try:
@@ -111,13 +114,18 @@ class ConsentRegistry:
         _expect_version(found[0], if_match)
         return found[0]
 
-    async def _put(self, draft: ConsentDraft, id_: str, before: int, context: Context) -> Said:
+    async def _put(
+        self, draft: ConsentDraft, id_: str, before: int, context: Context, *, proved: bool = False
+    ) -> Said:
         named = await self._patient(draft, context)
         kind = states(draft.resource)
         facts: tuple[Fact, ...] = (True,) if kind is not None and draft.active else ()
         if kind is None and draft.active:
             known = await self.known(draft, named, context)
-            facts = (read_consent(id_, draft.resource, known, self._codes, draft.base),)
+            consent = read_consent(id_, draft.resource, known, self._codes, draft.base)
+            if not proved and self._access.records(context.requester):
+                _expect_for_others(consent, context.requester)
+            facts = (consent,)
         resource = {"resourceType": "Consent", "id": id_} | draft.resource
         stated = Stated(
             source=CONSENTS + id_,
@@ -130,6 +138,7 @@ class ConsentRegistry:
             actors=actors(draft.resource, draft.base),
         )
         context.objects = (AuditObject("patient", str(named)), AuditObject("consent", id_))
+        context.told = await self._told(named, id_, before, context)
         try:
             at = await self._store.put(stated, before, context.audit())
         except LostRace:
@@ -177,12 +186,29 @@ class ConsentRegistry:
             seen.refused(context, self._authority)
         return bool(seen.permits)
 
+    async def _told(self, patient: PatientId, id_: str, before: int, context: Context) -> tuple[Told, ...]:
+        """The patient is told of what others record, change or end."""
+        requester = context.requester
+        if not self._access.records(requester):
+            return ()
+        seen = await self._access.seen_by(requester, Named(patients=(patient,)), context.received_at, Act.CONSENT)
+        said = {**who(requester), "consent": id_}
+        return tuple(Told(p.keys[0], NOTICE, f"{NOTICE}:{id_}:{before}", said) for p, _ in seen.decisions)
+
+    def _theirs(self, said: Said, context: Context) -> bool:
+        """Whether the caller may know of a version: who records for patients only of what they recorded themselves.
+
+        What else patients have stated, restrictions above all, is not for professionals to see, to change or to end.
+        """
+        return not self._access.records(context.requester) or said.recorded_by == _who(context)
+
     async def _found(self, source: str, version: int | None, context: Context) -> tuple[Said, PatientId] | None:
         """A version of a Consent, the newest for None, and whose it is; None where the caller may not know of it."""
         found = await self._store.read(source, version, None)
         patient = None if found is None else PatientId(found[2], self._authority)
         may = await self.may(patient, context)
-        return (found[0], patient) if found is not None and patient is not None and may else None
+        known = may and found is not None and self._theirs(found[0], context)
+        return (found[0], patient) if found is not None and patient is not None and known else None
 
     # what it refers to
 
@@ -271,12 +297,24 @@ class ConsentRegistry:
         context.decided = True  # who names nobody known is asked about nobody
         if (query.patients and not patients) or (query.sources and not sources):
             return (), 0
-        query = msgspec.structs.replace(query, patients=tuple(patients), sources=tuple(sources))
+        theirs = _who(context) if self._access.records(context.requester) else ""
+        query = msgspec.structs.replace(query, patients=tuple(patients), sources=tuple(sources), recorded_by=theirs)
         found, total = await self._store.find(
             msgspec.structs.replace(query, count=max(query.count, 1)), context.audit()
         )
         context.audited = True
         return found[: query.count], total
+
+
+def _expect_for_others(consent: Consent, requester: Requester) -> None:
+    """What opens anything to who records it is stated by the patient: by a code, or in the portal. Raises Problem."""
+    own = {requester.person, requester.acting_for, requester.organisation, requester.child_organisation} - {""}
+    if any(p.permit and (p.actors is None or not own.isdisjoint(p.actors)) for p in consent.provisions):
+        said = (
+            "it permits who records it, their facility, or everybody: the patient permits that by a code "
+            "($consent-code) or in the portal; here name others whom the patient permits"
+        )
+        raise Problem([Finding("NotPermitted", said, "Consent.provision", reason="consent: for who records it")])
 
 
 def _expect_version(said: Said, if_match: str) -> None:

@@ -30,6 +30,7 @@ from obieg.domain.removing import Removal, Retention, Standing, plan_removal
 from obieg.domain.rules import Codes, check_update
 from obieg.domain.showing import shown
 from obieg.domain.updating import PLAIN_CODES, UpdateFacts, plan_update
+from obieg.mapping.bppc import permitting
 from obieg.protocol import Context
 
 _encode = msgspec.json.Encoder().encode
@@ -100,7 +101,9 @@ class DocumentLifecycle:
                 new_uuid=self._new_uuid,
             )
             unbound = () if theirs else self._check_repositories(final, facts, context)
-            marked = check_mark(final, context.transaction.permission)
+            marked = [*check_mark(final, context.transaction.permission)]
+            if own is not None:
+                marked += permitting(final.entries)
             findings = [*wrong, *findings, *unbound, *marked]
             if closed and not findings:
                 raise _not_theirs()

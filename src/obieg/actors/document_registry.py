@@ -43,6 +43,7 @@ from obieg.domain.registry import (
 )
 from obieg.domain.rules import Codes, check_entry_types, check_submission
 from obieg.domain.sight import Sight
+from obieg.mapping.bppc import permitting
 from obieg.mapping.ebrim import read_rendering
 from obieg.mapping.fhir_documents import Renderer
 from obieg.mapping.mhd_search import with_schemes
@@ -129,7 +130,9 @@ class DocumentRegistry:
             wrong, fingerprint = self._examine(submission, limited)
         if brought is not None and brought.fingerprint:
             fingerprint = brought.fingerprint
-        marked = check_mark(submission, context.transaction.permission)
+        marked = [*check_mark(submission, context.transaction.permission)]
+        if self._access.enforced and context.requester.person:
+            marked += permitting(submission.entries)
         findings = [*found_already, *wrong, *unbound, *marked, *check_entry_types(submission, entry_type)]
         storing = None if findings or brought is None else asyncio.ensure_future(brought.store())
         try:

@@ -20,6 +20,7 @@ from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
 
 CONSENTS = "Consent/"  # what the names of sources that are consents begin with
+NOTICE = "consent"  # kind of what patients are told of consents that others record
 
 Fact = Declaration | Encounter | Representative | Consent | Emergency | Hold | bool | str
 
@@ -83,6 +84,7 @@ class ConsentQuery(Value, frozen=True):
     actors: tuple[str, ...] = ()
     updated_from: str = "-infinity"
     updated_before: str = "infinity"
+    recorded_by: str = ""  # empty: by anybody
     count: int = 0
     skipped: int = 0
     text: bytes = b""  # as asked, for the audit

@@ -31,7 +31,7 @@ class Told(Value, frozen=True):
     """What a patient is told, or the officer, of one act about one patient. Nothing medical."""
 
     patient_key: int
-    kind: str  # emergency, access, document, message, handout
+    kind: str  # emergency, access, document, message, handout, consent
     key: str  # the same for what repeats: that is told once
     said: dict[str, Any]
     notify: bool = True

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from obieg.domain.access import Consent, Period, Provision
-from obieg.domain.documents import Value
+from obieg.domain.documents import DocumentEntry, Value
+from obieg.domain.problems import Finding
 from obieg.mapping.consent import TABLE, policy_provisions
 from obieg.mapping.directory_terms import span
 from obieg.mapping.fhir_codes import system_of
 
 _OID = "urn:oid:"
+_FORMATS = "urn:ihe:iti:bppc"  # what their formatCodes begin with, in statements and triggers, too
 
 
 class Acknowledgement(Value, frozen=True):
@@ -37,6 +39,20 @@ def consents(acknowledgements: Iterable[Acknowledgement]) -> Iterator[Consent]:
             period = Period(_bound(one.begin, end=False), _bound(one.end, end=True))
             ordered = sorted(found, key=lambda provision: not provision.permit)
             yield Consent(f"DocumentReference/{one.document}", period, tuple(ordered))
+
+
+def permitting(entries: Iterable[DocumentEntry]) -> Iterator[Finding]:
+    """What a person may not hand over: documents by which a patient would permit everybody to read.
+
+    A patient's permission that goes by no proof of theirs is recorded for others (act ``consent``), and a policy names
+    nobody.
+    """
+    for entry in entries:
+        format_code = entry.format_code.code if entry.format_code else ""
+        policies = [f"{code.code}^^{code.scheme}" for code in entry.event_code_list]
+        if format_code.startswith(_FORMATS) and any(p.permit for policy in policies for p in _said(policy)):
+            said = "an acknowledgement that permits is registered by a system, not in the name of a person"
+            yield Finding("XDSRegistryMetadataError", said, f"DocumentEntry {entry.entry_uuid}: eventCodeList")
 
 
 def _said(policy: str) -> tuple[Provision, ...]:

@@ -148,6 +148,7 @@ class PostgresAccess:
             actors=query.actors,
             updated_from=query.updated_from,
             updated_before=query.updated_before,
+            recorded_by=query.recorded_by,
             count=query.count,
             skipped=query.skipped,
         )

@@ -5,7 +5,7 @@
 CREATE TABLE access_notice (
   patient_key bigint NOT NULL,
   notice_id bigint GENERATED ALWAYS AS IDENTITY,
-  kind text NOT NULL CHECK (kind IN ('emergency', 'access', 'document', 'message', 'handout')),
+  kind text NOT NULL CHECK (kind IN ('emergency', 'access', 'document', 'message', 'handout', 'consent')),
   key text COLLATE "C" NOT NULL,             -- the same for what repeats
   said json NOT NULL,                        -- domain/obligations.py, Told.said
   times integer NOT NULL DEFAULT 1,

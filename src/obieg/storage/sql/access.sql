@@ -74,6 +74,7 @@ WHERE f.superseded_at IS NULL AND f.source LIKE 'Consent/%' AND f.resource IS NO
   AND (:sources::text[] = '{}' OR f.source = ANY(:sources::text[]))
   AND (:statuses::text[] = '{}' OR f.status = ANY(:statuses::text[]))
   AND (:actors::text[] = '{}' OR f.actors && :actors::text[])
+  AND (:recorded_by::text = '' OR f.recorded_by = :recorded_by::text)
   AND f.recorded_at >= :updated_from::timestamptz AND f.recorded_at < :updated_before::timestamptz
 ORDER BY f.recorded_at DESC, f.source
 LIMIT :count::bigint OFFSET :skipped::bigint
