@@ -12,7 +12,7 @@ CREATE TABLE asked (
 CREATE TABLE requester (
     who INTEGER PRIMARY KEY, person TEXT NOT NULL, acting_for TEXT NOT NULL, role TEXT NOT NULL,
     organisation TEXT NOT NULL, unit TEXT NOT NULL, purpose TEXT NOT NULL, limited_to TEXT NOT NULL,
-    has_scopes INTEGER NOT NULL, proof TEXT NOT NULL
+    proof TEXT NOT NULL
 );
 
 -- The patient.
@@ -139,8 +139,7 @@ INSERT INTO permission_act VALUES
     ('patient_index:demographics:query', 'identify'),
     ('patient_index:demographics:discover', 'identify'),
     ('patient_index:identifier:cross_reference', 'identify'),
-    -- tell of patients and of documents
-    ('patient_index:identity:feed', 'feed'),
+    -- tell of documents
     ('document_registry:submission:register', 'feed'),
     ('document_repository:document:provide', 'feed'),
     ('document_recipient:document:receive', 'feed'),
@@ -153,7 +152,8 @@ INSERT INTO permission_act VALUES
     ('document_holds:document:hold', 'change'),
     -- record, change or end a consent of the patient
     ('consent_registry:consent:access', 'consent'),
-    -- exports of everything, records of audit that others send
+    -- exports of everything, records of audit that others send, who patients are
+    ('patient_index:identity:feed', 'operate'),
     ('exporter:everything:export', 'operate'),
     ('audit_repository:audit_event:create', 'operate'),
     -- search the audit

@@ -95,7 +95,7 @@ class _Rows:
         n, new = self.number("requester", r)
         if new:
             said = (r.person, r.acting_for, r.role, r.organisation, r.child_organisation, r.purpose_of_use, r.patient)
-            self.put("requester", [(n, *said, r.scopes is not None, r.proof)])
+            self.put("requester", [(n, *said, r.proof)])
         return n
 
     def world(self, f: Facts) -> int:

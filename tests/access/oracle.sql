@@ -13,7 +13,7 @@ WHERE t.act = 'handout' AND g.people IN ('counter', 'medical') AND r.person <> '
     AND r.organisation <> '' AND r.acting_for <> '' AND (r.limited_to = '' OR r.limited_to IN (
         SELECT n.identifier FROM identifier AS n WHERE n.world = a.world
     ));
-INSERT INTO requester SELECT -1 - ask, acting_for, '', 'patient', '', '', '', '', 0, '' FROM handed;
+INSERT INTO requester SELECT -1 - ask, acting_for, '', 'patient', '', '', '', '', '' FROM handed;
 UPDATE asked SET who = -1 - ask, permission = 'log' WHERE ask IN (SELECT ask FROM handed);
 
 -- Words ------------------------------------------------------------------------------------------------------------
@@ -389,7 +389,6 @@ CREATE INDEX shown_ask ON shown (ask);
 CREATE TABLE plainly AS
 SELECT ask, CASE
     WHEN act = 'identify' AND purpose IN (SELECT purpose FROM research) THEN 'purpose'
-    WHEN act IN ('operate', 'inspect') AND people <> 'system' AND has_scopes THEN NULL
     WHEN NOT EXISTS (SELECT 1 FROM allowed AS a WHERE a.act = i.act AND a.people = i.people) THEN 'role'
     WHEN act = 'handout' AND proof <> 'session' THEN 'role'
     WHEN act IN ('consent', 'emergency', 'handout') AND limited_to <> '' AND limited_to NOT IN (
@@ -401,7 +400,7 @@ SELECT ask, CASE
     WHEN act IN ('change', 'emergency') AND people = 'medical' AND organisation = '' THEN 'none'
 END AS reason
 FROM (
-    SELECT i.*, w.purpose, w.intent, w.has_scopes, w.limited_to, w.organisation, w.proof
+    SELECT i.*, w.purpose, w.intent, w.limited_to, w.organisation, w.proof
     FROM inquiry AS i JOIN asker AS w USING (who)
     WHERE NOT i.needs_basis
 ) AS i;

@@ -394,8 +394,8 @@ def test_change_is_for_what_the_own_organisation_wrote() -> None:
     assert ask(doctor(), anna(), "change").shown == {"mine", "ours"}
     assert ask(doctor(at=""), anna(), "change").reason == "none"
     scoped = Requester(system="s", person=EWA, role="operator", scopes=("system/*.read",))
-    assert [ask(scoped, anna(), act).reason for act in ("operate", "inspect")] == [None, None]
-    assert [ask(scoped, anna(), act).reason for act in ("maintain", "review")] == ["role", "role"]
+    for act in ("operate", "inspect", "maintain", "review"):
+        assert ask(scoped, anna(), act).reason == "role"
 
 
 def test_every_transaction_is_some_act() -> None:

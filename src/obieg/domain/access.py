@@ -318,7 +318,7 @@ def decide(requester: Requester, facts: Facts, act: Act, at: datetime, settings:
         return Deny("purpose")
     if "session" in row and requester.proof != "session":
         return Deny("role")
-    if question.group not in row["groups"] and not ("scoped" in row and requester.scopes is not None):
+    if question.group not in row["groups"]:
         return Deny("role")
     if "limited" in row and question.limited:
         return Deny("limited")
