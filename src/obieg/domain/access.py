@@ -318,6 +318,8 @@ def decide(requester: Requester, facts: Facts, act: Act, at: datetime, settings:
         return Deny("purpose")
     if "session" in row and requester.proof != "session":
         return Deny("role")
+    if question.group == "system" and requester.proof not in row.get("services", (requester.proof,)):
+        return Deny("role")
     if question.group not in row["groups"]:
         return Deny("role")
     if "limited" in row and question.limited:
