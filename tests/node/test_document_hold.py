@@ -133,6 +133,33 @@ def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward
     ]
 
 
+def test_of_what_is_held_the_patient_gets_no_notice(region: peer.Node, callers: Any) -> None:
+    ward = Ward(region)
+    ward.state("notices", True)
+    doctor, me = callers(DOCTOR), callers({**PATIENT, "person": f"{ward.authority}#{ward.logical}"})
+
+    def told() -> set[str]:
+        answer = me.get(f"Patient/{ward.logical}/$notices")
+        given = [said(each) for each in answer.json()["parameter"] if each["name"] == "notice"]
+        return {str(notice["document"]) for notice in given if notice["kind"] == "document"}
+
+    def added(to: Any) -> Any:
+        entry = ward.written(region)
+        appended = [peer.association("APND", entry.id, to.id)]
+        region.provided(region.submission(ward.patient, entry, associations=appended))
+        return entry
+
+    first = added(ward.own)
+    assert any(_bare(first) in each for each in told()), told()
+    assert held(doctor, ward.own, until=LATER).status_code == 201
+    before = told()
+    assert not sees(me, added(ward.own))
+    assert told() == before
+    assert ended(doctor, ward.own, "protective").status_code == 204
+    assert sees(me, added(ward.own))
+    assert len(told()) == len(before) + 1
+
+
 def test_only_whoever_wrote_it_and_as_if_it_were_not_there(ward: Ward, callers: Any) -> None:
     outsiders = [
         STRANGER,

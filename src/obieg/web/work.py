@@ -552,14 +552,13 @@ class WorkPages:
         shown = await self._asked(asking, "read", "Patient", patient)
         if shown is None or not shown.body:
             return None
-        documents: list[record.Document] = []
-        if awaited.arrived:
-            parameters = [("patient", f"Patient/{patient}"), ("_lastUpdated", f"gt{awaited.since.isoformat()}")]
-            if awaited.kind:
-                parameters.append(("type", record.types_of(awaited.kind)))
-            found = await self._desk.fhir(asking, "search-type", "DocumentReference", parameters=parameters)
-            listed = [record.read_document(each, "region") for each in _resources(found.body, "DocumentReference")]
-            documents, _ = record.timeline(listed)
+        # Asked whether or not anything has come: who waits would learn by the time of the answer what they may not see.
+        parameters = [("patient", f"Patient/{patient}"), ("_lastUpdated", f"gt{awaited.since.isoformat()}")]
+        if awaited.kind:
+            parameters.append(("type", record.types_of(awaited.kind)))
+        found = await self._desk.fhir(asking, "search-type", "DocumentReference", parameters=parameters)
+        listed = [record.read_document(each, "region") for each in _resources(found.body, "DocumentReference")]
+        documents, _ = record.timeline(listed)
         return Come(awaited, record.read_person(shown.body, datetime.now(UTC).date()), documents)
 
     # consent --------------------------------------------------------------------------------------------------------
