@@ -15,7 +15,9 @@ from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.consents import Kind
 from obieg.domain.identifiers import PatientId
 from obieg.domain.problems import Problem
-from obieg.mapping.consent import actors, draft, identifiers, read_consent, references, states, unheld
+from obieg.mapping.consent import draft
+from obieg.mapping.consent_meaning import read_consent, states, unheld
+from obieg.mapping.consent_references import actors, identifiers, references
 
 SAMPLES = "data/ihe/ihe-pcf-sushi-compiled"
 PATIENT = PatientId("ex-patient", "1.2.616.1")
