@@ -35,7 +35,10 @@ def region(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[p
     world = folder / "world"
     world.mkdir()
     kinds = ("Organization", "Practitioner", "Group", "Patient", "Encounter", "Consent")
-    lines = [json.dumps(sample(p)) for kind in kinds for p in sorted((shared / _PCF).glob(f"{kind}-*.json"))]
+    resources = [sample(p) for kind in kinds for p in sorted((shared / _PCF).glob(f"{kind}-*.json"))]
+    # The samples number nobody; a restriction of what a practitioner wrote is about one who can be recognised.
+    number = {"identifier": [{"system": "urn:oid:1.2.616.5", "value": "doctor"}]}
+    lines = [json.dumps({**r, **(number if r["id"] == "ex-practitioner" else {})}) for r in resources]
     (world / "pcf.ndjson").write_text("\n".join(lines))
     with running(folder, "lab", "--load", world, "--data", folder / "data", "--workers", "1"):
         pass

@@ -96,9 +96,11 @@ def draft(resource: dict[str, Any], base: str, affinity_domain: str) -> ConsentD
     ):
         said = f"what is kept here is about privacy: {scope['code']} of {scope['system']}"
         findings.append(Finding("TableValueNotFound", said, "Consent.scope"))
-    if "modifierExtension" in resource:
-        said = "an extension that changes what the Consent means is not understood here"
-        findings.append(Finding("RuleBroken", said, "Consent.modifierExtension"))
+    if resource.get("status") not in TABLE["status"]:
+        said = f"whether it holds is one of {', '.join(TABLE['status'])}"
+        findings.append(Finding("TableValueNotFound", said, "Consent.status"))
+    said = "what changes the meaning of the rest is not understood here: say it without"
+    findings += [Finding("RuleBroken", said, where) for where in _modifiers(resource, "Consent")]
     patients = _patients(resource.get("patient"), base, affinity_domain, findings)
     for profile in resource.get("meta", {}).get("profile", ()):
         if rules := TABLE["profiles"].get(profile.partition("|")[0]):
@@ -110,9 +112,22 @@ def draft(resource: dict[str, Any], base: str, affinity_domain: str) -> ConsentD
     return ConsentDraft(
         resource={"resourceType": "Consent", **({"meta": meta} if meta else {}), **kept},
         patients=patients,
-        active=TABLE["status"].get(resource.get("status"), False),
+        active=TABLE["status"][resource["status"]],
         base=base,
     )
+
+
+def _modifiers(value: Any, where: str) -> Iterator[str]:
+    """Where something stands by which everything else may mean something else."""
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _modifiers(item, f"{where}[{number}]")
+    elif isinstance(value, dict):
+        for element, inner in value.items():
+            if element in ("modifierExtension", "implicitRules"):
+                yield f"{where}.{element}"
+            else:
+                yield from _modifiers(inner, f"{where}.{element}")
 
 
 def _patients(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from obieg.codes.load import toml
+from obieg.mapping.fhir_documents import URI
 from obieg.mapping.fhir_patient import authority
 
 TABLE = toml("access_consents.toml")
@@ -60,8 +61,10 @@ def identifiers(resource: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _identifier(given: Mapping[str, Any]) -> str:
-    system = given.get("system", "")
-    return f"{authority(system) or system}#{given['value']}" if system else str(given["value"])
+    system, value = given.get("system", ""), str(given["value"])
+    if system == URI:
+        return value.removeprefix("urn:oid:")  # an organisation may be known by an OID alone
+    return f"{authority(system) or system}#{value}" if system else value
 
 
 def actors(resource: Mapping[str, Any], base: str) -> tuple[str, ...]:
