@@ -18,7 +18,7 @@ from obieg.domain.problems import Problem
 from obieg.mapping.consent import draft
 from obieg.mapping.consent_meaning import read_consent, states, unheld
 from obieg.mapping.consent_references import actors, identifiers, references
-from obieg.web.patient_consents import read_consents
+from obieg.web.patient_consents import read_consents, recognised
 
 SAMPLES = "data/ihe/ihe-pcf-sushi-compiled"
 PATIENT = PatientId("ex-patient", "1.2.616.1")
@@ -506,6 +506,11 @@ def test_what_holds_may_be_denied(codes: AffinityDomain) -> None:
     resource = basic(type="deny", **about("instance", "Observation/x"))
     assert provisions(resource, codes) == (deny(NOTHING_HERE),)
     assert [f.location for f in unheld(resource, BASE)] == ["Consent.provision.data[0].reference"]
+
+
+def test_pages_offer_those_whom_a_restriction_can_name() -> None:
+    assert recognised(KNOWN["Practitioner/ex-practitioner"])
+    assert [id_ for id_ in ("nameless", "facility") if recognised(CONTAINED[id_])] == []
 
 
 @pytest.mark.parametrize("kind", ["permit", "deny"])

@@ -138,6 +138,11 @@ def restricting(
 # recording -----------------------------------------------------------------------------------------------------------
 
 
+def recognised(resource: Mapping[str, Any]) -> bool:
+    """Whether a person or an organisation of the directory is known when they ask: else no Consent about them holds."""
+    return any(given.get("system") and given.get("value") for given in resource.get("identifier", ()))
+
+
 class Wish(NamedTuple):
     """What a form asks for. ``whom``: (system|value or a reference, name); None: everybody."""
 
