@@ -124,6 +124,39 @@ def test_a_withdrawal_and_a_consent_hold_from_their_acknowledgement(region: Regi
     assert region.titles(STRANGER) == set()
 
 
+def test_a_restriction_that_could_not_hold_is_refused_and_changes_nothing(region: Region) -> None:
+    own = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    before = region.consents(ANNA)
+    doctor = {"resourceType": "Practitioner", "id": "d", "name": [{"family": "Lis"}]}
+    role = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]}
+    to_doctor = {"actor": [{"role": role, "reference": {"reference": "#d"}}]}
+    of_doctor = {"data": [{"meaning": "authoredby", "reference": {"reference": "#d"}}]}
+    for said, where in (
+        ({"securityLabel": [{"display": "psychiatry"}]}, "securityLabel[0].code"),
+        ({"securityLabel": [{"code": "L"}]}, "securityLabel[0].code"),
+        ({"purpose": [{"code": "treat"}]}, "purpose[0].code"),
+        (to_doctor, "actor[0].reference"),
+        (of_doctor, "data[0].reference"),
+        ({"data": [{"meaning": "instance", "reference": {"reference": "Binary/x"}}]}, "data[0].reference"),
+    ):
+        denying = {**own, "contained": [doctor], "provision": {"type": "deny", **said}}
+        for method, path in (("POST", "Consent"), ("PUT", "Consent/not-psychiatry")):
+            refused = region.ask(ANNA, method, path, denying)
+            assert refused.status_code in (400, 422)
+            assert issue(refused)["expression"] == [f"Consent.provision.{where}"]
+            assert issue(refused)["diagnostics"]
+    unclear = region.ask(ANNA, "POST", "Consent", {**own, "status": "Active"})
+    assert (unclear.status_code, issue(unclear)["expression"]) == (400, ["Consent.status"])
+    assert region.consents(ANNA) == before
+    assert region.ask(ANNA, "GET", "Consent/not-psychiatry").json() == own
+    assert region.titles(GP) == DISCHARGE
+    unknown = {**own, "contained": [doctor], "provision": {"type": "permit", **to_doctor}}
+    made = region.ask(ANNA, "POST", "Consent", unknown)  # a permission to nobody is one, and opens nothing
+    assert made.status_code == 201, made.text
+    assert region.titles(STRANGER) == set()
+    assert region.ask(ANNA, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
+
+
 def test_patients_record_and_see_their_own_consents_alone(region: Region) -> None:
     assert region.consents(ANNA) >= {"for-on-call", "not-psychiatry", "notices"}
     assert region.consents(SOMEBODY) == set()

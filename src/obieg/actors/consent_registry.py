@@ -27,8 +27,10 @@ from obieg.domain.permits import Named
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.requester import Requester
-from obieg.mapping.consent import ROUNDS_MAX, ConsentDraft, actors, members, read_consent, references, states
+from obieg.mapping.consent import ConsentDraft
 from obieg.mapping.consent_code import UUID
+from obieg.mapping.consent_meaning import read_consent, states
+from obieg.mapping.consent_references import ROUNDS_MAX, actors, members, references
 from obieg.mapping.fhir_patient import identifier, patient_value
 from obieg.protocol import Context
 from obieg.wire import fhir_json

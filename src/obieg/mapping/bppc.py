@@ -14,7 +14,8 @@ from datetime import datetime
 from obieg.domain.access import Consent, Period, Provision
 from obieg.domain.documents import DocumentEntry, Value
 from obieg.domain.problems import Finding
-from obieg.mapping.consent import TABLE, policy_provisions
+from obieg.mapping.consent_meaning import policy_provisions
+from obieg.mapping.consent_references import TABLE
 from obieg.mapping.directory_terms import span
 from obieg.mapping.fhir_codes import system_of
 
