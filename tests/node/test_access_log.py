@@ -169,7 +169,17 @@ def test_officers_read_decide_and_withhold(region: peer.Node, world: World, call
         region, "withhold", RESCUER["person"], "--patient", world.logical, "--until", tomorrow,
         "--reason", "groźby pod adresem ratowniczki", "--by", "iod",
     )  # fmt: skip
-    unsaid = ("access", "withhold", "1.2#77", "--until", tomorrow, "--reason", "x", "--settings", region.endpoints["settings"])
+    unsaid = (
+        "access",
+        "withhold",
+        "1.2#77",
+        "--until",
+        tomorrow,
+        "--reason",
+        "x",
+        "--settings",
+        region.endpoints["settings"],
+    )
     assert CliRunner().invoke(app, unsaid).exit_code == 2
     patient = callers(own(world))
     events = json.dumps(log(patient, world))

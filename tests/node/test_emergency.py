@@ -159,7 +159,9 @@ def test_a_reading_is_counted_in_the_session_by_which_it_is(region: peer.Node, w
     assert {opened(caller, world).status_code for caller in (rescuer, elsewhere)} == {201}
     for caller in (rescuer, assistant, assistant, elsewhere):
         assert found(caller, world).json()["total"] == 4
-    counted = "SELECT professional, organisation, reason, reads FROM access_review WHERE patient_key = %s ORDER BY reads"
+    counted = (
+        "SELECT professional, organisation, reason, reads FROM access_review WHERE patient_key = %s ORDER BY reads"
+    )
     assert rows(world, counted, key(world)) == [
         (RESCUER["person"], DOCTOR["organisation"], "unconscious", 1),
         (RESCUER["person"], RESCUER["organisation"], "unconscious", 3),
