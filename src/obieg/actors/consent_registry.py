@@ -114,7 +114,9 @@ class ConsentRegistry:
         _expect_version(found[0], if_match)
         return found[0]
 
-    async def _put(self, draft: ConsentDraft, id_: str, before: int, context: Context, *, proved: bool = False) -> Said:
+    async def _put(
+        self, draft: ConsentDraft, id_: str, before: int, context: Context, *, proved: bool = False
+    ) -> Said:
         named = await self._patient(draft, context)
         kind = states(draft.resource)
         facts: tuple[Fact, ...] = (True,) if kind is not None and draft.active else ()
