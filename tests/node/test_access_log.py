@@ -153,7 +153,7 @@ def test_officers_read_decide_and_withhold(region: peer.Node, world: World, call
             str(number),
             "--justified",
             "--note",
-            "x",
+            "zbyt późno",
             "--settings",
             region.endpoints["settings"],
         ],
@@ -169,6 +169,18 @@ def test_officers_read_decide_and_withhold(region: peer.Node, world: World, call
         region, "withhold", RESCUER["person"], "--patient", world.logical, "--until", tomorrow,
         "--reason", "groźby pod adresem ratowniczki", "--by", "iod",
     )  # fmt: skip
+    unsaid = (
+        "access",
+        "withhold",
+        "1.2#77",
+        "--until",
+        tomorrow,
+        "--reason",
+        "x",
+        "--settings",
+        region.endpoints["settings"],
+    )
+    assert CliRunner().invoke(app, unsaid).exit_code == 2
     patient = callers(own(world))
     events = json.dumps(log(patient, world))
     assert RESCUER["person_name"] not in events

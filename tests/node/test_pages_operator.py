@@ -112,6 +112,9 @@ def test_pages_are_for_those_whose_they_are(portal: portals.Region, database: An
     for who, others in ((OPERATOR, OFFICERS_OWN), (OFFICER, OPERATORS_OWN)):
         with client(portal, who) as http:
             assert {http.get(f"/operator{path}").status_code for path in BOTH} == {200}
+            if who is OPERATOR:
+                for odd in ("/audit?patient=%00", "/explain?who=5425740&patient=1&document=%00", f"/patients/{10**20}"):
+                    assert http.get(f"/operator{odd}").status_code == 404, odd
             for path in others:
                 answer = http.get(f"/operator{path}", headers={"accept-language": "en"})
                 assert (answer.status_code, "not for this role" in answer.text) == (403, True), path

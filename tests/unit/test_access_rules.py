@@ -1352,6 +1352,31 @@ def test_why_a_basis_does_not_hold() -> None:
     assert lacks(doctor(purpose_of_use="HRESCH"), facts())["author"] == "purpose"
 
 
+@pytest.mark.parametrize(
+    ("who", "act", "reason", "changes"),
+    [
+        (doctor(purpose_of_use="PATRQT"), Act.READ, "own-purpose", ["another purpose: TREAT, CAREMGT, COC, ETREAT, BTG; bases count only then"]),
+        (citizen(purpose_of_use="HRESCH"), Act.READ, "purpose", ["another purpose: PATRQT, FAMRQT, PWATRNY; bases count only then"]),
+        (doctor(), Act.EMERGENCY, "purpose", ["another purpose: ETREAT, BTG"]),
+        (doctor(role="administrative-employee", purpose_of_use=""), Act.READ, "role", []),
+        (doctor(role="administrative-employee", purpose_of_use="HRESCH"), Act.READ, "role", []),
+        (doctor(role="administrative-employee", patient="pesel#5"), Act.READ, "role", []),
+        (doctor(person="", purpose_of_use="HPAYMT"), Act.READ, "system", ["to ask in the name of a person"]),
+        (doctor(patient="pesel#5"), Act.READ, "limited", ["a proof that is good for this patient, or for nobody in particular"]),
+        (doctor(role="medical-assistant"), Act.READ, "assistant", ["to say for whom the assistant acts"]),
+    ],
+)  # fmt: skip
+def test_what_is_refused_before_any_basis_is_not_changed_by_one(
+    who: Requester, act: Act, reason: str, changes: list[str]
+) -> None:
+    explanation = explain(who, OPEN, act, NOW, Settings())
+    lines = render(explanation, "en")
+    assert explanation.reason == reason
+    heading = "What would change it:"
+    said = lines[lines.index(heading) + 1 :] if heading in lines else []
+    assert [line.strip() for line in said] == changes
+
+
 def test_an_explanation_says_what_hides_what() -> None:
     known = facts(
         declarations=(POZ,),
@@ -1405,12 +1430,9 @@ def test_an_explanation_of_a_refusal() -> None:
     assert lines[0] == "Denied, because for this purpose documents are not read without a consent that names it."
     assert "  1: not shown, no basis opens it" in lines
     changes = lines[lines.index("What would change it:") + 1 :]
-    assert [change.partition(":")[0].strip() for change in changes] == [
-        "author of the document",
-        "continuing care in the same facility",
-        "chosen primary care doctor, nurse or midwife",
-        "consent of the patient",
-        "threat to life",
+    assert changes == [
+        "  another purpose: TREAT, CAREMGT, COC, ETREAT, BTG; bases count only then",
+        "  consent of the patient: one that names this purpose and this person or facility",
     ]
     assert render(explain(doctor(), OPEN, Act.FEED, NOW, Settings()), "pl") == ["Wolno."]
     held = facts(holds=(Hold("1", "therapeutic", Period()),))

@@ -1,6 +1,6 @@
 """The IUA Authorization Server (ITI-71, ITI-102, ITI-103), which is SMART's as well (OAuth 2.1; RFC 7009, 7662, 9068).
 
-A person's grant is a row; codes and refresh tokens are rows below it, by their digest only. A refresh token is used
+A person's grant is a row, which ends with the role that the person had when it was given; codes and refresh tokens are rows below it, by their digest only. A refresh token is used
 once: whoever shows a used one ends the grant, and with it every access token of it. Access tokens are JWTs that name
 grant and token, so that this node looks whether both still stand; other resource servers ask by introspection.
 """
@@ -464,6 +464,8 @@ class AuthorizationServer:
             raise _invalid_grant("the code is another client's, address or challenge")
         if grant.key not in ("", proof.key):
             raise _invalid_grant("the code is bound to another key")
+        if not await self._sessions.stands(grant.person):
+            raise _invalid_grant("the person may not act so any more")
         return await self._issue(given["code"], secret, grant.scopes, proof)
 
     async def _for_refresh(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:

@@ -363,6 +363,11 @@ def _refusal(question: Asked) -> Deny | None:
     return None
 
 
+def never_reads(question: Asked) -> str:
+    """The refusal that stands whatever the purpose and the consents, for who asks never reads; "": there is none."""
+    return "system" if question.group == "system" else "role" if question.group in _NO_READERS else ""
+
+
 def _read(question: Asked) -> Permit | Deny:
     names = _OF_SEAT.get((question.seat, question.purposes), ())
     held = [source for name in names if isinstance(source := basis(name, question), Source)]

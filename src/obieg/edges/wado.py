@@ -107,6 +107,8 @@ class WadoEdge:
         context = await self._context(exchange, base)
         if scope["method"] != "GET":
             raise Problem.of("MethodNotAllowed", "images are retrieved here by GET, and nothing else")
+        if "\0" in exchange.path:
+            raise Problem.of("MessageNotReadable", "the address has a character that no text has", "http")
         document, *path = exchange.path.split("/")
         request = WadoRequest(
             document=document,

@@ -27,6 +27,7 @@ from obieg.domain.accounts import ROLES, LoginRefused, Professional, own_path
 from obieg.domain.awaiting import Awaited
 from obieg.domain.obligations import EXPLANATION_LENGTHS, FRESH, MINUTES_MAX, REASONS
 from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.reasons import is_reason
 from obieg.domain.requester import Requester
 from obieg.domain.text_search import LENGTH_MAX
 from obieg.domain.zone import WARSAW
@@ -638,12 +639,11 @@ class WorkPages:
 
     async def _open_emergency(self, visit: Visit) -> Response:
         fields = visit.fields
-        shortest, longest = EXPLANATION_LENGTHS
         trouble = [
             name
             for name, wrong in (
                 ("reason", fields.get("reason", "") not in REASONS),
-                ("text", not shortest <= len(fields.get("text", "").strip()) <= longest),
+                ("text", not is_reason(fields.get("text", ""), EXPLANATION_LENGTHS)),
                 ("sworn", "sworn" not in fields),
             )
             if wrong

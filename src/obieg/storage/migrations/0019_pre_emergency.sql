@@ -79,9 +79,10 @@ BEGIN
       UPDATE access_review SET reads = reads + 1, last_read_at = now()
       WHERE review_id = (
         SELECT r.review_id FROM access_review r
-        WHERE r.patient_key = ANY(obieg_kin(t.patient_key)) AND r.professional = t.said ->> 'person'
+        WHERE r.patient_key = ANY(obieg_kin(t.patient_key))
+          AND r.professional IN (t.said ->> 'person', t.said ->> 'acting_for')  -- an assistant reads by another's session
           AND r.ended_at IS NULL AND r.until > now()
-        ORDER BY r.opened_at DESC LIMIT 1);
+        ORDER BY r.organisation = t.said ->> 'organisation' DESC, r.opened_at DESC LIMIT 1);
       IF NOT FOUND THEN
         INSERT INTO access_review (patient_key, professional, professional_name, organisation, reason, explanation,
                                    opened_at, until, reads, last_read_at)
