@@ -274,26 +274,55 @@ def test_the_archive_of_a_person_has_everything_and_is_recorded(office: Office) 
 
 
 def test_names_that_the_officer_withholds_are_not_in_the_archive(office: Office) -> None:
+    """Wherever a record has name or number: every file but the documents themselves."""
     node = office.node
     patient = node.patient()
-    node.provided(node.submission(patient, node.entry(patient)))
+    number, other = "1.2.616.1.77#7654321", "1.2.616.1.77#17654321"
+    entry = node.entry(patient, authors=["7654321^Nowak^Jan^^^^^^&1.2.616.1.77&ISO"])
+    node.provided(node.submission(patient, entry))
     [(key,)] = node.rows("SELECT patient_key FROM patient WHERE affinity_domain_id = %s", patient.partition("^")[0])
-    said = {"person": "1.2#77", "name": "Nowak Jan", "organisation": "1.3#9"}
-    notice = (
-        "INSERT INTO access_notice (patient_key, kind, key, said) VALUES (%s, 'access', 'x', %s) RETURNING notice_id"
-    )
-    node.rows(notice, key, json.dumps(said))
+    told = {"person": number, "name": "Nowak Jan", "organisation": "1.3#9"}
+    opened = {"professional": number, "organisation": "1.3#9", "period": {}}
+    identified = {
+        "identifier": [{"system": "urn:oid:1.2.616.1.77", "value": "7654321"}],
+        "name": [{"text": "Nowak Jan"}],
+    }
+    actor = {"reference": {"identifier": identified["identifier"][0], "display": "Nowak Jan"}}
+    consent = {"resourceType": "Consent", "contained": [{"resourceType": "Practitioner", **identified}],
+               "provision": {"type": "deny", "actor": [actor]}}  # fmt: skip
+    fact = ("INSERT INTO access_fact (patient_key, source, version, kind, facts, resource, recorded_at, recorded_by)"
+            " VALUES (%s, %s, 1, %s, %s, %s, now(), %s) RETURNING 1")  # fmt: skip
+    node.rows(fact, key, f"Emergency/{patient}", "emergency", json.dumps([opened]), None, number)
+    said = json.dumps([{"id": "c", "provisions": [{"permit": False, "actors": [number, other]}]}])
+    node.rows(fact, key, f"Consent/{patient}", "consent", said, json.dumps(consent), number)
+    notice = "INSERT INTO access_notice (patient_key, kind, key, said) VALUES (%s, 'access', %s, %s) RETURNING 1"
+    node.rows(notice, key, f"access:{number}:1.3#9", json.dumps(told))
+    awaited = ("INSERT INTO awaited_document (awaited_id, patient_key, person, organisation, kind, types, until)"
+               " VALUES (gen_random_uuid(), %s, %s, '1.3#9', '', '{}', now()) RETURNING 1")  # fmt: skip
+    node.rows(awaited, key, number)
     out = office.folder / "osoba.zip"
-    office.run("patients", "everything", patient, "--out", out)
-    with zipfile.ZipFile(out) as archive:
-        assert "NowakJan" in words_of(archive.read("osoba.pdf"))
-    office.run("access", "withhold", "1.2#77", "--reason", "groźby", "--until", "2999-01-01", "--patient", patient)
-    out.unlink()
-    office.run("patients", "everything", patient, "--out", out)
-    with zipfile.ZipFile(out) as archive:
-        assert "NowakJan" not in words_of(archive.read("osoba.pdf"))
-        assert b"Nowak Jan" not in archive.read("json/notices.ndjson")
-        assert b"1.3#9" in archive.read("json/notices.ndjson")
+
+    def files() -> dict[str, str]:
+        out.unlink(missing_ok=True)
+        office.run("patients", "everything", patient, "--out", out)
+        with zipfile.ZipFile(out) as archive:
+            read = {n: archive.read(n) for n in archive.namelist() if not n.startswith("documents/")}
+        return {n: words_of(c) if n.endswith(".pdf") else c.decode() for n, c in read.items()}
+
+    def naming(found: dict[str, str]) -> set[str]:
+        words = ("Nowak Jan", "NowakJan", "^Nowak^", '"Nowak"', "#7654321", '"7654321', ">7654321<")
+        return {name for name, text in found.items() if any(word in text for word in words)}
+
+    everywhere = {"osoba.pdf", *(f"json/{n}.ndjson" for n in ("facts", "notices", "documents", "awaited")),
+                  "fhir/Consent.ndjson", "fhir/DocumentReference.ndjson"}  # fmt: skip
+    assert everywhere <= naming(files())
+    office.run("access", "withhold", number, "--reason", "groźby", "--until", "2999-01-01", "--patient", patient)
+    found = files()
+    assert naming(found) == set()
+    assert "1.3#9" in found["json/notices.ndjson"]
+    assert other in found["json/facts.ndjson"]
+    assert "nazwiskaniepodajesię" in found["osoba.pdf"]
+    assert entry.unique_id in found["json/documents.ndjson"]
 
 
 @pytest.mark.slow

@@ -33,13 +33,14 @@ from obieg.domain.sight import Sight
 from obieg.mapping import balp
 from obieg.mapping.access_log import entry, hidden
 from obieg.mapping.fhir_documents import Renderer
+from obieg.mapping.withheld import Withheld
 from obieg.ops.accounts import os_user
 from obieg.ops.audit_events import audit_reading
 from obieg.ops.documents import open_store
 from obieg.ops.failure import Failure
 from obieg.ops.index_access import PESEL_ROOT, Access, asked
 from obieg.ops.options import NodeFile, OptionalSettingsFile
-from obieg.ops.person_pages import LANGUAGE, Pages, of_access
+from obieg.ops.person_pages import LANGUAGE, WITHHELD, Pages, of_access
 from obieg.ops.wiring_patients import affinity_domain
 from obieg.storage.directory_store import PostgresDirectoryStore
 from obieg.storage.export_store import DocumentPages, ListPages, PatientPages
@@ -148,6 +149,7 @@ async def write(access: Access, patient_key: int, out: Path) -> dict[str, int]:
             else:
                 statement = _STATEMENTS[name]
                 lines = _lines(connection, statement, **{p: given[p] for p in statement.parameters})
+            lines = map(log.unnamed.line, lines)
             counts[name] = _put(archive, f"json/{name}.ndjson", pages.section(section, lines))
         rows = _rows(connection, _SQL.person_contents, keys=keys, ids=ids)
         counts["contents"] = await put_contents(access, archive, rows, readable=True)
@@ -232,9 +234,13 @@ def _accesses(connection: psycopg.Connection[Any], access: Access, key: int) -> 
 
 
 class _Log:
-    """What is said of records of access: what the person's access log says, so no names that an officer withholds."""
+    """What is said of records of access: what the person's access log says, so no names that an officer withholds.
+
+    ``unnamed`` leaves these out of all else.
+    """
 
     def __init__(self, withheld: frozenset[str], places: Mapping[str, str]) -> None:
+        self.unnamed = Withheld(withheld, WITHHELD)
         self._withheld = withheld
         self._places = places
 
@@ -337,17 +343,18 @@ async def _put_fhir(
             while True:
                 page = await provider.page(after, keys=keys, since=None, base=base, count=_ROWS_AT_ONCE, sight=Sight())
                 for resource in page.resources:
-                    file.write(resource + b"\n")
+                    file.write(log.unnamed.line(resource) + b"\n")
                 after = page.after
                 if not after:
                     break
-    _put(archive, "fhir/Consent.ndjson", _lines(connection, _SQL.person_consents, keys=keys))
+    consents = _lines(connection, _SQL.person_consents, keys=keys)
+    _put(archive, "fhir/Consent.ndjson", map(log.unnamed.line, consents))
     reading = audit_reading(access.settings)
     _put(
         archive,
         "fhir/AuditEvent.ndjson",
         (
-            _encode(event)
+            log.unnamed.line(_encode(event))
             for row in _accesses(connection, access, patient_key)
             if not log.entry(row).withheld
             for event in balp.render(row, reading)

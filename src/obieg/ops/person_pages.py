@@ -26,6 +26,7 @@ from obieg.web.pdf import PdfFailed, Tables, make_tables
 LANGUAGE = "pl"
 _TABLE = toml("national/pl/person_archive.toml")
 _TEXTS, _WORDS, _MEMBERS = (_TABLE[name] for name in ("texts", "words", "members"))
+WITHHELD: str = _TEXTS["withheld"]  # instead of whom the officer withholds
 _ROLES = toml("roles.toml")
 _ACTS = {transaction: act for act, listed in toml("patient_portal.toml")["acts"].items() for transaction in listed}
 _MARKS: Mapping[str, Any] = toml("national/pl/retention.toml")["marks"]
@@ -164,7 +165,7 @@ def _word(member: str, text: str) -> str:
 def of_access(found: Access) -> dict[str, str]:
     """What the pages, and the JSON beside them, say of an entry of the log in words."""
     words = texts(LANGUAGE).words
-    who = _TEXTS["withheld"] if found.withheld else found.name or found.person or found.system
+    who = WITHHELD if found.withheld else found.name or found.person or found.system
     why = ", ".join(map(_basis, found.bases)) or words.get(f"purpose_{found.purpose}", found.purpose)
     return {
         "what": words[f"patient_act_{_ACTS.get(found.transaction, 'other')}"],

