@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ from running import running
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
 WORLD = peer.REPOSITORY / "docs" / "lab-world"
+SAMPLES: Path = peer.SHARED / "data" / "ihe" / "ihe-pcf-sushi-compiled"
 PESEL = "2.16.840.1.113883.3.4424.1.1.616"
 NPWZ = "2.16.840.1.113883.3.4424.1.6.2"
 HOSPITAL, CLINIC = (f"2.16.840.1.113883.3.4424.2.3.1#00000000471{n}" for n in (1, 2))
@@ -38,8 +41,9 @@ PSYCHIATRY = {"Konsultacja psychiatryczna"}
 
 
 class Region:
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, authority: str) -> None:
         self.base = base
+        self.authority = authority
         self.http = httpx.Client(timeout=60)
 
     def ask(self, who: dict[str, str], method: str, path: str, resource: Any = None) -> httpx.Response:
@@ -69,14 +73,37 @@ class Region:
         return {e["resource"]["id"] for e in answer.json().get("entry", [])}
 
 
+def published() -> list[dict[str, Any]]:
+    """The people of the PCF samples as published, nobody of whom has an identifier, and what two of them wrote."""
+    kinds = ("Organization", "Practitioner", "Group", "Patient", "Encounter")
+    found = [json.loads(file.read_text()) for kind in kinds for file in sorted(SAMPLES.glob(f"{kind}-*.json"))]
+    if found:
+        found += [written("own", "Practitioner/ex-practitioner"),
+                  written("other", "Practitioner/ex-author", "Organization/ex-organization")]  # fmt: skip
+    return found
+
+
+def written(title: str, *authors: str) -> dict[str, Any]:
+    number = {"system": "urn:ietf:rfc:3986", "value": f"urn:oid:2.999.2026.9{len(title)}"}
+    return {
+        "resourceType": "DocumentReference", "id": f"pcf-{title}", "masterIdentifier": number, "status": "current", "description": title,
+        "subject": {"reference": "Patient/ex-patient"}, "date": "2026-03-02T12:00:00Z",
+        "author": [{"reference": author} for author in authors],
+        "content": [{"attachment": {"contentType": "text/plain", "title": title, "data": "dGVrc3QK"}}],
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
     folder = tmp_path_factory.mktemp("enforced")
-    with running(folder, "lab", "--load", WORLD, "--data", folder / "data", "--workers", "1"):
+    world = folder / "world"
+    shutil.copytree(WORLD, world)
+    (world / "9-pcf.ndjson").write_text("\n".join(map(json.dumps, published())))
+    with running(folder, "lab", "--load", world, "--data", folder / "data", "--workers", "1"):
         pass
     settings = folder / "data" / "settings.toml"
     with running(folder, "serve", "--settings", settings, module="access_node") as endpoints:
-        found = Region(endpoints["fhir"])
+        found = Region(endpoints["fhir"], endpoints["assigning_authority"])
         yield found
         found.http.close()
 
@@ -250,3 +277,42 @@ def test_who_records_permits_nothing_to_themself(region: Region, who: dict[str, 
 
 def issue(answer: httpx.Response) -> Any:
     return answer.json()["issue"][0]
+
+
+def test_whom_the_directory_knows_without_an_identifier_is_an_author_and_an_actor(region: Region) -> None:
+    """PCF's samples of authors, on resources as published."""
+    if not SAMPLES.is_dir():
+        pytest.skip("no samples of PCF beside this repository")
+    patient = {"person": f"{region.authority}#ex-patient", "role": "patient", "purpose_of_use": "PATRQT"}
+    elsewhere = {**STRANGER, "organisation": "1.2.616.7#nowhere"}
+    assert region.titles(patient, "ex-patient") == {"own", "other"}
+    for name, seen in (
+        ("intermediate-authoredby", {"own"}),
+        ("intermediate-not-authoredby", {"other"}),
+        ("basic-treat", {"own", "other"}),
+    ):
+        sample = json.loads((SAMPLES / f"Consent-ex-consent-{name}.json").read_text())
+        made = region.ask(patient, "POST", "Consent", sample)
+        assert made.status_code == 201, made.text
+        assert region.titles(elsewhere, "ex-patient") == seen, name
+        assert region.ask(patient, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
+    # By the same name the author is recognised as an actor, and as who wrote it.
+    actor = {"role": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]},
+             "reference": {"reference": "Practitioner/ex-author"}}  # fmt: skip
+    made = region.ask(patient, "POST", "Consent", {**sample, "provision": {"type": "permit", "actor": [actor]}})
+    assert made.status_code == 201, made.text
+    found = region.ask(patient, "GET", "DocumentReference?patient=Patient/ex-patient").json()
+    people = {
+        (c["resourceType"], i["value"], i["system"])
+        for e in found["entry"] for c in e["resource"].get("contained", ()) for i in c.get("identifier", ())
+    }  # fmt: skip
+    [system] = {system for kind, _, system in people if kind == "Practitioner"}
+    assert {("Practitioner", "Practitioner/ex-practitioner", system), ("Practitioner", "Practitioner/ex-author", system),
+            ("Organization", "Organization/ex-organization", system)} <= people  # fmt: skip
+    home = system.removeprefix("urn:oid:")
+    for person in ("Practitioner/ex-author", f"{home}#Practitioner/ex-author"):
+        assert region.titles({**elsewhere, "person": person}, "ex-patient") == {"own", "other"}, person
+    assert region.titles(elsewhere, "ex-patient") == set()
+    assert region.ask(patient, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
+    wrote = {**elsewhere, "person": f"{home}#Practitioner/ex-author"}
+    assert region.titles(wrote, "ex-patient") == {"other"}

@@ -56,6 +56,7 @@ class ConsentRegistry:
         *,
         codes: AffinityDomain,
         assigning_authority: str,
+        home_community_id: str,
         new_uuid: Callable[[], str],
         access: AccessControl,
     ) -> None:
@@ -66,6 +67,7 @@ class ConsentRegistry:
         self._registry = registry
         self._codes = codes
         self._authority = assigning_authority
+        self._home = home_community_id
         self._new_uuid = new_uuid
 
     # recording --------------------------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ class ConsentRegistry:
         facts: tuple[Fact, ...] = (True,) if kind is not None and draft.active else ()
         if kind is None and draft.active:
             known = await self.known(draft, named, context)
-            consent = read_consent(id_, draft.resource, known, self._codes, draft.base)
+            consent = read_consent(id_, draft.resource, known, self._codes, draft.base, self._home)
             if not proved and self._access.records(context.requester):
                 _expect_for_others(consent, context.requester)
             facts = (consent,)

@@ -53,6 +53,7 @@ class DocumentPublisher:
         *,
         codes: AffinityDomain,
         assigning_authority: str,
+        home_community_id: str,
         registry: DocumentRegistry | None = None,
         authorities: Authorities,
         index: PatientIndex | None = None,
@@ -63,6 +64,7 @@ class DocumentPublisher:
         self._codes = codes
         self._renderer = Renderer(codes)
         self._authority = assigning_authority
+        self._home = home_community_id
         self._registry = registry
         self._index = index
         self._authorities = authorities
@@ -204,7 +206,7 @@ class DocumentPublisher:
             return
         references = {s.reference for s in sought.values()}
         found = {} if self._directory is None else await self._directory.resources(references)
-        work.submission, told = with_people(work.submission, sought, found)
+        work.submission, told = with_people(work.submission, sought, found, self._home)
         work.findings += told
 
     # what stands in the registry

@@ -24,6 +24,7 @@ from obieg.mapping.consent_references import (
     ROUNDS_MAX,
     TABLE,
     codings_of,
+    directory_identifier,
     identifiers,
     local,
     over,
@@ -44,13 +45,19 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 def read_consent(
-    id_: str, resource: Mapping[str, Any], known: Mapping[str, dict[str, Any]], domain: AffinityDomain, base: str = ""
+    id_: str,
+    resource: Mapping[str, Any],
+    known: Mapping[str, dict[str, Any]],
+    domain: AffinityDomain,
+    base: str = "",
+    home: str = "",
 ) -> Consent:
     """What an active Consent says; raises Problem with all that cannot be told.
 
     ``known``: what stands under the references that :func:`references` names, and under those of :func:`members`.
+    ``home``: the community whose directory names people by Type/id.
     """
-    return _Meaning(resource, known, domain, base).consent(id_)
+    return _Meaning(resource, known, domain, base, home).consent(id_)
 
 
 def states(resource: Mapping[str, Any]) -> Kind | None:
@@ -106,12 +113,18 @@ class _Said(NamedTuple):
 
 class _Meaning:
     def __init__(
-        self, resource: Mapping[str, Any], known: Mapping[str, dict[str, Any]], domain: AffinityDomain, base: str
+        self,
+        resource: Mapping[str, Any],
+        known: Mapping[str, dict[str, Any]],
+        domain: AffinityDomain,
+        base: str,
+        home: str,
     ) -> None:
         self._resource = resource
         self._known = known
         self._domain = domain
         self._base = base
+        self._home = home
         self._contained = {f"#{c.get('id', '')}": c for c in resource.get("contained", ())}
         self._findings: list[Finding] = []
 
@@ -317,8 +330,10 @@ class _Meaning:
         if found := (*own, *identifiers(resource)):
             yield self._one(found, where, naming, during)
         elif not literal.startswith("#"):
-            # Somebody whom the directory knows without an identifier is recognised by none; the name keeps what was meant.
-            yield _Whom((literal.removeprefix(f"{self._base}/"),), None, during)
+            # Whom the directory knows without an identifier: by its name, which documents here have as a number.
+            name = literal.removeprefix(f"{self._base}/")
+            numbered = identifiers({"identifier": [directory_identifier(name, self._home)]}) if self._home else ()
+            yield _Whom((name, *numbered), None, during)
         else:
             yield self._one((literal,), where, naming, during)
 

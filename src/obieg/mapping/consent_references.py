@@ -60,6 +60,11 @@ def identifiers(resource: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(_identifier(i) for i in (given if isinstance(given, list) else [given]) if i.get("value"))
 
 
+def directory_identifier(name: str, home: str) -> dict[str, str]:
+    """The Identifier of whom the directory of a community (``home``) knows without one; ``name``: Type/id."""
+    return {"system": f"urn:oid:{home}", "value": name}
+
+
 def _identifier(given: Mapping[str, Any]) -> str:
     system, value = given.get("system", ""), str(given["value"])
     if system == URI:

@@ -193,7 +193,7 @@ def _answer(item: dict[str, Any], *, considered: bool) -> EntryAnswer:
 
 def _with_people(one: PublishedResource, reading: Reading) -> PublishedResource:
     """With the people as the references themselves name them."""
-    submission, _ = with_people(_submission(one.described), reading.people, {})
+    submission, _ = with_people(_submission(one.described), reading.people, {}, "")
     return msgspec.structs.replace(one, described=_described(submission))
 
 

@@ -14,6 +14,7 @@ import msgspec
 from obieg.codes.load import toml
 from obieg.domain.documents import Author, Submission
 from obieg.domain.problems import Finding
+from obieg.mapping.consent_references import directory_identifier, identifiers
 from obieg.mapping.fhir_patient import authority
 from obieg.mapping.mhd_reading import Person, Reading, Sought, Source
 from obieg.mapping.pik_values import organisation_rank
@@ -103,12 +104,14 @@ def _by_reference(reading: Reading, reference: dict[str, Any], where: str) -> Pe
 
 
 def with_people(
-    submission: Submission, people: Mapping[str, Sought], directory: Mapping[str, dict[str, Any]]
+    submission: Submission, people: Mapping[str, Sought], directory: Mapping[str, dict[str, Any]], home: str
 ) -> tuple[Submission, tuple[Finding, ...]]:
     """The submission with those whom ``directory`` knows, by their references, in place of what stands for them.
 
+    Who is there without an identifier has one by the name that the directory has for them in the community ``home``.
     Who is not there is kept by what the reference itself says; the findings tell of them.
     """
+    directory = {name: _numbered(name, resource, home) for name, resource in directory.items()}
     known: dict[str, Person] = {}
     told: list[Finding] = []
     for mark, sought in people.items():
@@ -156,6 +159,12 @@ def with_people(
             for e in submission.entries
         ),
     ), tuple(told)
+
+
+def _numbered(name: str, resource: dict[str, Any], home: str) -> dict[str, Any]:
+    if resource["resourceType"] == "PractitionerRole" or identifiers(resource):
+        return resource
+    return {**resource, "identifier": [directory_identifier(name, home)]}
 
 
 def _of_directory(reference: str, directory: Mapping[str, dict[str, Any]]) -> Person:

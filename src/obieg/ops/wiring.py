@@ -337,6 +337,7 @@ def _region(parts: Parts) -> Role:
         registry,
         codes=parts.codes,
         assigning_authority=parts.assigning_authority,
+        home_community_id=parts.settings.identity.home_community_id,
         new_uuid=new_uuid,
         access=parts.access,
     )
@@ -472,6 +473,7 @@ def _add_common(parts: Parts, actors: Actors, repository: DocumentRepository) ->
         repository,
         codes=parts.codes,
         assigning_authority=parts.assigning_authority,
+        home_community_id=parts.settings.identity.home_community_id,
         registry=actors.document_registry,
         index=actors.patient_index,
         authorities=parts.authorities,
