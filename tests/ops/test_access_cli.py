@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from prometheus_client import REGISTRY
 import commanding
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.requester import Requester
+from obieg.domain.watching import SIGNALS
 from obieg.ops import settings as node_settings
 from obieg.ops.postgres import reach
 from obieg.ops.watching import Watch
@@ -149,7 +151,14 @@ def test_what_cannot_be_asked(obieg: Cli) -> None:
 
 
 def _ask(
-    obieg: Cli, person: str, name: str, patients: list[str], *, access: str = "", role: str = "medical-doctor"
+    obieg: Cli,
+    person: str,
+    name: str,
+    patients: list[str],
+    *,
+    access: str = "",
+    role: str = "medical-doctor",
+    by: str = "ITI-18",
 ) -> None:
     """What the audit holds after somebody asked for the documents of patients."""
 
@@ -160,15 +169,22 @@ def _ask(
         proof = Requester(system="his", proof="saml", issuer="sts", person=person, person_name=name, role=role)
         for patient in patients:
             objects = (AuditObject("patient", f"{patient}^^^&{obieg.authority}&ISO"),)
+            if patient.startswith("urn:"):
+                objects = (AuditObject("document", patient),)
+            outcome = Outcome.SERIOUS_FAILURE if patient.startswith("urn:") else Outcome.SUCCESS
             await store.record(
                 AuditEvent(
-                    "ITI-18", "query", Outcome.SUCCESS, access, source_user="his", requester=person, objects=objects,
+                    by, "query", outcome, access, source_user="his", requester=person, objects=objects,
                     proof=proof,
                 )
             )  # fmt: skip
         database.close()
 
     asyncio.run(record())
+
+
+def _counts(**some: int) -> dict[str, int]:
+    return dict.fromkeys(SIGNALS, 0) | some
 
 
 def test_unusual_look_ups_are_listed(obieg: Cli) -> None:
@@ -180,8 +196,8 @@ def test_unusual_look_ups_are_listed(obieg: Cli) -> None:
     found = {each["person"]: each for each in json.loads(obieg.watch("--json"))}
     assert found.keys() == {guesser, namesake}
     assert found[guesser]["signals"] == ["missing"]
-    assert found[guesser]["counts"] == {"patients": 0, "missing": 6, "unfounded": 0, "namesakes": 0}
-    assert found[namesake]["counts"] == {"patients": 1, "missing": 0, "unfounded": 0, "namesakes": 1}
+    assert found[guesser]["counts"] == _counts(missing=6)
+    assert found[namesake]["counts"] == _counts(patients=1, namesakes=1)
     lines = obieg.watch().splitlines()
     assert guesser in lines[0]
     assert "6  zgadywanie identyfikatorów" in lines[1]
@@ -205,6 +221,50 @@ def test_who_never_gets_a_basis(obieg: Cli) -> None:
     assert {each["person"]: each["signals"] for each in json.loads(obieg.watch("--json"))}[person] == ["unfounded"]
     _ask(obieg, person, "Adam Ciekawski", ["w0"], access="access: consent")  # a basis followed for one
     assert person not in {each["person"] for each in json.loads(obieg.watch("--json"))}
+
+
+def test_every_way_of_trying_numbers_is_counted(obieg: Cli) -> None:
+    ways = ("ITI-78", "ITI-119", "ITI-108", "OBIEG-1", "XACML", "ITI-9", "ITI-83")
+    for n, by in enumerate(ways):
+        _ask(obieg, f"1.2.4#{n}", "", [f"nobody-{i}" for i in range(5)], by=by)
+    _ask(obieg, "1.2.4#68", "", [f"urn:uuid:{uuid.uuid4()}" for _ in range(5)], by="ITI-68")
+    _ask(obieg, "1.2.4#67", "", [f"urn:uuid:{uuid.uuid4()}" for _ in range(4)], by="ITI-67")
+    # Consents want no basis: who records many is not without one.
+    _ask(obieg, "1.2.4#clerk", "", [f"w{n}" for n in range(10)], by="ITI-108")
+    found = {each["person"]: each["counts"]["missing"] for each in json.loads(obieg.watch("--json"))}
+    wanted = {f"1.2.4#{n}": 5 for n in range(len(ways))} | {"1.2.4#68": 5}
+    assert {person: n for person, n in found.items() if person.startswith("1.2.4#")} == wanted
+
+
+def test_who_lives_where(obieg: Cli) -> None:
+    """Of five at one address and one beside them; who asks is one of them, by their PESEL."""
+    pesel = "2.16.840.1.113883.3.4424.1.1.616"
+    with psycopg.connect(obieg.dsn) as connection:
+        for n, street in enumerate((*["ul. Długa 5 m. 2", "Długa 5/2"] * 3, "Długa 7/2")):
+            family = "Wysocka" if n == 0 else "Inna"
+            said = json.dumps(
+                {"names": [{"family": family}], "addresses": [{"street": street, "postal_code": "00-0 01"}]}
+            )
+            connection.execute(
+                "INSERT INTO patient (patient_key, affinity_domain_id) VALUES (%s, %s)", (500 + n, f"h{n}")
+            )
+            connection.execute(
+                "INSERT INTO patient_locator (authority, value, patient_key) VALUES (%s, %s, %s), (%s, %s, %s)",
+                (obieg.authority, f"h{n}", 500 + n, pesel, f"9{n}", 500 + n),
+            )
+            connection.execute(
+                "INSERT INTO patient_record (record_key, patient_key, source, demographics, authorities, values, blocks,"
+                " names, sounds, birth_date, sex) VALUES (%s, %s, 't', %s, '{}', '{}', '{}', '', '', '', '')",
+                (500 + n, 500 + n, said.encode()),
+            )
+    everybody = [f"h{n}" for n in range(7)]
+    _ask(obieg, f"{pesel}#91", "Jan Wysocki", everybody, access="access: poz")
+    _ask(obieg, "1.2.5#2", "Ewa Nowak", everybody, access="access: poz")
+    _ask(obieg, "1.2.5#3", "Ewa Nowak", everybody[2:], access="access: poz")
+    found = {each["person"]: each["counts"] for each in json.loads(obieg.watch("--json"))}
+    assert found[f"{pesel}#91"] == _counts(patients=7, namesakes=1, neighbours=5, household=6)
+    assert found["1.2.5#2"] == _counts(patients=7, household=6)
+    assert "1.2.5#3" not in found
 
 
 def test_an_alarm_is_raised_once(obieg: Cli) -> None:

@@ -25,7 +25,7 @@ from obieg.domain.operating import OperationsStore, Operator, Reviews, Step, Tra
 from obieg.domain.problems import Problem
 from obieg.domain.reasons import is_reason, wanted
 from obieg.domain.requester import Requester
-from obieg.domain.watching import WINDOW, Counted, Unusual, unusual
+from obieg.domain.watching import WINDOW, Counted, Unusual, Ways, unusual
 from obieg.mapping.access_log import entry
 from obieg.mapping.audit import AuditUnreadable
 from obieg.mapping.balp import message_of
@@ -38,7 +38,7 @@ _REQUESTS_KEPT = timedelta(days=31)  # how far back a request is looked for by i
 class LookUps(Protocol):
     """Who looked whom up."""
 
-    async def counted(self, since: datetime, until: datetime, transactions: Sequence[str]) -> list[Counted]:
+    async def counted(self, since: datetime, until: datetime, ways: Ways) -> list[Counted]:
         """What each person asked of others within a window."""
 
 
@@ -52,17 +52,17 @@ class Oversight:
         look_ups: LookUps,
         *,
         access: AccessControl,
-        transactions: Sequence[str],
+        ways: Ways,
         node: str,
         assigning_authority: str,
         now: Callable[[], datetime],
     ) -> None:
-        """``access`` has the facts; ``transactions`` are those by which people are looked up."""
+        """``access`` has the facts; ``ways`` are those by which people are looked up."""
         self._store = store
         self._log = log
         self._look_ups = look_ups
         self._access = access
-        self._transactions = transactions
+        self._ways = ways
         self._node = node
         self._authority = assigning_authority
         self._now = now
@@ -102,7 +102,7 @@ class Oversight:
         until, found = self._now(), []
         for number in range(math.ceil(timedelta(hours=hours) / WINDOW)):
             end = until - number * WINDOW
-            found += unusual(await self._look_ups.counted(end - WINDOW, end, self._transactions))
+            found += unusual(await self._look_ups.counted(end - WINDOW, end, self._ways))
         await self._log.record(self._used(by, "unusual look-ups listed"))
         return sorted(found, key=lambda each: -each.score)
 

@@ -66,14 +66,13 @@ def _sound(folded: str) -> str:
     return _DOUBLED.sub(r"\1", _SILENT.sub("", key))
 
 
-_FEMININE = re.compile(r"(?<=[a-z]{2})((?:s|c|dz)k)(?:a|y)\b")
+_FAMILY = re.compile(r"(?<=[a-z]{2})(s|c|dz)(?:k[ay]|cy)\b")
 
 
 @lru_cache(maxsize=_CACHED)
 def family(text: str) -> str:
-    """A family name folded, in the ending that men bear: ``Kowalska`` gives ``kowalski``."""
-    folded = fold(text)
-    return _FEMININE.sub(r"\1i", folded) if "k" in folded else folded
+    """A family name folded, in the ending that men bear: ``Kowalska`` and ``Kowalscy`` give ``kowalski``."""
+    return _FAMILY.sub(r"\1ki", fold(text))
 
 
 # given names ---------------------------------------------------------------------------------------------------------

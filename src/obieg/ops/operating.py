@@ -135,7 +135,7 @@ def operating(
             PostgresAuditLog(database, audit, assigning_authority=authority),
             WatchStore(database),
             access=AccessControl(LocatedFacts(database, assigning_authority=authority), access.settings),
-            transactions=LOOK_UPS,
+            ways=LOOK_UPS,
             node=settings.name,
             assigning_authority=authority,
             now=utc_now,

@@ -11,12 +11,17 @@ from prometheus_client import Counter, Gauge
 
 from obieg.domain.access import Act, act_of
 from obieg.domain.problems import RetryLater
-from obieg.domain.watching import WINDOW, unusual
+from obieg.domain.watching import WINDOW, Ways, unusual
 from obieg.storage.watch_store import WatchStore
-from obieg.transactions import TRANSACTIONS
+from obieg.transactions import TRANSACTIONS, xacml_authorization_decision
 
 EVERY_S = 30.0  # an alarm follows within a minute of the look-up that makes it
-LOOK_UPS = tuple(t.id for t in TRANSACTIONS if act_of(t.permission) in (Act.READ, Act.IDENTIFY, Act.HANDOUT))
+_BASED = tuple(t.id for t in TRANSACTIONS if act_of(t.permission) in (Act.READ, Act.IDENTIFY, Act.HANDOUT))
+# Numbers are tried by what wants no basis, too.
+_OTHERS = tuple(t.id for t in TRANSACTIONS if act_of(t.permission) in (Act.CONSENT, Act.EMERGENCY))
+LOOK_UPS = Ways(
+    (*_BASED, *_OTHERS, xacml_authorization_decision.TRANSACTION.id), founding=_BASED, by_id=("ITI-67", "ITI-68")
+)
 _PEOPLE = Gauge(
     "obieg_access_unusual_people", "People whose look-ups of the last hour are unusual.", multiprocess_mode="livemax"
 )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
-from obieg.domain.watching import Counted
+import msgspec
+
+from obieg.domain.persons import Address
+from obieg.domain.watching import COMPARED_MAX, Compared, Counted, Ways, alike
 from obieg.storage.link import Database, run
 from obieg.storage.statements import load
 
 _SQL = load("watching.sql")
-_COLUMNS = ("patients", "missing", "unfounded", "namesakes")
+_COLUMNS = ("patients", "missing", "unfounded")
+_Rows = list[tuple[int, str | None, list[Address] | None]]
 
 
 class WatchStore:
@@ -19,13 +22,31 @@ class WatchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def counted(self, since: datetime, until: datetime, transactions: Sequence[str]) -> list[Counted]:
+    async def counted(self, since: datetime, until: datetime, ways: Ways) -> list[Counted]:
         """What each person asked of others from ``since`` on, before ``until``."""
         [rows] = await run(
             self._database,
-            _SQL.count_look_ups(since=since.isoformat(), until=until.isoformat(), transactions=list(transactions)),
+            _SQL.count_look_ups(
+                since=since.isoformat(),
+                until=until.isoformat(),
+                transactions=list(ways.all),
+                founding=list(ways.founding),
+                by_id=list(ways.by_id),
+                compared_max=COMPARED_MAX,
+            ),
         )
         return [
-            Counted(person, name.strip(), first, last, dict(zip(_COLUMNS, counts, strict=True)))
-            for person, name, first, last, *counts in rows
+            Counted(
+                person,
+                name.strip(),
+                first,
+                last,
+                dict(zip(_COLUMNS, counts, strict=True)) | alike(name, _compared(own), _compared(of)),
+            )
+            for person, name, first, last, *counts, of, own in rows
         ]
+
+
+def _compared(text: str | None) -> list[Compared]:
+    rows = msgspec.json.decode(text or b"[]", type=_Rows)
+    return [Compared(key, family or "", tuple(addresses or ())) for key, family, addresses in rows]
