@@ -183,6 +183,12 @@ class AccessControl:
         """Whether who asks records what patients state (act ``consent``), and does not act as one."""
         return self._store is not None and requester.role != _PATIENT
 
+    def reads(self, requester: Requester) -> bool:
+        """Whether who asks is a professional, or an assistant, to whom what patients permit opens something."""
+        if self._store is None:
+            return False
+        return ask(requester, Facts(()), datetime.now(WARSAW), self._settings).seat == "medical"
+
     def expect_decided(self, context: Context) -> None:
         """Raises where something was answered about patients without a decision: nothing may go round."""
         if self._store is not None and not context.decided:

@@ -1,8 +1,9 @@
 """The IUA Authorization Server (ITI-71, ITI-102, ITI-103), which is SMART's as well (OAuth 2.1; RFC 7009, 7662, 9068).
 
-A person's grant is a row, which ends with the role that the person had when it was given; codes and refresh tokens are rows below it, by their digest only. A refresh token is used
-once: whoever shows a used one ends the grant, and with it every access token of it. Access tokens are JWTs that name
-grant and token, so that this node looks whether both still stand; other resource servers ask by introspection.
+A person's grant is a row, which ends with the role that the person had when it was given; codes and refresh tokens are
+rows below it, by their digest only. A refresh token is used once: whoever shows a used one ends the grant, and with it
+every access token of it. Access tokens are JWTs that name grant and token, so that this node looks whether both still
+stand; other resource servers ask by introspection.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class DocumentRegistry:
         if brought is not None and brought.fingerprint:
             fingerprint = brought.fingerprint
         marked = [*check_mark(submission, context.transaction.permission)]
-        if self._access.enforced and context.requester.person:
+        if self._access.reads(context.requester):
             marked += permitting(submission.entries)
         findings = [*found_already, *wrong, *unbound, *marked, *check_entry_types(submission, entry_type)]
         storing = None if findings or brought is None else asyncio.ensure_future(brought.store())
@@ -283,10 +283,12 @@ class DocumentRegistry:
     async def _found(self, query: StoredQuery, context: Context, seen: Seen) -> list[FoundObject] | list[str]:
         limit = self._results_max
         seen.refused(context, self.assigning_authority)
-        if query.patient is not None:
+        # Whom a question names stands in its record, in the same round trip; whom an answer names is known then. So
+        # is whether an author is one: who has written nothing is recorded, and counted, as one without a basis.
+        ahead = query.patient is not None and seen.open
+        if ahead:
             seen.told(context)
-        # Whom a question names stands in its record, in the same round trip; whom an answer names is known only then.
-        audit = context.audit() if query.patient is not None else None
+        audit = context.audit() if ahead else None
         if query.patient is not None and query.patient.authority != self.assigning_authority:
             query = msgspec.structs.replace(query, parameters={**query.parameters, "value": "", "authority": ""})
         result: list[FoundObject] | list[str]
@@ -303,14 +305,17 @@ class DocumentRegistry:
                 result = found if query.leaf else [f.entry_uuid for f in found]
         except TooMany:
             raise self._too_many() from None
-        if audit is None:
+        if audit is None and len(found) > limit:
+            raise self._too_many()
+        if audit is None and query.patient is not None:
+            seen.told(context, shown=bool(result))
+            await self._store.record(context.audit())
+        elif audit is None:
             if query.leaf and len({f.patient_id for f in found if f.patient_id}) > 1:
                 raise Problem.of(
                     "XDSResultNotSinglePatient",
                     "the objects asked for belong to more than one patient: ask for ObjectRef, or for each by itself",
                 )
-            if len(found) > limit:
-                raise self._too_many()
             listed = dict.fromkeys(f.patient_id for f in found if f.patient_id)
             seen = seen.of(listed)
             seen.told(context)
@@ -352,9 +357,10 @@ class DocumentRegistry:
         foreign = any(p.authority != self.assigning_authority for p in query.patients)
         # Whom a question is about stands in its audit row: if it names them by their ids here, in the same round trip.
         known = bool(query.patients) and not foreign
-        if known:
+        ahead = known and len(query.patients) == 1 and seen.open  # as of a stored query
+        if ahead:
             seen.told(context)
-        audit = context.audit() if known else None
+        audit = context.audit() if ahead else None
         version = self._renderer.version
         parameters = {**with_schemes(query, self._renderer.domain), "count": query.count + 1}
         [page] = await self._store.search([(query.question, parameters)], version, audit, seen.sight)
@@ -363,13 +369,15 @@ class DocumentRegistry:
         found = await self._rendered(rows)
         if not known:
             seen = seen.of({f.patient_id for f in found})
-            seen.told(context)
             patients = dict.fromkeys(f"{f.patient_id}^^^&{self.assigning_authority}&ISO" for f in found)
             context.objects = (*(AuditObject("patient", p) for p in patients), *context.objects)
+        if known and not ahead:
+            shown = {f.patient_id for f in found}
+            await self._store.record_each([self._audit_of(p, context, seen, shown) for p in query.patients])
+        seen.told(context, shown=bool(found))
+        if not known:
             await self._store.record(context.audit())
         context.audited = True
-        if not found:
-            seen.told(context, shown=False)
         included, capped = await self._included(query, found, sight) if query.include and found else ((), False)
         after = (rows[-1].position, rows[-1].found.entry_uuid) if more and rows else None
         return FoundResources(page.total, found, included, after, capped)
@@ -472,16 +480,16 @@ class DocumentRegistry:
         answered = dict.fromkeys(f.patient_id for f in found.values())
         concerned = query.patients or [PatientId(p, self.assigning_authority) for p in answered]
         # Not with the questions: that the answer is not too large is known only after the last of them.
-        records = [self._audit_of(p, context, seen) for p in dict.fromkeys(concerned)] or [context.audit()]
+        records = [self._audit_of(p, context, seen, answered) for p in dict.fromkeys(concerned)] or [context.audit()]
         await self._store.record_each(records)
         context.audited = True
         (seen if query.patients else seen.of(answered)).told(context, shown=bool(found))
         return list(found.values()) if query.leaf else [*found]
 
-    def _audit_of(self, patient: PatientId, context: Context, seen: Seen) -> AuditEvent:
-        """The record of a request for several patients, for one of them."""
+    def _audit_of(self, patient: PatientId, context: Context, seen: Seen, shown: Collection[str | None]) -> AuditEvent:
+        """The record of a request for several patients, for one of them; ``shown``: ids of whom anything is."""
         one = seen.of({patient.value})
-        one.told(context)
+        one.told(context, shown=patient.value in shown)
         one.refused(context, self.assigning_authority)
         others = tuple(o for o in context.objects if o.kind != "patient")
         event = msgspec.structs.replace(context.audit(), objects=(AuditObject("patient", str(patient)), *others))

@@ -317,7 +317,7 @@ class _Meaning:
         if found := (*own, *identifiers(resource)):
             yield self._one(found, where, naming, during)
         elif not literal.startswith("#"):
-            # Somebody whom the directory knows without an identifier is recognised by none; the name keeps what was meant.
+            # Whom the directory knows without an identifier is recognised by none; the name keeps what was meant.
             yield _Whom((literal.removeprefix(f"{self._base}/"),), None, during)
         else:
             yield self._one((literal,), where, naming, during)
