@@ -244,6 +244,10 @@ def test_what_is_not_given(tail: str, accept: str, query: str, status: int, stud
     assert answer.json()["errors"][0]["code"]
 
 
+def test_an_address_that_no_text_is(doctor: Reader) -> None:
+    assert doctor.node.http.get(f"{doctor.node.endpoints['base_url']}/wado/%00/studies/1.2").status_code == 400
+
+
 def test_only_reading(study: Study, doctor: Reader) -> None:
     for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
         answer = doctor.node.http.request(method, f"{doctor.node.endpoints['base_url']}/{study.path(0)}")
