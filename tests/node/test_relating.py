@@ -190,6 +190,8 @@ def test_nobody_opens_a_document_by_an_update_of_their_own(world: World, callers
     answer = desk.send(world.patient, [version], associations=asked, own=submission_set)
     assert answer.codes == [UNRESOLVED], answer.errors
     assert stranger.get(f"Binary/{bare(secret)}").status_code == 404
+    answer = desk.send(world.patient, [desk.entry(world.patient, one, authors=(), mime_type="application/dicom")])
+    assert "in the name of a person" in str(answer.errors)  # nor does it become a manifest of images
     answer = desk.relate(world.patient, "APND", own.id, other.id)
     assert answer.status == "Success", answer.errors
 

@@ -31,6 +31,7 @@ from obieg.domain.rules import Codes, check_update
 from obieg.domain.showing import shown
 from obieg.domain.updating import PLAIN_CODES, UpdateFacts, plan_update
 from obieg.mapping.bppc import permitting
+from obieg.mapping.kos import opening
 from obieg.protocol import Context
 
 _encode = msgspec.json.Encoder().encode
@@ -103,7 +104,7 @@ class DocumentLifecycle:
             unbound = () if theirs else self._check_repositories(final, facts, context)
             marked = [*check_mark(final, context.transaction.permission)]
             if own is not None:
-                marked += permitting(final.entries)
+                marked += [*permitting(final.entries), *opening(final.entries)]
             findings = [*wrong, *findings, *unbound, *marked]
             if closed and not findings:
                 raise _not_theirs()

@@ -46,6 +46,7 @@ from obieg.domain.sight import Sight
 from obieg.mapping.bppc import permitting
 from obieg.mapping.ebrim import read_rendering
 from obieg.mapping.fhir_documents import Renderer
+from obieg.mapping.kos import opening
 from obieg.mapping.mhd_search import with_schemes
 from obieg.protocol import Context
 
@@ -132,7 +133,7 @@ class DocumentRegistry:
             fingerprint = brought.fingerprint
         marked = [*check_mark(submission, context.transaction.permission)]
         if self._access.enforced and context.requester.person:
-            marked += permitting(submission.entries)
+            marked += [*permitting(submission.entries), *opening(submission.entries)]
         findings = [*found_already, *wrong, *unbound, *marked, *check_entry_types(submission, entry_type)]
         storing = None if findings or brought is None else asyncio.ensure_future(brought.store())
         try:
