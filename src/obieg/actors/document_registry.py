@@ -3,7 +3,7 @@
 A registration takes two round trips: one that reads what the submission is judged by, one that stores everything with
 its audit row. What may have changed in between is guarded in the write; a lost race is answered like the plain case, by
 reading again. Between the two it is asked what a person's submission may refer to of what is registered: one more round
-trip, and one for each patient concerned, only where it refers to documents and access is enforced.
+trip, and one for each patient concerned, only where it refers to what is registered and access is enforced.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from obieg.domain.sight import Sight
 from obieg.mapping.bppc import permitting
 from obieg.mapping.ebrim import read_rendering
 from obieg.mapping.fhir_documents import Renderer
+from obieg.mapping.kos import opening
 from obieg.mapping.mhd_search import with_schemes
 from obieg.protocol import Context
 
@@ -131,6 +132,8 @@ class DocumentRegistry:
         if brought is not None and brought.fingerprint:
             fingerprint = brought.fingerprint
         marked = [*check_mark(submission, context.transaction.permission)]
+        if self._access.enforced and context.requester.person:
+            marked += opening(submission.entries)
         if self._access.reads(context.requester):
             marked += permitting(submission.entries)
         findings = [*found_already, *wrong, *unbound, *marked, *check_entry_types(submission, entry_type)]
@@ -214,16 +217,23 @@ class DocumentRegistry:
                 )
 
     async def referable(
-        self, documents: Sequence[str], context: Context, joined: Sequence[Collection[str]] = ()
+        self,
+        documents: Sequence[str],
+        context: Context,
+        joined: Sequence[Collection[str]] = (),
+        others: Sequence[str] = (),
     ) -> Mapping[str, bool] | None:
-        """Which of these documents the caller's submission may refer to: :meth:`AccessControl.referable`."""
-        return await self._access.referable(context.requester, documents, context.received_at, joined)
+        """Which of these objects the caller's submission may refer to: :meth:`AccessControl.referable`."""
+        return await self._access.referable(context.requester, documents, context.received_at, joined, others)
 
     async def _referable(
         self, final: Submission, references: Sequence[str], facts: Facts, context: Context
     ) -> Mapping[str, bool] | None:
-        known = [uuid for uuid in references if uuid in facts.objects and facts.objects[uuid].kind == "D"]
-        return await self.referable(known, context, joined(final) if len(known) > 1 else ())
+        documents, others = list[str](), list[str]()
+        for uuid in references:
+            if (known := facts.objects.get(uuid)) is not None:
+                (documents if known.kind == "D" else others).append(uuid)
+        return await self.referable(documents, context, joined(final) if len(documents) > 1 else (), others)
 
     def _check_against(
         self, submission: Submission, patient: PatientId | None, facts: Facts, referable: Mapping[str, bool] | None
@@ -676,9 +686,8 @@ def _check_association(
 
 def _closed(uuid: str, known: KnownObject, facts: Facts, referable: Mapping[str, bool], *, replaced: bool) -> str:
     """Why what is registered is not there for whoever submits, for the record; "": they may refer to it."""
-    if known.kind != "D":
-        of_patient = facts.patient is None or known.patient_key in facts.patient.keys
-        return "" if of_patient else "refer: of another patient"
+    if known.kind != "D" and facts.patient is not None and known.patient_key not in facts.patient.keys:
+        return "refer: of another patient"
     if uuid not in referable:
         return "refer: not to be read"
     return "replace: not the author" if replaced and not referable[uuid] else ""
