@@ -322,7 +322,7 @@ def test_notices_go_to_patients_who_asked_unless_they_read_themselves() -> None:
         "identify": ("", "", "", "", "role", "none", "role", "role", "role", ""),
         "feed": ("", "", "", "", "role", "role", "role", "role", "role", "role"),
         "change": ("", "", "role", "role", "role", "role", "role", "role", "role", "role"),
-        "consent": ("role", "", "role", "", "role", "none", "role", "role", "role", "role"),
+        "consent": ("", "", "role", "", "role", "none", "role", "role", "role", "role"),
         "log": ("role", "role", "role", "role", "role", "none", "role", "role", "role", "role"),
         "handout": ("role", "role", "role", "role", "role", "role", "role", "role", "role", "none"),
         "emergency": ("role", "purpose", "role", "role", "role", "role", "role", "role", "role", "role"),

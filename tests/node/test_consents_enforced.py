@@ -198,7 +198,7 @@ def test_patients_record_and_see_their_own_consents_alone(region: Region) -> Non
     unknown = region.ask(SOMEBODY, "POST", "Consent", {**own, "patient": {"reference": "Patient/anne"}})
     assert refused.status_code == unknown.status_code
     assert json.dumps(issue(refused)).replace("anna", "anne") == json.dumps(issue(unknown))
-    assert region.ask(SYSTEM, "GET", "Consent/for-on-call").status_code == 403
+    assert region.ask(SYSTEM, "GET", "Consent/for-on-call").status_code == 404
 
 
 def permission(restriction: dict[str, Any], *numbers: str, **provision: Any) -> dict[str, Any]:
@@ -211,7 +211,9 @@ def permission(restriction: dict[str, Any], *numbers: str, **provision: Any) -> 
     return {**restriction, "provision": {"type": "permit", **({"actor": named} if named else {}), **provision}}
 
 
-@pytest.mark.parametrize("who", [GP, STRANGER, COLLEAGUE, CLERK], ids=["gp", "stranger", "colleague", "clerk"])
+@pytest.mark.parametrize(
+    "who", [GP, STRANGER, COLLEAGUE, CLERK, SYSTEM], ids=["gp", "stranger", "colleague", "clerk", "system"]
+)
 def test_who_records_sees_and_ends_nothing_that_others_have_recorded(region: Region, who: dict[str, str]) -> None:
     """A restriction is invisible to professionals, and nobody ends it for the patient."""
     restriction = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
@@ -249,20 +251,24 @@ def told(region: Region) -> set[str]:
     return {p["valueCode"] for p in parts}
 
 
-@pytest.mark.parametrize("who", [STRANGER, COLLEAGUE, CLERK], ids=["stranger", "colleague", "clerk"])
-def test_who_records_permits_nothing_to_themself(region: Region, who: dict[str, str]) -> None:
-    base = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
-    before = region.consents(ANNA)
+def permissions(base: dict[str, Any], who: dict[str, str]) -> list[dict[str, Any]]:
+    """What would permit somebody to read: by name, by facility, and with everybody."""
     opted = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]}
-    bare = {k: v for k, v in base.items() if k != "provision"}
-    for refused in (
+    return [
         permission(base, who["person"]),
         permission(base, f"{NPWZ}#5425740", who["organisation"]),
         permission(base),  # to everybody
         permission(base, provision=[{"type": "deny", "purpose": [{"code": "HPAYMT"}]}]),
-        {**bare, "policyRule": opted},
+        {**{k: v for k, v in base.items() if k != "provision"}, "policyRule": opted},
         {**base, "provision": {"type": "deny", "provision": [permission(base, who["person"])["provision"]]}},
-    ):
+    ]
+
+
+@pytest.mark.parametrize("who", [STRANGER, COLLEAGUE], ids=["stranger", "colleague"])
+def test_a_professional_permits_nothing_to_themself(region: Region, who: dict[str, str]) -> None:
+    base = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    before = region.consents(ANNA)
+    for refused in permissions(base, who):
         answer = region.ask(who, "POST", "Consent", refused)
         assert (answer.status_code, issue(answer)["expression"]) == (403, ["Consent.provision"]), answer.text
         assert "$consent-code" in answer.text
@@ -273,6 +279,17 @@ def test_who_records_permits_nothing_to_themself(region: Region, who: dict[str, 
     assert region.consents(ANNA) == before
     assert region.titles(STRANGER) == set()
     assert region.titles(COLLEAGUE) == set()
+
+
+@pytest.mark.parametrize("who", [CLERK, SYSTEM], ids=["clerk", "system"])
+def test_who_never_reads_records_whatever_a_patient_permits(region: Region, who: dict[str, str]) -> None:
+    base = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    for stated in permissions(base, STRANGER):
+        made = region.ask(who, "POST", "Consent", stated)
+        assert made.status_code == 201, made.text
+        assert region.titles(STRANGER), stated
+        assert region.ask(who, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
+        assert region.titles(STRANGER) == set()
 
 
 def issue(answer: httpx.Response) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -91,6 +92,16 @@ def sees(caller: Caller, entry: Any) -> bool:
     return caller.get(f"DocumentReference/{_bare(entry)}").status_code == 200
 
 
+def wrote(caller: Caller, ward: Ward, facility: str) -> tuple[int, str]:
+    """The answer to the patient, or whoever acts for them, who writes to a facility."""
+    address = f"{caller.node.endpoints['fhir']}/Patient/{ward.logical}/$send-message"
+    body = parameters(facility=facility, subject="Pytanie")
+    payload = {"resourceType": "Communication", "status": "completed", "payload": [{"contentString": "Czy?"}]}
+    body["parameter"].append({"name": "text", "resource": payload})
+    answer = caller.node.http.post(address, content=json.dumps(body), headers=JSON)
+    return answer.status_code, re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", "", answer.text)
+
+
 def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward, callers: Any) -> None:
     authority, logical = ward.authority, ward.logical
     doctor, me = callers(DOCTOR), callers({**PATIENT, "person": f"{authority}#{logical}"})
@@ -98,6 +109,7 @@ def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward
     ward.state("representative", {"person": "1.2.3#4", "kind": "authorised", "period": WHOLE})
     both = (ward.own, ward.added_to)
     assert [sees(me, e) for e in both] == [sees(guardian, e) for e in both] == [True, True]
+    assert [wrote(c, ward, DOCTOR["organisation"])[0] for c in (me, guardian)] == [204, 204]
     answer = held(doctor, ward.own, until=LATER)
     assert answer.status_code == 201, answer.text
     [one] = map(said, answer.json()["parameter"])
@@ -105,6 +117,9 @@ def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward
     assert datetime.fromisoformat(one["until"]) == datetime.fromisoformat(LATER)
     assert [sees(me, e) for e in both] == [sees(guardian, e) for e in both] == [False, False]  # its lineage, too
     assert sees(me, ward.shown)
+    for caller in (me, guardian):  # nor does it tell by whom they may write to
+        assert wrote(caller, ward, DOCTOR["organisation"]) == wrote(caller, ward, STRANGER["organisation"])
+        assert wrote(caller, ward, DOCTOR["organisation"])[0] == 422
     assert [sees(doctor, e) for e in both] == [True, True]
     [kept] = listed(callers(COLLEAGUE), ward.own)  # anybody of the facility
     assert kept == one
@@ -113,6 +128,7 @@ def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward
     assert [h["reason"] for h in listed(doctor, ward.own)] == ["wynik do omówienia osobiście"]
     assert ended(doctor, ward.own, "protective").status_code == 204
     assert [sees(me, e) for e in both] == [True, True]
+    assert wrote(guardian, ward, DOCTOR["organisation"])[0] == 204
     assert ended(doctor, ward.own, "protective").status_code == 404
     assert listed(doctor, ward.own) == []
     # A hold whose time has come is none.

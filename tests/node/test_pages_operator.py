@@ -155,13 +155,18 @@ def test_the_officer_decides_once(chrome: Any, portal: portals.Region, database:
         card = page.locator(f'section[aria-labelledby="r{number}"]')
         assert "<b>bez kontaktu</b>" in card.inner_text()
         card.get_by_label("Nieuzasadniony").check()
+        card.get_by_label("Uzasadnienie").fill("?????")  # that is no reason
+        card.get_by_role("button", name="Zapisz decyzję").click()
+        assert "w kilku słowach" in page.get_by_role("alert").inner_text().replace("\u00a0", " ")
+        assert card.get_by_label("Nieuzasadniony").is_checked()
+        assert card.get_by_label("Uzasadnienie").input_value() == "?????"
         card.get_by_label("Uzasadnienie").fill("Pacjent był przytomny")
         card.get_by_role("button", name="Zapisz decyzję").click()
         assert page.get_by_role("status").inner_text() == "Zapisano decyzję."
         assert page.locator(f'section[aria-labelledby="r{number}"]').count() == 0
         page = visitor.go("/operator/reviews?all=1")
         assert "Pacjent był przytomny" in page.locator(f'section[aria-labelledby="r{number}"]').inner_text()
-        visitor.expect_clean()
+        visitor.expect_clean(400)
     row = database.execute("SELECT justified, decided_by FROM access_review WHERE review_id = %s", (number,)).fetchone()
     assert row == (False, OFFICER["person"])
     [message] = audited(database, f"access review {number} by")

@@ -271,7 +271,7 @@ WHO = {
         (Act.IDENTIFY, {"system", "service", "node", "medical", "assistant", "clerk", "counter"}),
         (Act.FEED, {"system", "service", "node", "medical", "assistant", "clerk"}),
         (Act.CHANGE, {"system", "service", "node", "medical"}),
-        (Act.CONSENT, {"medical", "clerk"}),
+        (Act.CONSENT, {"system", "service", "node", "medical", "clerk"}),
         (Act.OPERATE, {"system", "service", "node"}),
         (Act.INSPECT, {"service", "operator", "officer"}),
         (Act.MAINTAIN, {"operator"}),
@@ -293,7 +293,7 @@ def test_who_may_at_all(act: Act, may: set[str]) -> None:
 
 def test_a_system_is_who_has_no_person_whatever_its_role() -> None:
     assert decide(doctor(person=""), facts(), Act.OPERATE, NOW) == Permit(())
-    assert decide(doctor(person=""), facts(), Act.CONSENT, NOW) == Deny("role")
+    assert decide(doctor(person=""), facts(), Act.EMERGENCY, NOW) == Deny("role")
 
 
 @pytest.mark.parametrize("purpose", TABLE["research"]["codes"])

@@ -594,3 +594,13 @@ def test_names() -> None:
     }
     assert identifiers({}) == ()
     assert identifiers(told) == ("1.2#a", "http://x#b", "c")
+
+
+def test_whom_the_directory_knows_without_an_identifier_may_be_denied(codes: AffinityDomain) -> None:
+    """As PCF's samples have it; somebody contained could never be recognised."""
+    nobody = {"resourceType": "Practitioner", "id": "n", "name": [{"family": "Nowak"}]}
+    resource = basic(type="deny", actor=[actor("Practitioner/n")])
+    [found] = provisions(resource, codes, **{"Practitioner/n": nobody})
+    assert found.actors == ("Practitioner/n",)
+    resource = basic(type="deny", actor=[actor("#n")]) | {"contained": [nobody]}
+    assert wrong(resource, codes) == [("RequiredFieldMissing", "Consent.provision.actor[0].reference")]

@@ -125,7 +125,7 @@ class ConsentRegistry:
         if kind is None and draft.active:
             known = await self.known(draft, named, context)
             consent = read_consent(id_, draft.resource, known, self._codes, draft.base, self._home)
-            if not proved and self._access.records(context.requester):
+            if not proved and self._access.reads(context.requester):
                 _expect_for_others(consent, context.requester)
             facts = (consent,)
         resource = {"resourceType": "Consent", "id": id_} | draft.resource

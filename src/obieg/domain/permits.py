@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from obieg.domain.access import DocumentFacts, Facts
 from obieg.domain.identifiers import PatientId
+from obieg.domain.sight import Sight
 
 
 class Named(NamedTuple):
@@ -45,3 +46,6 @@ class FactsStore(Protocol):
 
         What is of nobody, or of somebody else, is left out.
         """
+
+    async def open(self, objects: Sequence[str], writers: Collection[str], sight: Sight) -> Collection[str]:
+        """Which of these (urn:uuid:) are shown, hold a document of one of the writers, or are folders of nothing."""

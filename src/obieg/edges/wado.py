@@ -107,9 +107,9 @@ class WadoEdge:
         context = await self._context(exchange, base)
         if scope["method"] != "GET":
             raise Problem.of("MethodNotAllowed", "images are retrieved here by GET, and nothing else")
-        if "\0" in exchange.path:
-            raise Problem.of("MessageNotReadable", "the address has a character that no text has", "http")
         document, *path = exchange.path.split("/")
+        if "\0" in document:  # no other part of the address is looked for in the database
+            raise Problem.of("MessageNotReadable", "the address has a character that no text has", "http")
         request = WadoRequest(
             document=document,
             path=tuple(path),

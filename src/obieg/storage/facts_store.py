@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from obieg.domain.access import DocumentFacts
 from obieg.domain.permits import MeantDocument, Named, Person
+from obieg.domain.sight import Sight
 from obieg.storage.access_store import read_person
 from obieg.storage.link import Database, run
 from obieg.storage.statements import load
@@ -33,6 +34,12 @@ class LocatedFacts:
             )  # fmt: skip
             found.append(MeantDocument(facts, frozenset((uuid, facts.entry_uuid, unique_id)) if meant else frozenset()))
         return found
+
+    async def open(self, objects: Sequence[str], writers: Collection[str], sight: Sight) -> Collection[str]:
+        """See the port."""
+        uuids = [uuid for name in objects if (uuid := _uuid(name))]
+        [rows] = await run(self._database, _SQL.open_objects.seen(sight, uuids=uuids, writers=writers))
+        return [f"urn:uuid:{uuid}" for (uuid,) in rows]
 
     async def of(self, named: Named) -> Sequence[Person]:
         """See the port."""

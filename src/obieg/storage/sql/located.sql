@@ -19,3 +19,21 @@ SELECT d.entry_uuid::text, l.members[1]::text, d.class_code, d.type_code, d.prac
        d.encounters, d.creation_time, d.unique_id, d.entry_uuid IN (SELECT m.entry_uuid FROM meant m)
 FROM lineage l JOIN document_entry d ON d.patient_key = ANY(:keys::bigint[]) AND d.entry_uuid = ANY(l.members)
 ORDER BY d.creation_time, d.entry_uuid
+
+-- name: open_objects
+-- Of these objects, of any kind, those that are shown; folders and sets with a document of one of these writers; and
+-- folders that have never held anything.
+SELECT l.entry_uuid::text FROM object_locator l
+WHERE l.entry_uuid = ANY(:uuids::uuid[])
+  AND l.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND l.entry_uuid NOT IN (SELECT obieg_hidden(:filter::obieg_filter))  -- sight
+UNION
+SELECT l.entry_uuid::text FROM object_locator l
+JOIN association a ON a.patient_key = ANY(obieg_kin(l.patient_key)) AND a.source = l.entry_uuid AND a.type = 'HasMember'
+JOIN document_entry d ON d.patient_key = ANY(obieg_kin(l.patient_key)) AND d.entry_uuid = a.target
+WHERE l.entry_uuid = ANY(:uuids::uuid[]) AND d.authors && :writers::text[]
+UNION
+SELECT l.entry_uuid::text FROM object_locator l
+WHERE l.entry_uuid = ANY(:uuids::uuid[]) AND l.kind = 'F' AND NOT EXISTS (
+  SELECT FROM association a
+  WHERE a.patient_key = ANY(obieg_kin(l.patient_key)) AND a.source = l.entry_uuid AND a.type = 'HasMember')
