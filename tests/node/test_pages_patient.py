@@ -44,6 +44,9 @@ def person(portal: portals.Region) -> Person:
         opened = other.post(f"/fhir/{reference}/$break-glass", json=said)
         assert opened.status_code == 201, opened.text
         other.get(f"/fhir/DocumentReference?patient={reference}&status=current")
+        assert other.post(f"/fhir/{reference}/$break-glass", json=said).status_code == 200  # renewed
+        assert other.delete(f"/fhir/{reference}/$break-glass").status_code == 204
+        assert other.post(f"/fhir/{reference}/$break-glass", json=said).status_code == 201
     return found
 
 
@@ -189,6 +192,7 @@ def test_a_patient_reports_a_look_and_sees_that_it_is_reviewed(
 ) -> None:
     with visiting(chrome, portal, bare(person)) as visitor:
         page = visitor.go("/patient/access?who=emergency")
+        assert "2 razy użyto dostępu ratunkowego" in page.inner_text("main")  # renewing is none of its own
         page.get_by_role("link", name="To nie moja wizyta").first.click()
         page.get_by_label("Co się nie zgadza?").fill("Nie byłem tam")
         page.get_by_role("button", name="Wyślij zgłoszenie").click()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ KNOWN: dict[str, dict[str, Any]] = {
         "resourceType": "Encounter", "identifier": [{"system": "urn:oid:1.2.616.7", "value": "visit"}],
     },
 }  # fmt: skip
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ENDS = datetime(2030, 1, 1, tzinfo=UTC)
 DOCUMENT = "6f1d2c3b-4a59-4687-9786-a5b4c3d2e1f0"
 IN_2022 = Condition(created_from="20220101000000", created_to="20230101000000")
@@ -150,9 +153,33 @@ def test_samples_of_pcf(shared: Path, codes: AffinityDomain, name: str) -> None:
     consent = read_consent("c1", read.resource, KNOWN, codes, BASE)
     assert consent.provisions == EXPECTED[name]
     assert consent.period == (EXPECTED[name][0].period if name == "consent-expired-treat" else Period())
-    told = unheld(read.resource, BASE)
-    assert len(told) == {"consent-intermediate-data": 6, "consent-intermediate-not-data": 1}.get(name, 0)
+    told = unheld(read.resource, NOW, BASE)
+    places = Counter(re.sub(r"\[\d+\]", "", f.location).split("provision.")[-1] for f in told)
+    data = {"consent-intermediate-data": 6, "consent-intermediate-not-data": 1}.get(name, 0)
+    assert (places["data.reference"], places["period.end"]) == (data, int(name == "consent-expired-treat"))
+    others = [p for p in consent.provisions if p.permit and p.actors is None and {*(p.purposes or ())} - {"TREAT", "BTG"}]
+    assert bool(places["purpose"]) is bool(others)
     assert all(f.warning for f in told)
+
+
+def test_what_opens_nothing_is_told() -> None:
+    researchers = actor("Organization/ex-org-researcher")
+    research = {"type": "permit", "purpose": [{"code": "HRESCH"}, {"code": "TREAT"}]}
+    [told] = unheld(basic(**research), NOW, BASE)
+    assert (told.location, told.detail.partition(":")[0]) == ("Consent.provision.purpose", "HRESCH")
+    nested = {"type": "permit", "purpose": [{"code": "TREAT"}], "actor": [researchers], "provision": [
+        {"type": "deny", "provision": [{"type": "permit", "purpose": [{"code": "HRESCH"}], "actor": [researchers]}]},
+    ]}  # fmt: skip
+    for silent in (
+        {**research, "actor": [researchers]},
+        {"type": "permit", "purpose": [{"code": "PATRQT"}, {"code": "BTG"}]},
+        {"type": "deny", "purpose": [{"code": "HRESCH"}]},
+        nested,
+    ):
+        assert unheld(basic(**silent), NOW, BASE) == []
+    [over] = unheld(basic(type="permit", period={"end": "2026-11-22"}), NOW, BASE)
+    assert over.location == "Consent.provision.period.end"
+    assert unheld(basic(type="permit", period={"end": "2026-11-23"}), NOW, BASE) == []
 
 
 def test_who_is_not_known_is_refused(shared: Path, codes: AffinityDomain) -> None:

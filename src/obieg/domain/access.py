@@ -216,7 +216,7 @@ TOLD = {**BASES, "link": _TABLE["link"]}  # what people are told of why somethin
 HOLD = "hold"
 _RESEARCH = frozenset(_TABLE["research"]["codes"])
 _ROLES = {role: group for group, roles in _TABLE["roles"].items() for role in roles}
-_PURPOSES = {code: group for group, codes in _TABLE["purposes"].items() for code in codes}
+_PURPOSES: dict[str, str] = {code: group for group, codes in _TABLE["purposes"].items() for code in codes}
 _ACT_OF = {permission: Act(act) for act, row in _ACTS.items() for permission in row["permissions"]}
 _SESSIONS_ONLY = frozenset(_TABLE["sessions_only"]["groups"])
 _NO_READERS = frozenset(("clerk", "counter", "operator", "officer", ""))  # no basis is theirs
@@ -225,6 +225,11 @@ _NO_READERS = frozenset(("clerk", "counter", "operator", "officer", ""))  # no b
 def act_of(permission: str) -> Act:
     """The act that the permission of a transaction is. Raises KeyError if the table does not know it."""
     return _ACT_OF[permission]
+
+
+def purposes_of(code: str) -> str:
+    """The group of a purpose of use; ``other`` where it is in none."""
+    return _PURPOSES.get(code, "other")
 
 
 # Who asks ------------------------------------------------------------------------------------------------------------
@@ -274,7 +279,7 @@ def ask(requester: Requester, facts: Facts, at: datetime, settings: Settings) ->
         group,
         requester.role,
         purpose,
-        _PURPOSES.get(purpose, "other"),
+        purposes_of(purpose),
         requester.acting_for if group == "assistant" else requester.person,
         requester.organisation,
         names,

@@ -293,7 +293,8 @@ def write_one(said: Said, request: FhirRequest, warnings: Sequence[Mapping[str, 
         if request.prefer == "minimal":
             body = None
         elif request.prefer == "OperationOutcome":
-            told = {"severity": "information", "code": "informational", "diagnostics": "the Consent holds as it says"}
+            text = "the Consent is recorded" if warnings else "the Consent holds as it says"
+            told = {"severity": "information", "code": "informational", "diagnostics": text}
             body = {"resourceType": "OperationOutcome", "issue": [told, *warnings]}
     return FhirReply(
         body=body,

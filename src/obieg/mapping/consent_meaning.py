@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from obieg.codes.load import toml
-from obieg.domain.access import Condition, Consent, Period, Provision, earliest
+from obieg.domain.access import Condition, Consent, Period, Provision, earliest, purposes_of
 from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.consents import Kind
 from obieg.domain.identifiers import is_oid
@@ -131,9 +131,7 @@ class _Meaning:
     def consent(self, id_: str) -> Consent:
         root = self._resource.get("provision")
         provisions = self._policies(root)
-        around: dict[int, _Said] = {}
-        for provision, where, depth in walk(root, "Consent.provision"):
-            said = around[depth] = _within(around[depth - 1] if depth > _BY_THEMSELVES else None, provision, where)
+        for said, where, depth in _said(root):
             provisions += self._provisions(said, where, root=depth == 1, told=bool(provisions))
         if len(provisions) > PROVISIONS_MAX:
             detail = (
@@ -496,6 +494,14 @@ class _Meaning:
         return [{attribute: tuple(codes)} for attribute, codes in found.items()] or ({},)
 
 
+def _said(root: Mapping[str, Any] | None) -> Iterator[tuple[_Said, str, int]]:
+    """Provisions as :func:`walk` comes to them."""
+    around: dict[int, _Said] = {}
+    for provision, where, depth in walk(root, "Consent.provision"):
+        around[depth] = _within(around[depth - 1] if depth > _BY_THEMSELVES else None, provision, where)
+        yield around[depth], where, depth
+
+
 def _within(around: _Said | None, provision: Mapping[str, Any], where: str) -> _Said:
     """A provision with what it does not say itself and is about because the one around it is."""
     own = _Said(provision, {element: f"{where}.{element}" for element in provision})
@@ -525,18 +531,33 @@ def _in_documents(identifier: str) -> bool:
     return is_oid(identifier.partition("#")[0])
 
 
-def unheld(resource: Mapping[str, Any], base: str = "") -> list[Finding]:
-    """Warnings of data that is kept in no document as itself: what names it opens and hides nothing."""
+def unheld(resource: Mapping[str, Any], at: datetime, base: str = "") -> list[Finding]:
+    """Warnings of what opens and hides nothing here, though nothing is wrong with it; ``at``: when it was recorded.
+
+    Data that is kept in no document as itself, purposes that are opened to named actors alone, a period that is over.
+    """
     findings = []
-    for provision, where, _ in walk(resource.get("provision"), "Consent.provision"):
+    ends = resource.get("provision", {}).get("period", {}).get("end", "")
+    if (found := span(ends) if ends else None) and datetime.fromisoformat(found["T" not in ends]) <= at:
+        said = "its period is over, so it opens and hides nothing"
+        findings.append(Finding("RuleBroken", said, "Consent.provision.period.end", warning=True))
+    for stated, _, _ in _said(resource.get("provision")):
+        provision = stated.provision
+        codes = [coding.get("code", "") for coding in provision.get("purpose", ())]
+        others = [code for code in codes if purposes_of(code) == "other"]
+        if others and provision.get("type") == "permit" and "actor" not in provision:
+            said = (
+                f"{', '.join(others)[:120]}: opened only to actors that are named, so nothing is opened for this here"
+            )
+            findings.append(Finding("RuleBroken", said, stated.at["purpose"], warning=True))
         for number, item in enumerate(provision.get("data", ())):
             kind = local(item.get("reference", {}).get("reference", ""), base)[0]
             rows = TABLE["data"].get(item.get("meaning", ""), {})
             if rows.get(kind, rows.get("*")) == "none":
                 said = f"this node keeps documents; a {kind or 'thing'} is none, so this opens and hides nothing"
-                place = f"{where}.data[{number}].reference"
+                place = f"{stated.at['data']}[{number}].reference"
                 findings.append(Finding("UnresolvedReferenceException", said, place, warning=True))
-    return findings
+    return [*dict.fromkeys(findings)]
 
 
 def both(one: Period, other: Period) -> Period:

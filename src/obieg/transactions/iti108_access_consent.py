@@ -41,7 +41,7 @@ def _encode(found: Found, request: FhirRequest) -> FhirReply:
     if found is None:
         return FhirReply(status=204)
     if isinstance(found, Said):
-        warnings = consent_meaning.unheld(request.body, request.base) if request.body else ()
+        warnings = consent_meaning.unheld(request.body, found.recorded_at, request.base) if request.body else ()
         return consent.write_one(found, request, [fhir_outcome.issue(w) for w in warnings])
     return consent.write_page(*found, request)
 

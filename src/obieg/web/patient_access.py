@@ -52,6 +52,7 @@ class AccessPages:
         looks = [line for line in named(read, found) if line.look and line.last >= since]
         reviews = await self._shell.desk.fhir(record.visit, "[id]/$access-reviews", "Patient", record.subject.id)
         reviewed = read_reviews(reviews.body)
+        sessions = [r for r in reviewed if r.kind == "emergency"]
         return self._shell.show(
             record,
             "access",
@@ -64,11 +65,11 @@ class AccessPages:
             since=since,
             looked=len({line.who for line in looks}),
             places=len({line.facility or line.facility_id for line in looks}),
-            emergencies=sum(line.act == "emergency" for line in looks),
+            emergencies=sum(r.opened is not None and r.opened >= since for r in sessions),
             reported={
                 line.entry: r for line in read for r in reviewed if r.kind == "reported" and r.entry in line.entries
             },
-            reviewed=[r for r in reviewed if r.kind == "emergency"],
+            reviewed=sessions,
             documents={d.unique_id: d for d in found},
         )
 
