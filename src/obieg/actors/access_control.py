@@ -107,12 +107,11 @@ class Seen(NamedTuple):
         return tuple(filter(None, told))
 
     def refused(self, context: Context, assigning_authority: str) -> None:
-        """The record says why nothing of some patients was shown, and whose it would have been."""
-        denied = [(person, d.reason) for person, d in self.decisions if isinstance(d, Deny)]
+        """The record names everybody whom the request was about, and says why nothing of some was shown."""
         asked = {o.identifier for o in context.objects if o.kind == "patient"}
-        names = [{str(PatientId(id_, assigning_authority)) for id_ in person.ids} for person, _ in denied]
-        context.refused = tuple(AuditObject("patient", min(some)) for some in names if asked.isdisjoint(some))
-        context.refusal = " ".join(sorted({reason for _, reason in denied}))
+        names = [{str(PatientId(id_, assigning_authority)) for id_ in person.ids} for person, _ in self.decisions]
+        context.concerned = tuple(AuditObject("patient", min(some)) for some in names if asked.isdisjoint(some))
+        context.refusal = " ".join(sorted({d.reason for _, d in self.decisions if isinstance(d, Deny)}))
 
 
 _EVERYTHING = Seen(EVERYTHING)
