@@ -36,7 +36,7 @@ from obieg.domain.obligations import Told, obliges, of_reading
 from obieg.domain.permits import FactsStore, Named, Person
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
-from obieg.domain.showing import shown
+from obieg.domain.showing import shown, surely
 from obieg.domain.sight import EVERYTHING, NOTHING, Sight, sight
 from obieg.domain.zone import WARSAW
 from obieg.protocol import Context
@@ -80,11 +80,6 @@ class Seen(NamedTuple):
     def open(self) -> bool:
         """Whether everybody may be asked about, or :attr:`certain`."""
         return self.sight.permitted is None or self.certain
-
-    def would_show(self, documents: Sequence[DocumentFacts]) -> bool:
-        """Whether all of these documents, which need not be there, would be shown of somebody."""
-        shows = (len(shown(permit.filter, documents)) == len(documents) for permit in self.permits)
-        return self.sight.permitted is None or any(shows)
 
     def told(self, context: Context, *, shown: bool = True, yet: bool = True) -> None:
         """The answer, and its record, name the bases on which it is given.
@@ -301,6 +296,21 @@ class AccessControl:
                 names = {name: [m.facts.entry_uuid in visible for m in meant if name in m.names] for name in named}
                 found |= {name: person.keys for name, entries in names.items() if entries and all(entries)}
         return found
+
+    async def shows_all(self, seen: Seen, type_codes: Sequence[str] | None, created_from: str, created_to: str) -> bool:
+        """Whether :meth:`see` shows of one patient all that is, or may be, of these types (None: of any) and time.
+
+        Where documents are registered that fit they say it; where none is, what the rules say of any that may come.
+        """
+        if self._store is None:
+            return True
+        if not seen.permits or (type_codes is not None and not type_codes):
+            return False
+        there, visible = await self._store.count(seen.sight, type_codes, created_from, created_to)
+        types = ("",) if type_codes is None else type_codes
+        return there == visible and (
+            there > 0 or all(surely(p.filter, t, created_from, created_to) for p in seen.permits for t in types)
+        )
 
     async def referable(
         self, requester: Requester, documents: Sequence[str], at: datetime, joined: Sequence[Collection[str]] = ()

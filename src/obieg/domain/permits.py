@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from obieg.domain.access import DocumentFacts, Facts
 from obieg.domain.identifiers import PatientId
+from obieg.domain.sight import Sight
 
 
 class Named(NamedTuple):
@@ -44,4 +45,12 @@ class FactsStore(Protocol):
         """The documents of a person that these entryUUIDs and uniqueIds mean, with all of their lineages.
 
         What is of nobody, or of somebody else, is left out.
+        """
+
+    async def count(
+        self, sight: Sight, type_codes: Sequence[str] | None, created_from: str, created_to: str
+    ) -> tuple[int, int]:
+        """How many documents permitted patients have of these types (None: of any) and time; how many are shown.
+
+        The time is that of creation, ``[from, to)``; a document without one is of every time.
         """

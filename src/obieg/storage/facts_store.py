@@ -7,6 +7,7 @@ from uuid import UUID
 
 from obieg.domain.access import DocumentFacts
 from obieg.domain.permits import MeantDocument, Named, Person
+from obieg.domain.sight import Sight
 from obieg.storage.access_store import read_person
 from obieg.storage.link import Database, run
 from obieg.storage.statements import load
@@ -33,6 +34,16 @@ class LocatedFacts:
             )  # fmt: skip
             found.append(MeantDocument(facts, frozenset((uuid, facts.entry_uuid, unique_id)) if meant else frozenset()))
         return found
+
+    async def count(
+        self, sight: Sight, type_codes: Sequence[str] | None, created_from: str, created_to: str
+    ) -> tuple[int, int]:
+        """See the port."""
+        asked = {"keys": sight.permitted or (), "type_codes": type_codes, "since": created_from, "until": created_to}
+        whole = Sight(sight.permitted)
+        counted = await run(self._database, *(_SQL.count_documents.seen(each, **asked) for each in (whole, sight)))
+        [[(there,)], [(visible,)]] = counted
+        return int(there), int(visible)
 
     async def of(self, named: Named) -> Sequence[Person]:
         """See the port."""
