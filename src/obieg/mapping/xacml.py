@@ -105,6 +105,9 @@ def _resources(attributes: Iterable[Attribute]) -> list[Resource]:
     said: dict[str, list[AttributeValue]] = {}
     for each in attributes:
         said.setdefault(_NAMES.get(each.name, ""), []).extend(each.values)
+    for name in ("patient", "type_code", "created_from", "created_to"):
+        if len({*said.get(name, ())}) > 1:
+            raise Problem.of("RuleBroken", "one resource is of one patient, one type and one time", name)
     patient = next(map(_patient, said.get("patient", ())), None)
     if documents := [value.text for value in said.get("document", ()) if value.text]:
         return [Resource(document, patient) for document in documents]
