@@ -221,6 +221,7 @@ FORMATTING = {
         "texts['because']",
         "texts['change_above' if trace.above else 'change_none']",
         "texts['change_basis']",
+        "texts['change_purpose_consent']",
         "texts['closed']",
         "texts['hidden' if own else 'hidden_by_other']",
         "texts['hides']",

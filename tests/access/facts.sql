@@ -96,7 +96,7 @@ INSERT INTO allowed VALUES
     ('identify', 'counter'), ('handout', 'counter'), ('handout', 'medical'),
     ('feed', 'system'), ('feed', 'medical'), ('feed', 'assistant'), ('feed', 'clerk'),
     ('change', 'system'), ('change', 'medical'),
-    ('consent', 'medical'), ('consent', 'clerk'),
+    ('consent', 'system'), ('consent', 'medical'), ('consent', 'clerk'),
     ('emergency', 'medical'),
     ('operate', 'system'),
     ('inspect', 'system'), ('inspect', 'operator'), ('inspect', 'officer'),

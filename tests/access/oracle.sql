@@ -388,9 +388,10 @@ CREATE INDEX shown_ask ON shown (ask);
 
 CREATE TABLE plainly AS
 SELECT ask, CASE
-    WHEN act = 'identify' AND purpose IN (SELECT purpose FROM research) THEN 'purpose'
+    WHEN act IN ('identify', 'consent', 'answer') AND purpose IN (SELECT purpose FROM research) THEN 'purpose'
     WHEN NOT EXISTS (SELECT 1 FROM allowed AS a WHERE a.act = i.act AND a.people = i.people) THEN 'role'
     WHEN act = 'handout' AND proof <> 'session' THEN 'role'
+    WHEN act = 'inspect' AND people = 'system' AND proof NOT IN ('oauth', 'laboratory') THEN 'role'
     WHEN act IN ('consent', 'emergency', 'handout') AND limited_to <> '' AND limited_to NOT IN (
         SELECT n.identifier FROM identifier AS n WHERE n.world = i.world
     ) THEN 'limited'

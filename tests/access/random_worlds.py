@@ -185,5 +185,5 @@ requesters = st.builds(
     child_organisation=st.sampled_from(["", UNIT]),
     patient=st.sampled_from(["", "", "", "", SOMEBODY, PERSON]),
     scopes=st.sampled_from([None, ()]),
-    proof=st.sampled_from(["saml", "session"]),
+    proof=st.sampled_from(["saml", "session", "oauth", "certificate"]),
 )

@@ -119,8 +119,8 @@ def all_transactions() -> Iterator[Case]:
             {"proof": "saml"},
             {"patient": SOMEBODY},
             {"patient": "2.999.1#another"},
-            {"scopes": ()},
-            {"scopes": ("system/*.cruds",)},
+            {"proof": "oauth", "scopes": ()},
+            {"proof": "certificate", "scopes": ("system/*.cruds",)},
             {"organisation": ""},
             {"proof": "session", "acting_for": PERSON},
         )

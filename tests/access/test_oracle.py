@@ -322,7 +322,7 @@ def test_notices_go_to_patients_who_asked_unless_they_read_themselves() -> None:
         "identify": ("", "", "", "", "role", "none", "role", "role", "role", ""),
         "feed": ("", "", "", "", "role", "role", "role", "role", "role", "role"),
         "change": ("", "", "role", "role", "role", "role", "role", "role", "role", "role"),
-        "consent": ("role", "", "role", "", "role", "none", "role", "role", "role", "role"),
+        "consent": ("", "", "role", "", "role", "none", "role", "role", "role", "role"),
         "log": ("role", "role", "role", "role", "role", "none", "role", "role", "role", "role"),
         "handout": ("role", "role", "role", "role", "role", "role", "role", "role", "role", "none"),
         "emergency": ("role", "purpose", "role", "role", "role", "role", "role", "role", "role", "role"),
@@ -336,7 +336,7 @@ def test_notices_go_to_patients_who_asked_unless_they_read_themselves() -> None:
 )
 def test_what_needs_no_basis(act: str, expected: tuple[str, ...]) -> None:
     people = (
-        Requester(system="s"),
+        Requester(system="s", proof="oauth"),
         doctor(),
         doctor(ASSISTANT, role="medical-assistant"),
         doctor(role="administrative-employee"),
@@ -394,6 +394,8 @@ def test_change_is_for_what_the_own_organisation_wrote() -> None:
     assert ask(doctor(), anna(), "change").shown == {"mine", "ours"}
     assert ask(doctor(at=""), anna(), "change").reason == "none"
     scoped = Requester(system="s", person=EWA, role="operator", scopes=("system/*.read",))
+    assert ask(Requester(system="s", proof="certificate"), anna(), "inspect").reason == "role"
+    assert ask(Requester(system="s", proof="laboratory"), anna(), "inspect").reason is None
     for act in ("operate", "inspect", "maintain", "review"):
         assert ask(scoped, anna(), act).reason == "role"
 

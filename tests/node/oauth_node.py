@@ -69,7 +69,9 @@ class Sessions:
         return None
 
     async def stands(self, person: Requester) -> bool:
-        return not person.token.endswith(".dismissed")
+        """Until the moment that the cookie names behind the name."""
+        _, mark, until = person.token.partition(".until")
+        return not mark or time.time() < float(until)
 
     def login_address(self, then: str, again: Requester | None = None) -> str:
         return f"/login?next={quote(then, safe='')}{'&again=' if again is not None else ''}"

@@ -88,6 +88,37 @@ def test_the_patient_sees_who_read_what_and_why(world: World, callers: Any) -> N
     assert told(again[0])[0] == "OBIEG-2"  # whoever reads it is in it
 
 
+def test_who_looked_in_vain_is_not_called_an_author(world: World, callers: Any) -> None:
+    """To be an author needs nothing: who has written nothing looked without a basis, and nobody is told of a reading."""
+    world.state("notices", True)
+    stranger = callers({**NAMED, "person": DOCTOR["person"] + "6", "person_name": "Obcy"})
+    read(stranger, world)
+    for returns in ("LeafClass", "ObjectRef"):
+        stranger.node.found(world.patient, returns=returns)
+    patient = callers(own(world))
+    seen = [told(event) for event in log(patient, world)]
+    assert [(act, why) for act, who, why in seen if who[0] == "Obcy"] == [
+        ("ITI-18", ["TREAT"]), ("ITI-18", ["TREAT"]), ("ITI-67", ["TREAT"]),
+    ]  # fmt: skip
+    notices = patient.get(f"Patient/{world.logical}/$notices").json().get("parameter", [])
+    assert "Obcy" not in json.dumps(notices)
+
+
+def test_of_several_patients_each_has_the_bases_that_hold_of_them(
+    region: peer.Node, world: World, callers: Any
+) -> None:
+    other = World(region)
+    with other.node_connection() as connection:
+        connection.execute("UPDATE access_fact SET superseded_at = now() WHERE kind = 'declaration' AND patient_key = ("
+                           "SELECT patient_key FROM patient_locator WHERE value = %s)", (other.logical,))  # fmt: skip
+    both = f"Patient/{world.logical},Patient/{other.logical}"
+    answer = callers(NAMED).get(f"DocumentReference?patient={both}&status=current")
+    assert answer.headers["x-obieg-access"].startswith("author,poz")
+    for one, why in ((world, ["author", "poz", "TREAT"]), (other, ["TREAT"])):
+        [event] = [told(e) for e in log(callers(own(one)), one) if told(e)[0] == "ITI-67"]
+        assert event[2] == why
+
+
 def test_pages_lose_and_repeat_nothing(world: World, callers: Any) -> None:
     for _ in range(5):
         read(callers(NAMED), world)
@@ -221,7 +252,7 @@ def test_officers_read_decide_and_withhold(region: peer.Node, world: World, call
             str(number),
             "--justified",
             "--note",
-            "x",
+            "zbyt późno",
             "--settings",
             region.endpoints["settings"],
         ],
@@ -237,6 +268,18 @@ def test_officers_read_decide_and_withhold(region: peer.Node, world: World, call
         region, "withhold", RESCUER["person"], "--patient", world.logical, "--until", tomorrow,
         "--reason", "groźby pod adresem ratowniczki", "--by", "iod",
     )  # fmt: skip
+    unsaid = (
+        "access",
+        "withhold",
+        "1.2#77",
+        "--until",
+        tomorrow,
+        "--reason",
+        "x",
+        "--settings",
+        region.endpoints["settings"],
+    )
+    assert CliRunner().invoke(app, unsaid).exit_code == 2
     patient = callers(own(world))
     events = json.dumps(log(patient, world))
     assert RESCUER["person_name"] not in events

@@ -482,8 +482,13 @@ def test_refresh_tokens_change_and_a_used_one_ends_all(server: Server) -> None:
 
 
 def test_who_may_not_act_so_any_more_gets_no_token(server: Server) -> None:
-    answer = server.granted(Flow(scope="user/*.rs offline_access", who="doctor.dismissed"))
-    assert refreshed(server, answer["refresh_token"]).json()["error"] == "invalid_grant"
+    dismissed = Flow(who="doctor.until0")
+    answer = server.exchange(dismissed, server.code(dismissed))
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+    until = time.time() + 3
+    granted = server.granted(Flow(scope="user/*.rs offline_access", who=f"doctor.until{until}"))
+    time.sleep(max(0, until - time.time()))
+    assert refreshed(server, granted["refresh_token"]).json()["error"] == "invalid_grant"
 
 
 def test_every_refusal_is_audited_once(server: Server) -> None:

@@ -124,6 +124,39 @@ def test_a_withdrawal_and_a_consent_hold_from_their_acknowledgement(region: Regi
     assert region.titles(STRANGER) == set()
 
 
+def test_a_restriction_that_could_not_hold_is_refused_and_changes_nothing(region: Region) -> None:
+    own = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    before = region.consents(ANNA)
+    doctor = {"resourceType": "Practitioner", "id": "d", "name": [{"family": "Lis"}]}
+    role = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]}
+    to_doctor = {"actor": [{"role": role, "reference": {"reference": "#d"}}]}
+    of_doctor = {"data": [{"meaning": "authoredby", "reference": {"reference": "#d"}}]}
+    for said, where in (
+        ({"securityLabel": [{"display": "psychiatry"}]}, "securityLabel[0].code"),
+        ({"securityLabel": [{"code": "L"}]}, "securityLabel[0].code"),
+        ({"purpose": [{"code": "treat"}]}, "purpose[0].code"),
+        (to_doctor, "actor[0].reference"),
+        (of_doctor, "data[0].reference"),
+        ({"data": [{"meaning": "instance", "reference": {"reference": "Binary/x"}}]}, "data[0].reference"),
+    ):
+        denying = {**own, "contained": [doctor], "provision": {"type": "deny", **said}}
+        for method, path in (("POST", "Consent"), ("PUT", "Consent/not-psychiatry")):
+            refused = region.ask(ANNA, method, path, denying)
+            assert refused.status_code in (400, 422)
+            assert issue(refused)["expression"] == [f"Consent.provision.{where}"]
+            assert issue(refused)["diagnostics"]
+    unclear = region.ask(ANNA, "POST", "Consent", {**own, "status": "Active"})
+    assert (unclear.status_code, issue(unclear)["expression"]) == (400, ["Consent.status"])
+    assert region.consents(ANNA) == before
+    assert region.ask(ANNA, "GET", "Consent/not-psychiatry").json() == own
+    assert region.titles(GP) == DISCHARGE
+    unknown = {**own, "contained": [doctor], "provision": {"type": "permit", **to_doctor}}
+    made = region.ask(ANNA, "POST", "Consent", unknown)  # a permission to nobody is one, and opens nothing
+    assert made.status_code == 201, made.text
+    assert region.titles(STRANGER) == set()
+    assert region.ask(ANNA, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
+
+
 def test_patients_record_and_see_their_own_consents_alone(region: Region) -> None:
     assert region.consents(ANNA) >= {"for-on-call", "not-psychiatry", "notices"}
     assert region.consents(SOMEBODY) == set()
@@ -138,7 +171,7 @@ def test_patients_record_and_see_their_own_consents_alone(region: Region) -> Non
     unknown = region.ask(SOMEBODY, "POST", "Consent", {**own, "patient": {"reference": "Patient/anne"}})
     assert refused.status_code == unknown.status_code
     assert json.dumps(issue(refused)).replace("anna", "anne") == json.dumps(issue(unknown))
-    assert region.ask(SYSTEM, "GET", "Consent/for-on-call").status_code == 403
+    assert region.ask(SYSTEM, "GET", "Consent/for-on-call").status_code == 404
 
 
 def permission(restriction: dict[str, Any], *numbers: str, **provision: Any) -> dict[str, Any]:
@@ -151,7 +184,9 @@ def permission(restriction: dict[str, Any], *numbers: str, **provision: Any) -> 
     return {**restriction, "provision": {"type": "permit", **({"actor": named} if named else {}), **provision}}
 
 
-@pytest.mark.parametrize("who", [GP, STRANGER, COLLEAGUE, CLERK], ids=["gp", "stranger", "colleague", "clerk"])
+@pytest.mark.parametrize(
+    "who", [GP, STRANGER, COLLEAGUE, CLERK, SYSTEM], ids=["gp", "stranger", "colleague", "clerk", "system"]
+)
 def test_who_records_sees_and_ends_nothing_that_others_have_recorded(region: Region, who: dict[str, str]) -> None:
     """A restriction is invisible to professionals, and nobody ends it for the patient."""
     restriction = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
@@ -189,20 +224,24 @@ def told(region: Region) -> set[str]:
     return {p["valueCode"] for p in parts}
 
 
-@pytest.mark.parametrize("who", [STRANGER, COLLEAGUE, CLERK], ids=["stranger", "colleague", "clerk"])
-def test_who_records_permits_nothing_to_themself(region: Region, who: dict[str, str]) -> None:
-    base = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
-    before = region.consents(ANNA)
+def permissions(base: dict[str, Any], who: dict[str, str]) -> list[dict[str, Any]]:
+    """What would permit somebody to read: by name, by facility, and with everybody."""
     opted = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]}
-    bare = {k: v for k, v in base.items() if k != "provision"}
-    for refused in (
+    return [
         permission(base, who["person"]),
         permission(base, f"{NPWZ}#5425740", who["organisation"]),
         permission(base),  # to everybody
         permission(base, provision=[{"type": "deny", "purpose": [{"code": "HPAYMT"}]}]),
-        {**bare, "policyRule": opted},
+        {**{k: v for k, v in base.items() if k != "provision"}, "policyRule": opted},
         {**base, "provision": {"type": "deny", "provision": [permission(base, who["person"])["provision"]]}},
-    ):
+    ]
+
+
+@pytest.mark.parametrize("who", [STRANGER, COLLEAGUE], ids=["stranger", "colleague"])
+def test_a_professional_permits_nothing_to_themself(region: Region, who: dict[str, str]) -> None:
+    base = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    before = region.consents(ANNA)
+    for refused in permissions(base, who):
         answer = region.ask(who, "POST", "Consent", refused)
         assert (answer.status_code, issue(answer)["expression"]) == (403, ["Consent.provision"]), answer.text
         assert "$consent-code" in answer.text
@@ -213,6 +252,17 @@ def test_who_records_permits_nothing_to_themself(region: Region, who: dict[str, 
     assert region.consents(ANNA) == before
     assert region.titles(STRANGER) == set()
     assert region.titles(COLLEAGUE) == set()
+
+
+@pytest.mark.parametrize("who", [CLERK, SYSTEM], ids=["clerk", "system"])
+def test_who_never_reads_records_whatever_a_patient_permits(region: Region, who: dict[str, str]) -> None:
+    base = region.ask(ANNA, "GET", "Consent/not-psychiatry").json()
+    for stated in permissions(base, STRANGER):
+        made = region.ask(who, "POST", "Consent", stated)
+        assert made.status_code == 201, made.text
+        assert region.titles(STRANGER), stated
+        assert region.ask(who, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
+        assert region.titles(STRANGER) == set()
 
 
 def issue(answer: httpx.Response) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -91,6 +92,16 @@ def sees(caller: Caller, entry: Any) -> bool:
     return caller.get(f"DocumentReference/{_bare(entry)}").status_code == 200
 
 
+def wrote(caller: Caller, ward: Ward, facility: str) -> tuple[int, str]:
+    """The answer to the patient, or whoever acts for them, who writes to a facility."""
+    address = f"{caller.node.endpoints['fhir']}/Patient/{ward.logical}/$send-message"
+    body = parameters(facility=facility, subject="Pytanie")
+    payload = {"resourceType": "Communication", "status": "completed", "payload": [{"contentString": "Czy?"}]}
+    body["parameter"].append({"name": "text", "resource": payload})
+    answer = caller.node.http.post(address, content=json.dumps(body), headers=JSON)
+    return answer.status_code, re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", "", answer.text)
+
+
 def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward, callers: Any) -> None:
     authority, logical = ward.authority, ward.logical
     doctor, me = callers(DOCTOR), callers({**PATIENT, "person": f"{authority}#{logical}"})
@@ -98,6 +109,7 @@ def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward
     ward.state("representative", {"person": "1.2.3#4", "kind": "authorised", "period": WHOLE})
     both = (ward.own, ward.added_to)
     assert [sees(me, e) for e in both] == [sees(guardian, e) for e in both] == [True, True]
+    assert [wrote(c, ward, DOCTOR["organisation"])[0] for c in (me, guardian)] == [204, 204]
     answer = held(doctor, ward.own, until=LATER)
     assert answer.status_code == 201, answer.text
     [one] = map(said, answer.json()["parameter"])
@@ -105,6 +117,9 @@ def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward
     assert datetime.fromisoformat(one["until"]) == datetime.fromisoformat(LATER)
     assert [sees(me, e) for e in both] == [sees(guardian, e) for e in both] == [False, False]  # its lineage, too
     assert sees(me, ward.shown)
+    for caller in (me, guardian):  # nor does it tell by whom they may write to
+        assert wrote(caller, ward, DOCTOR["organisation"]) == wrote(caller, ward, STRANGER["organisation"])
+        assert wrote(caller, ward, DOCTOR["organisation"])[0] == 422
     assert [sees(doctor, e) for e in both] == [True, True]
     [kept] = listed(callers(COLLEAGUE), ward.own)  # anybody of the facility
     assert kept == one
@@ -113,6 +128,7 @@ def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward
     assert [h["reason"] for h in listed(doctor, ward.own)] == ["wynik do omówienia osobiście"]
     assert ended(doctor, ward.own, "protective").status_code == 204
     assert [sees(me, e) for e in both] == [True, True]
+    assert wrote(guardian, ward, DOCTOR["organisation"])[0] == 204
     assert ended(doctor, ward.own, "protective").status_code == 404
     assert listed(doctor, ward.own) == []
     # A hold whose time has come is none.
@@ -131,6 +147,33 @@ def test_a_protective_hold_hides_from_the_patient_alone_until_it_ends(ward: Ward
     assert [(kind, facts == "[]") for kind, facts in kinds] == [
         ("hold", empty) for empty in (False, False, True, False)
     ]
+
+
+def test_of_what_is_held_the_patient_gets_no_notice(region: peer.Node, callers: Any) -> None:
+    ward = Ward(region)
+    ward.state("notices", True)
+    doctor, me = callers(DOCTOR), callers({**PATIENT, "person": f"{ward.authority}#{ward.logical}"})
+
+    def told() -> set[str]:
+        answer = me.get(f"Patient/{ward.logical}/$notices")
+        given = [said(each) for each in answer.json()["parameter"] if each["name"] == "notice"]
+        return {str(notice["document"]) for notice in given if notice["kind"] == "document"}
+
+    def added(to: Any) -> Any:
+        entry = ward.written(region)
+        appended = [peer.association("APND", entry.id, to.id)]
+        region.provided(region.submission(ward.patient, entry, associations=appended))
+        return entry
+
+    first = added(ward.own)
+    assert any(_bare(first) in each for each in told()), told()
+    assert held(doctor, ward.own, until=LATER).status_code == 201
+    before = told()
+    assert not sees(me, added(ward.own))
+    assert told() == before
+    assert ended(doctor, ward.own, "protective").status_code == 204
+    assert sees(me, added(ward.own))
+    assert len(told()) == len(before) + 1
 
 
 def test_only_whoever_wrote_it_and_as_if_it_were_not_there(ward: Ward, callers: Any) -> None:

@@ -89,6 +89,8 @@ def test_it_opens_one_patient_until_it_ends(region: peer.Node, world: World, res
     assert ended.status_code == 204
     assert found(rescuer, world).json()["total"] == 0
     assert rescuer.node.http.delete(f"{world.base}/Patient/{world.logical}/$break-glass").status_code == 204
+    records = "SELECT transaction, outcome FROM audit_event WHERE patient_id = %s AND transaction LIKE 'OBIEG-1-%%'"
+    assert rows(world, records + " ORDER BY audit_id", world.patient) == [("OBIEG-1-END", 0), ("OBIEG-1-NONE", 0)]
 
 
 def test_a_renewal_is_the_same_session_to_its_last_hour(world: World, rescuer: Caller) -> None:
@@ -150,6 +152,24 @@ def test_the_patient_and_the_officer_are_told_in_the_same_commit(world: World, r
     assert WHY not in record
 
 
+def test_a_reading_is_counted_in_the_session_by_which_it_is(region: peer.Node, world: World, rescuer: Caller) -> None:
+    elsewhere = Caller(region, {**RESCUER, "organisation": DOCTOR["organisation"]})
+    aide = {**RESCUER, "role": "medical-assistant", "person": "1.2#aide", "acting_for": RESCUER["person"]}
+    assistant = Caller(region, aide)
+    assert {opened(caller, world).status_code for caller in (rescuer, elsewhere)} == {201}
+    for caller in (rescuer, assistant, assistant, elsewhere):
+        assert found(caller, world).json()["total"] == 4
+    counted = (
+        "SELECT professional, organisation, reason, reads FROM access_review WHERE patient_key = %s ORDER BY reads"
+    )
+    assert rows(world, counted, key(world)) == [
+        (RESCUER["person"], DOCTOR["organisation"], "unconscious", 1),
+        (RESCUER["person"], RESCUER["organisation"], "unconscious", 3),
+    ]
+    for caller in (elsewhere, assistant):
+        caller.node.close()
+
+
 @pytest.mark.parametrize(
     ("who", "reason"),
     [
@@ -205,6 +225,8 @@ def test_a_session_of_the_pages_needs_a_fresh_proof(
         ({"reason": "curiosity"}, "http.reason"),
         ({"text": " x "}, "http.text"),
         ({"text": "x" * 2001}, "http.text"),
+        ({"text": "." * 10}, "http.text"),
+        ({"text": "ha ha ha ha!"}, "http.text"),
         ({"minutes": 61}, "http.minutes"),
         ({"minutes": 0}, "http.minutes"),
     ],

@@ -244,6 +244,10 @@ def test_what_is_not_given(tail: str, accept: str, query: str, status: int, stud
     assert answer.json()["errors"][0]["code"]
 
 
+def test_an_address_that_no_text_is(doctor: Reader) -> None:
+    assert doctor.node.http.get(f"{doctor.node.endpoints['base_url']}/wado/%00/studies/1.2").status_code == 400
+
+
 def test_only_reading(study: Study, doctor: Reader) -> None:
     for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
         answer = doctor.node.http.request(method, f"{doctor.node.endpoints['base_url']}/{study.path(0)}")
@@ -297,6 +301,25 @@ def test_missing_hidden_refused_and_not_listed_are_alike(
             doctor.images(forged.path(0, *more)),  # a manifest that lists the images of another patient
             doctor.images(nobodys.path(0, *more)),  # of somebody whom the index does not know
         )  # fmt: skip
+
+
+def test_nobody_opens_images_by_a_manifest_of_their_own(study: Study, doctor: Reader, stranger: Reader) -> None:
+    """Manifests are registered by systems, and no document of a person becomes one."""
+    for reader in (doctor, stranger):
+        root, _, number = reader.who["person"].partition("#")
+        author = f"{number}^Nowak^Anna^^^lek.^^^&{root}&ISO"
+        forged = imaging.manifest(study.objects)
+        entry = reader.node.entry(
+            study.patient, unique_id=forged.SOPInstanceUID, mime_type="application/dicom",
+            content=imaging.written(forged), confidentiality=[reader.node.codes("confidentialityCode")], authors=[author],
+        )  # fmt: skip
+        for sent in (reader.node.provide, reader.node.register):
+            answer = sent(reader.node.submission(study.patient, entry))
+            assert answer.codes == ["XDSRegistryMetadataError"]
+            assert "in the name of a person" in str(answer.errors)
+        assert reader.images(study.path(0).replace(study.uid, entry.unique_id)).status_code == 404
+    assert stranger.images(study.path(0)).status_code == 404
+    assert doctor.images(study.path(0)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,9 @@ def test_pages_are_for_those_whose_they_are(portal: portals.Region, database: An
     for who, others in ((OPERATOR, OFFICERS_OWN), (OFFICER, OPERATORS_OWN)):
         with client(portal, who) as http:
             assert {http.get(f"/operator{path}").status_code for path in BOTH} == {200}
+            if who is OPERATOR:
+                for odd in ("/audit?patient=%00", "/explain?who=5425740&patient=1&document=%00", f"/patients/{10**20}"):
+                    assert http.get(f"/operator{odd}").status_code == 404, odd
             for path in others:
                 answer = http.get(f"/operator{path}", headers={"accept-language": "en"})
                 assert (answer.status_code, "not for this role" in answer.text) == (403, True), path
@@ -152,13 +155,18 @@ def test_the_officer_decides_once(chrome: Any, portal: portals.Region, database:
         card = page.locator(f'section[aria-labelledby="r{number}"]')
         assert "<b>bez kontaktu</b>" in card.inner_text()
         card.get_by_label("Nieuzasadniony").check()
+        card.get_by_label("Uzasadnienie").fill("?????")  # that is no reason
+        card.get_by_role("button", name="Zapisz decyzję").click()
+        assert "w kilku słowach" in page.get_by_role("alert").inner_text().replace("\u00a0", " ")
+        assert card.get_by_label("Nieuzasadniony").is_checked()
+        assert card.get_by_label("Uzasadnienie").input_value() == "?????"
         card.get_by_label("Uzasadnienie").fill("Pacjent był przytomny")
         card.get_by_role("button", name="Zapisz decyzję").click()
         assert page.get_by_role("status").inner_text() == "Zapisano decyzję."
         assert page.locator(f'section[aria-labelledby="r{number}"]').count() == 0
         page = visitor.go("/operator/reviews?all=1")
         assert "Pacjent był przytomny" in page.locator(f'section[aria-labelledby="r{number}"]').inner_text()
-        visitor.expect_clean()
+        visitor.expect_clean(400)
     row = database.execute("SELECT justified, decided_by FROM access_review WHERE review_id = %s", (number,)).fetchone()
     assert row == (False, OFFICER["person"])
     [message] = audited(database, f"access review {number} by")

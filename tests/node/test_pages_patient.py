@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 import portals
+import psycopg
 import pytest
 from axe import expect_accessible
 from portals import DESK, DOCTOR, PHONE, WHOLE, visiting
 
+from obieg.codes.load import toml
 from obieg.ops.population import Person
 
 pytestmark = pytest.mark.node
@@ -253,6 +257,23 @@ def a_child(portal: portals.Region) -> Person:
     )
     assert answer.status_code in (200, 201), answer.text
     return child
+
+
+def test_every_kind_of_notice_is_told(portal: portals.Region, person: Person) -> None:
+    kinds = toml("notices.toml")["patient"]
+    said = json.dumps({"person": DOCTOR["person"], "name": "Ewa Nowak", "organisation": "1.2.3#4"})
+    with psycopg.connect(portal.node.dsn) as connection:
+        for kind in kinds:
+            connection.execute(
+                "INSERT INTO access_notice (patient_key, kind, key, said)"
+                " SELECT patient_key, %s, %s, %s FROM patient_locator WHERE authority = %s AND value = %s",
+                (kind, f"test:{kind}", said, portals.PESEL, person.pesel),
+            )
+    for language in ("pl", "en", "uk"):
+        with portals.client(portal, portals.patient(person)) as client:
+            page = client.get("/patient/notices", headers={"Accept-Language": language})
+            assert page.status_code == 200
+            assert len(re.findall(r"<li", page.text.partition('<ul class="list">')[2])) >= len(kinds)
 
 
 def test_a_parent_opens_the_record_of_a_child(chrome: Any, portal: portals.Region, person: Person) -> None:

@@ -208,6 +208,9 @@ def test_a_stranger_cannot_tell(chrome: Any, region: portals.Region) -> None:
         assert "Brak podstawy" in http.get(f"{WORK}/treatment/{known}/results").text
         assert http.get(f"{WORK}/curiosity/{known}").status_code == 404
         assert http.get(f"{WORK}/treatment/nobody").status_code == 404
+        for odd in (f"treatment/{known}/images/1.2/studies/1.3", f"treatment/{known}/images/%00/x", "treatment/%00"):
+            answer = http.get(f"{WORK}/{odd}")  # no archive is connected here
+            assert (answer.status_code, answer.headers["x-frame-options"]) == (404, "DENY"), odd
 
 
 def test_break_glass(chrome: Any, region: portals.Region) -> None:

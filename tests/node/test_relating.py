@@ -13,7 +13,7 @@ import pytest
 from fhir_peer import JSON
 from mhd_bundles import DOCUMENT, FOLDER, RFC_3986, item, listed
 from publishing import minimal, simplified
-from test_access_enforced import CLERK, DOCTOR, NPWZ, STRANGER, Caller, World
+from test_access_enforced import CLERK, DOCTOR, NPWZ, STRANGER, Caller, V, World
 from test_lifecycle import Desk
 
 pytestmark = pytest.mark.node
@@ -65,8 +65,8 @@ def lasting(world: World, **changes: Any) -> Any:
     return entry
 
 
-def written(world: World, who: dict[str, str]) -> Any:
-    """A document whose author is an organisation."""
+def written(world: World, who: dict[str, str], *others: Any) -> Any:
+    """A document whose author is an organisation; in one submission with others."""
     root, _, extension = who["organisation"].partition("#")
     entry, own = world.entry(content=b"wlasny", authors=()), f"Szpital^^^^^&{root}&ISO^^^^{extension}"
     author = (
@@ -75,7 +75,7 @@ def written(world: World, who: dict[str, str]) -> Any:
     )
     xml = entry.xml
     entry.xml = lambda: xml().replace("<rim:ExternalIdentifier", author + "<rim:ExternalIdentifier", 1)
-    world.node.provided(world.node.submission(world.patient, entry))
+    world.node.provided(world.node.submission(world.patient, entry, *others))
     return entry
 
 
@@ -190,6 +190,8 @@ def test_nobody_opens_a_document_by_an_update_of_their_own(world: World, callers
     answer = desk.send(world.patient, [version], associations=asked, own=submission_set)
     assert answer.codes == [UNRESOLVED], answer.errors
     assert stranger.get(f"Binary/{bare(secret)}").status_code == 404
+    answer = desk.send(world.patient, [desk.entry(world.patient, one, authors=(), mime_type="application/dicom")])
+    assert "in the name of a person" in str(answer.errors)  # nor does it become a manifest of images
     answer = desk.relate(world.patient, "APND", own.id, other.id)
     assert answer.status == "Success", answer.errors
 
@@ -387,17 +389,98 @@ def test_published_only_where_it_is_new_whatever_is_hidden(world: World, callers
     assert answer.status_code == 201, answer.text
 
 
+def test_what_hidden_documents_hold_is_not_named_to_who_removes(world: World, callers: Callers) -> None:
+    """Neither by id nor in a count; it stays whole, and what is seen is named."""
+    doctor, node = callers(DOCTOR), world.node
+    desk = Desk(doctor.node)
+    closed = {"confidentiality": [V], "title": "Tajny", "content": b"tajny"}
+    for hidden, seen in ((0, 0), (0, 1), (1, 0), (2, 1)):
+        own = written(world, DOCTOR, world.entry(content=b"inny"))
+        [(membership,)] = node.rows("SELECT entry_uuid::text FROM association WHERE target = %s", bare(own))
+        added = [world.entry(**closed) for _ in range(hidden)] + [world.entry(content=b"aneks") for _ in range(seen)]
+        links = [peer.association("APND", each.id, own.id, id=peer.urn()) for each in added]
+        if added:
+            node.provided(node.submission(world.patient, *added, associations=links))
+        answer = desk.remove(own.id, f"urn:uuid:{membership}")
+        if seen:
+            assert answer.codes == ["ReferencesExistException"]
+            [(_, _, detail, *_)] = answer.errors
+            assert links[-1].partition('id="')[2][:45] in detail
+            assert "more" not in detail
+        elif hidden:
+            assert answer.codes == ["XDSRegistryError"], answer.errors
+            assert "not do this" in str(answer.errors)
+            assert not any(link.partition('id="')[2][:45] in str(answer.errors) for link in links)
+        else:
+            assert answer.status == "Success", answer.errors
+        assert len(node.rows("SELECT FROM document_entry WHERE entry_uuid = %s", bare(own))) == bool(added)
+        if hidden and not seen:  # a system sees everything
+            answer = Desk(callers({}).node).remove(own.id, f"urn:uuid:{membership}")
+            assert answer.codes == ["ReferencesExistException"], answer.errors
+
+
+def filed(world: World, folder: str, *members: str, address: str = "") -> dict[str, Any]:
+    """A bundle that puts a document, and others, into a folder that is there: by its uniqueId or by its address."""
+    body, found = minimal(world.logical), listed("folder", world.logical, DOCUMENT, *members)
+    found["identifier"] = [{"use": "usual", "system": RFC_3986, "value": f"urn:oid:{folder}"}]
+    del found["title"], found["extension"]
+    body["entry"].append(item(found, FOLDER, "PUT", f"List/{address}" if address else "List"))
+    body["entry"][0]["resource"]["entry"].append({"item": {"reference": FOLDER}})
+    return body
+
+
+def test_a_hidden_folder_is_not_there_for_who_submits(world: World, callers: Callers) -> None:
+    """Nor does it come to light by a document that is put into it; whose members one may refer to is."""
+    doctor, clerk, desk = callers(DOCTOR), callers(CLERK), Desk(callers(DOCTOR).node)
+
+    def held(caller: Caller, folder: str) -> Any:
+        entry = caller.node.entry(world.patient)
+        related = [peer.association("HasMember", folder, entry.id)]
+        return caller.node.register(caller.node.submission(world.patient, entry, associations=related))
+
+    def shown() -> bool:
+        asked = peer.stored_query("GetFolders", XDSFolderEntryUUID=peer.quoted(world.closed_folder.id))
+        return world.closed_folder.title in doctor.soap("registry", asked).text
+
+    gone = missing()
+    for target in (world.closed_folder, world.closed, world.added):
+        assert plain(str(held(doctor, target.id).errors), target) == plain(str(held(doctor, gone.id).errors), gone)
+        assert held(doctor, target.id).codes == [UNRESOLVED]
+    answers = set()
+    for target in (world.closed_folder, gone):
+        body = filed(world, peer.oid(), address=bare(target))
+        answers.add(plain(posted(doctor, body, "").text, target))
+        answer = desk.relate(world.patient, "HasMember", target.id, world.shown.id)
+        assert answer.codes == [UNRESOLVED], answer.errors
+    assert len(answers) == 1, answers
+    assert UNRESOLVED in answers.pop()
+    taken = posted(doctor, filed(world, world.closed_folder.unique_id), "")
+    assert taken.status_code >= 400  # conflicts of uniqueIds tell
+    assert not shown()
+    assert held(doctor, world.folder.id).status == "Success"
+    for body in (filed(world, world.folder.unique_id), filed(world, peer.oid(), address=bare(world.folder))):
+        answered = posted(doctor, body, "")
+        assert answered.status_code == 200, answered.text
+    for target in (world.folder, world.closed_folder):
+        assert held(clerk, target.id).codes == [UNRESOLVED]
+    own, folder = written(world, CLERK), world.node.folder(world.patient)
+    empty = world.node.folder(world.patient)
+    world.node.provided(world.node.submission(world.patient, folders=[folder, empty], associations=[
+        peer.association("HasMember", folder.id, own.id)]))  # fmt: skip
+    for target in (folder, empty):
+        answer = held(clerk, target.id)
+        assert answer.status == "Success", answer.errors
+    assert held(callers({}), world.closed_folder.id).status == "Success"  # a system refers to everything
+    assert shown()
+
+
 def test_a_folder_keeps_from_a_sender_what_it_holds_besides(world: World, callers: Callers) -> None:
     """Who lists a hidden member again is answered like who adds what is not there."""
-    stranger, folder = callers(STRANGER), listed("folder", world.logical)
-    folder["identifier"] = [{"use": "usual", "system": RFC_3986, "value": f"urn:oid:{world.folder.unique_id}"}]
-    del folder["title"], folder["extension"]
+    doctor = callers(DOCTOR)
     answers = set()
-    for target in (world.shown, world.hidden, missing()):
-        members = [{"item": {"reference": r}} for r in (DOCUMENT, f"DocumentReference/{bare(target)}")]
-        body = minimal(world.logical)
-        body["entry"].append(item({**folder, "entry": members}, FOLDER))
-        answers.add(plain(posted(stranger, body, "").text, target))
+    for target in (world.hidden, missing()):
+        answer = posted(doctor, filed(world, world.folder.unique_id, f"DocumentReference/{bare(target)}"), "")
+        answers.add(plain(answer.text, target))
     assert len(answers) == 1, answers
     [answer] = answers
     assert UNRESOLVED in answer

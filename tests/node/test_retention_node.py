@@ -154,8 +154,9 @@ def test_marks_say_what_they_may_be_said_of(office: Office) -> None:
         ("nothing", "--document", "1.2"),
         ("hold",),
     ):
-        office.run("retention", "mark", *wrong, "--reason", "x", code=2)
-    office.run("retention", "mark", "hold", "--document", "1.2", "--reason", "x", code=1)
+        office.run("retention", "mark", *wrong, "--reason", "sprawa", code=2)
+    office.run("retention", "mark", "hold", "--document", "1.2", "--reason", "-----", code=2)
+    office.run("retention", "mark", "hold", "--document", "1.2", "--reason", "sprawa", code=1)
     assert office.json("retention", "marks") is not None
 
 

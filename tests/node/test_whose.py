@@ -176,7 +176,7 @@ def naming(kind: str, id_: str) -> dict[str, Any]:
         return {"data": [{"meaning": "instance", "reference": reference}]}
     if kind == "Encounter":
         return {"data": [{"meaning": "related", "reference": reference}]}
-    return {"actor": [{"role": RECEIVER, "reference": reference}]}
+    return {"type": "permit", "actor": [{"role": RECEIVER, "reference": reference}]}
 
 
 @pytest.mark.parametrize("who", ["patient", "limited"])
@@ -262,6 +262,12 @@ def test_who_may_not_know_patients_names_them_as_nobody(
     expect_alike(*answers, other.logical, missing)
     assert answers[0].status_code == 400
     assert all(answer.elapsed.total_seconds() >= VEIL_S for answer in answers)
+    denied = [
+        send(callers[who], "POST", "Consent", consent(world, {**naming("Patient", id_), "type": "deny"}))
+        for id_ in (other.logical, missing)
+    ]
+    expect_alike(*denied, other.logical, missing)  # refused for what it is, whoever it is
+    assert denied[0].status_code == 422
     own = send(callers[who], "POST", "Consent", consent(world, naming("Patient", world.logical)))
     assert own.status_code == 201, own.text
     known = send(callers["clerk"], "POST", "Consent", consent(world, naming("Patient", other.logical)))

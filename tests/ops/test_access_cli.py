@@ -100,6 +100,11 @@ def test_a_stranger_may_not_and_is_told_what_it_takes(obieg: Cli) -> None:
     assert "Co by to zmieniło:" in obieg(*stranger, "--document", DISCHARGE, code=5)
     clerk = obieg(*stranger, "--role", "administrative-employee", "--purpose", "TREAT", "--language", "en", code=5)
     assert clerk.startswith("Denied, because nobody may do this in this role.")
+    clerk = obieg(*stranger, "--role", "administrative-employee", "--language", "en", code=5)
+    assert clerk.startswith("Denied, because nobody may do this in this role.")
+    research = obieg.json(*stranger, "--purpose", "HRESCH", code=5)
+    assert (research["reason"], research["obtainable"]) == ("purpose", ["consent"])
+    assert research["purposes"] == ["TREAT", "CAREMGT", "COC", "ETREAT", "BTG"]
 
 
 def test_the_patient_may_see_all(obieg: Cli) -> None:

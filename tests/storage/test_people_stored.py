@@ -7,14 +7,20 @@ import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from obieg.actors.people import CookieSessions, People, Site, Visit
-from obieg.domain.accounts import LoginRefused, Place, totp_code
+from obieg.domain.accounts import LoginRefused, Place, Professional, totp_code
+from obieg.domain.audit import AuditEvent, Outcome
+from obieg.domain.authorization import Grant, Issued
 from obieg.domain.problems import Problem
+from obieg.domain.requester import Requester
 from obieg.storage.audit_store import AuditStore
+from obieg.storage.authorization_store import PostgresAuthorization
 from obieg.storage.keys import KeyFile, create_key_file, rotate
 from obieg.storage.link import Database
 from obieg.storage.people_store import PostgresAccounts
@@ -281,6 +287,48 @@ async def test_a_person_ends_own_sessions_only(people: People, clock: Clock) -> 
     assert await people.session(theirs) is not None
     await people.log_out(current, VISIT)
     assert await people.session(mine) is None
+
+
+async def test_what_apps_were_let_do_ends_with_the_role(
+    people: People, clock: Clock, database_dsn: str, key_file: Path
+) -> None:
+    await people.add("anna", "lek. Anna Nowak", "1.2#7", (HOSPITAL, CLINIC), "operator")
+    whom = Professional(CLINIC.organisation, "1.2#8", "lek. Jan Lis")
+    await people.add(
+        "ewa", "Ewa Kot", "1.2#9", (Place(CLINIC.organisation, "Poradnia", "medical-assistant"),), "operator"
+    )
+    await people.assist("ewa", whom, "operator")
+    database = Database(database_dsn, links=1)
+    await database.open()
+    store = PostgresAuthorization(
+        database, AuditStore(database, source_id="test", names={}, now=clock), KeyFile(key_file)
+    )
+    doctor = Requester(
+        system="", person="1.2#7", organisation=HOSPITAL.organisation, role=HOSPITAL.role, purpose_of_use="TREAT"
+    )
+    nurse = replace(doctor, organisation=CLINIC.organisation, role=CLINIC.role)
+    own = Requester(system="", person="1.2#7", role="patient", purpose_of_use="PATRQT")
+    another = replace(doctor, person="1.2#77")
+    assistant = replace(nurse, person="1.2#9", role="medical-assistant", acting_for=whom.identifier)
+    grants = {str(uuid4()): who for who in (doctor, nurse, own, another, assistant)}
+    for id_, who in grants.items():
+        await store.ask(id_, Grant("app", who, ("user/*.rs",)), "s", datetime.now(UTC) + timedelta(hours=1))
+        event = AuditEvent("ITI-71", "user_authentication", Outcome.SUCCESS)
+        code_until = datetime.now(UTC) + timedelta(minutes=1)
+        granted = Grant("app", who, ("user/*.rs",), at=clock())
+        await store.allow(id_, granted, Issued(os.urandom(32), "C", code_until), code_until, event)
+
+    async def standing() -> list[Requester]:
+        return [who for id_, who in grants.items() if (await store.standing("t", id_))[1] is not None]
+
+    assert await standing() == [doctor, nurse, own, another, assistant]
+    await people.grant("anna", HOSPITAL, "operator", remove=True)
+    assert await standing() == [nurse, own, another, assistant]
+    await people.assist("ewa", whom, "operator", remove=True)
+    assert await standing() == [nurse, own, another]
+    await people.disable("anna", "operator", disabled=True)
+    assert await standing() == [own, another]
+    database.close()
 
 
 async def test_secrets_survive_a_new_master_key(people: People, clock: Clock, key_file: Path) -> None:

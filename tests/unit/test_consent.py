@@ -15,7 +15,10 @@ from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.consents import Kind
 from obieg.domain.identifiers import PatientId
 from obieg.domain.problems import Problem
-from obieg.mapping.consent import actors, draft, identifiers, read_consent, references, states, unheld
+from obieg.mapping.consent import draft
+from obieg.mapping.consent_meaning import read_consent, states, unheld
+from obieg.mapping.consent_references import actors, identifiers, references
+from obieg.web.patient_consents import read_consents, recognised
 
 SAMPLES = "data/ihe/ihe-pcf-sushi-compiled"
 PATIENT = PatientId("ex-patient", "1.2.616.1")
@@ -37,6 +40,8 @@ KNOWN: dict[str, dict[str, Any]] = {
         "resourceType": "Encounter", "identifier": [{"system": "urn:oid:1.2.616.7", "value": "visit"}],
     },
 }  # fmt: skip
+ENDS = datetime(2030, 1, 1, tzinfo=UTC)
+DOCUMENT = "6f1d2c3b-4a59-4687-9786-a5b4c3d2e1f0"
 IN_2022 = Condition(created_from="20220101000000", created_to="20230101000000")
 OF_VISIT = Condition(encounters=(VISIT, "Encounter/ex-encounter"))
 BY_DOCTOR = Condition(authors=(DOCTOR,))
@@ -196,13 +201,56 @@ def test_denying_siblings_come_last_and_nested_ones_after_their_parent(codes: Af
     resource = basic(
         type="permit",
         provision=[
-            {"type": "deny", "purpose": [{"code": "A"}], "provision": [{"type": "permit", "purpose": [{"code": "B"}]}]},
-            {"type": "permit", "purpose": [{"code": "C"}], "provision": [{"type": "deny", "purpose": [{"code": "D"}]}]},
+            {
+                "type": "deny",
+                "purpose": [{"code": "TREAT"}],
+                "provision": [{"type": "permit", "purpose": [{"code": "COC"}]}],
+            },
+            {
+                "type": "permit",
+                "purpose": [{"code": "FooBar"}],
+                "provision": [{"type": "deny", "purpose": [{"code": "HPAYMT"}]}],
+            },
         ],
     )
     assert [(p.permit, p.purposes) for p in provisions(resource, codes)] == [
-        (True, None), (True, ("C",)), (False, ("D",)), (False, ("A",)), (True, ("B",)),
+        (True, None), (True, ("FooBar",)), (False, ("HPAYMT",)), (False, ("TREAT",)), (True, ("COC",)),
     ]  # fmt: skip
+
+
+def test_an_exception_to_an_exception_is_about_what_that_one_is_about(codes: AffinityDomain) -> None:
+    until = {"end": "2030-01-01T00:00:00Z"}
+    authored = {"meaning": "authoredby", "reference": {"reference": "Practitioner/ex-practitioner"}}
+    exception = {
+        "type": "permit", "actor": [actor("Practitioner/ex-practitioner")], "purpose": [{"code": "TREAT"}],
+        "period": until, "data": [authored], "dataPeriod": {"start": "2022", "end": "2022"},
+        "provision": [
+            {"type": "permit", "securityLabel": [{"code": "R"}], "provision": [{"type": "deny"}]},
+            {"type": "deny", "actor": [actor("Organization/ex-org-researcher")], "purpose": [{"code": "BTG"}]},
+        ],
+    }  # fmt: skip
+    root = basic(type="deny", purpose=[{"code": "BTG"}], securityLabel=[{"code": "V"}], provision=[exception])
+    about = {"authors": (DOCTOR,), "created_from": "20220101000000", "created_to": "20230101000000"}
+    to_doctor = {"actors": (DOCTOR,), "purposes": ("TREAT",), "period": Period(None, ENDS)}
+    of_restricted = Condition(**about, labels=("R",))
+    assert provisions(root, codes) == (
+        Provision(permit=False, purposes=("BTG",), condition=Condition(labels=("V",))),
+        Provision(permit=True, **to_doctor, condition=Condition(**about)),  # the root is not about it
+        Provision(permit=True, **to_doctor, condition=of_restricted),
+        Provision(permit=False, **to_doctor, condition=of_restricted),
+        Provision(False, (RESEARCHERS,), None, ("BTG",), Period(None, ENDS), Condition(**about)),
+    )
+    unknown = {"type": "permit", "purpose": [{"code": "FooBar"}], "provision": [{"type": "permit"}]}
+    assert provisions(basic(type="deny", provision=[unknown]), codes)[2] == Provision(permit=True, purposes=("FooBar",))
+    unknown["provision"] = [{"type": "deny"}]
+    [told] = read_consents([{**root, "id": "c"}], datetime(2026, 1, 1, tzinfo=UTC))  # as pages tell it
+    assert [(r.permit, r.labels, r.purposes, r.end, bool(r.whom), r.narrowed) for r in told.rules] == [
+        (False, ("V",), ("BTG",), None, False, False),
+        (True, (), ("TREAT",), ENDS, True, True), (True, ("R",), ("TREAT",), ENDS, True, True),
+        (False, ("R",), ("TREAT",), ENDS, True, True), (False, (), ("BTG",), ENDS, True, True),
+    ]  # fmt: skip
+    where = "Consent.provision.provision[0].purpose[0].code"
+    assert wrong(basic(type="deny", provision=[unknown]), codes) == [("TableValueNotFound", where)]
 
 
 def test_alternatives_are_spelled_out(codes: AffinityDomain) -> None:
@@ -228,7 +276,6 @@ def test_alternatives_are_spelled_out(codes: AffinityDomain) -> None:
     }  # fmt: skip
 
 
-ENDS = datetime(2030, 1, 1, tzinfo=UTC)
 MEMBERS: list[tuple[dict[str, Any], list[tuple[Period, tuple[str, ...]]]]] = [
     ({}, [(Period(), (DOCTOR,))]),
     ({"inactive": True}, [(Period(), ())]),
@@ -305,13 +352,11 @@ def test_codes_are_found_in_the_affinity_domain(codes: AffinityDomain) -> None:
 
 
 def test_a_document_is_named_by_its_id(codes: AffinityDomain) -> None:
-    id_ = "6f1d2c3b-4a59-4687-9786-a5b4c3d2e1f0"
-    resource = basic(
-        type="deny", data=[{"meaning": "instance", "reference": {"reference": f"{BASE}/DocumentReference/{id_}"}}]
-    )
-    assert references(resource, BASE) == {f"DocumentReference/{id_}"}
-    [found] = provisions(resource, codes, **{f"DocumentReference/{id_}": {"resourceType": "DocumentReference"}})
-    assert found.condition == Condition(documents=(f"urn:uuid:{id_}",))
+    name = f"DocumentReference/{DOCUMENT}"
+    resource = basic(type="deny", data=[{"meaning": "instance", "reference": {"reference": f"{BASE}/{name}"}}])
+    assert references(resource, BASE) == {name}
+    [found] = provisions(resource, codes, **{name: {"resourceType": "DocumentReference"}})
+    assert found.condition == Condition(documents=(f"urn:uuid:{DOCUMENT}",))
     assert wrong(resource, codes) == [("UnresolvedReferenceException", "Consent.provision.data[0].reference")]
 
 
@@ -352,12 +397,163 @@ def test_policies_speak_for_consents_without_provisions(codes: AffinityDomain) -
          [("RequiredFieldMissing", "Consent.provision.data[0].reference.type")]),
         ({"type": "permit", "modifierExtension": [{"url": "http://x"}]},
          [("RuleBroken", "Consent.provision.modifierExtension")]),
+        *[({"type": kind, element: [{"display": "x"}]}, [("RequiredFieldMissing", f"Consent.provision.{element}[0].code")])
+          for kind in ("permit", "deny") for element in ("purpose", "securityLabel")],
+        *[({"type": kind, "data": [{"meaning": "related", "reference": {
+            "type": "Encounter", "identifier": {"system": "urn:oid:1.2.3"}}}]},
+           [("RequiredFieldMissing", "Consent.provision.data[0].reference.identifier.value")])
+          for kind in ("permit", "deny")],
+        *[({"type": kind, "data": [{"meaning": "instance", "reference": {"reference": f"documentReference/{DOCUMENT}"}}]},
+           [("TableValueNotFound", "Consent.provision.data[0].reference")]) for kind in ("permit", "deny")],
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_is_refused(
     codes: AffinityDomain, provision: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     assert wrong(basic(**provision), codes) == expected
+
+
+NURSE = {"coding": [{"code": "nurse"}]}
+NAMELESS = {"resourceType": "Practitioner", "name": [{"family": "Lis"}]}
+NUMBERED = {"identifier": {"system": "urn:oid:1.2", "value": "x"}}
+CONTAINED: dict[str, dict[str, Any]] = {
+    "nobody": {"resourceType": "Group", "type": "practitioner", "actual": True},
+    "team": {"resourceType": "CareTeam"},
+    "role": {"resourceType": "PractitionerRole"},
+    "nameless": NAMELESS,
+    "facility": {"resourceType": "Organization", "identifier": [{"value": "1"}]},
+    "several": {"resourceType": "Group", "type": "practitioner", "actual": True, "member": [
+        {"entity": {"reference": "Practitioner/ex-practitioner"}}, {"entity": {"reference": "#nameless"}}]},
+    "family": {"resourceType": "CareTeam", "participant": [{"member": {"reference": "RelatedPerson/aunt"}}]},
+    "nurses-nowhere": {"resourceType": "Group", "type": "practitioner", "actual": False, "code": NURSE,
+                       "managingEntity": {"reference": "#facility"}},
+    "nurses": {"resourceType": "Group", "type": "practitioner", "actual": False, "code": NURSE},
+    "nurses-there": {"resourceType": "PractitionerRole", "code": [NURSE],
+                     "organization": {"reference": "Organization/ex-org-researcher"}},
+    "nurses-of-a-ward": {"resourceType": "Group", "type": "practitioner", "actual": False, "code": NURSE,
+                         "characteristic": [{"code": {"text": "ward"}, "valueBoolean": True, "exclude": False}]},
+    "consultants": {"resourceType": "PractitionerRole", "code": [NURSE, {"coding": [{"code": "consultant"}]}]},
+    "somehow": {"resourceType": "PractitionerRole", "code": [{"text": "nurse"}]},
+}  # fmt: skip
+FAMILY = {
+    "RelatedPerson/aunt": {"resourceType": "RelatedPerson", **NUMBERED},
+    "Patient/ex-patient": {"resourceType": "Patient", **NUMBERED},
+    "Encounter/unnumbered": {"resourceType": "Encounter"},
+}
+
+
+def about(meaning: str, reference: str | dict[str, Any]) -> dict[str, Any]:
+    """A provision about data."""
+    return {
+        "data": [
+            {"meaning": meaning, "reference": {"reference": reference} if isinstance(reference, str) else reference}
+        ]
+    }
+
+
+def holding(**provision: Any) -> dict[str, Any]:
+    """A Consent that contains everybody who may be meant by it."""
+    return basic(**provision) | {"contained": [{**resource, "id": id_} for id_, resource in CONTAINED.items()]}
+
+
+@pytest.mark.parametrize(
+    ("provision", "code", "where"),
+    [
+        *[({"securityLabel": [{"code": "R"}, coding]}, "TableValueNotFound", "securityLabel[1].code") for coding in (
+            {"code": "r"}, {"code": "L"}, {"code": "XYZ"}, {"system": "http://x", "code": "PSY"},
+            {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "XYZ"})],
+        *[({"purpose": [{"code": "TREAT"}, {"code": code}]}, "TableValueNotFound", "purpose[1].code")
+          for code in ("FooBar", "treat", "NIC")],
+        *[({"actor": [actor("Practitioner/ex-practitioner"), actor(whom)]}, "RequiredFieldMissing", "actor[1].reference")
+          for whom in ("#nobody", "#team", "#role", "#nameless", "#facility", "#several",
+                       {"identifier": {"value": "x"}}, {"identifier": {"system": "urn:oid:x", "value": "x"}},
+                       {"identifier": {"system": "urn:ietf:rfc:3986", "value": "http://x"}})],
+        ({"actor": [actor("#nurses-nowhere")]}, "RequiredFieldMissing", "actor[0].reference (Group.managingEntity)"),
+        *[({"actor": [actor(whom)]}, "RuleBroken", "actor[0].reference") for whom in (
+            "RelatedPerson/aunt", "Patient/ex-patient", "#family", {"type": "Patient", **NUMBERED},
+            {"type": "RelatedPerson", **NUMBERED}, {"type": "Device", **NUMBERED}, {"type": "Group", **NUMBERED})],
+        *[(about("authoredby", whom), "RequiredFieldMissing", "data[0].reference") for whom in (
+            "#nobody", "#nameless", {"type": "Organization", "identifier": {"system": "http://x", "value": "x"}})],
+        *[(about("instance", f"{kind}/x"), "RuleBroken", "data[0].reference") for kind in (
+            "Binary", "List", "DocumentManifest", "Composition", "Bundle", "Encounter")],
+        *[(about("related", visit), "RequiredFieldMissing", "data[0].reference.identifier") for visit in (
+            "Encounter/unnumbered", {"type": "Encounter", "identifier": {"system": "http://x", "value": "1"}})],
+    ],
+)  # fmt: skip
+def test_what_is_denied_must_be_able_to_hold(
+    codes: AffinityDomain, provision: dict[str, Any], code: str, where: str
+) -> None:
+    """What permits the same opens nothing, and is accepted."""
+    denying, permitting = (
+        draft(holding(type=kind, **provision), BASE, "1.2.616.1").resource for kind in ("deny", "permit")
+    )
+    with pytest.raises(Problem) as caught:
+        read_consent("c", denying, KNOWN | FAMILY, codes, BASE)
+    assert [(f.code, f.location) for f in caught.value.findings] == [(code, f"Consent.provision.{where}")]
+    assert read_consent("c", permitting, KNOWN | FAMILY, codes, BASE).provisions
+
+
+def test_what_holds_may_be_denied(codes: AffinityDomain) -> None:
+    for label in ({"code": "N"}, {"code": "PSY"}, {"system": "urn:oid:2.16.840.1.113883.5.4", "code": "HIV"}):
+        [found] = provisions(basic(type="deny", securityLabel=[label]), codes)
+        assert found == deny(Condition(labels=(label["code"],)))
+    for identifier, name in (
+        ({"system": "http://x", "value": "1"}, "http://x#1"),
+        ({"system": "urn:ietf:rfc:3986", "value": "urn:oid:1.2.616.9"}, "1.2.616.9"),  # an organisation's own OID
+    ):
+        [found] = provisions(basic(type="deny", actor=[actor({"identifier": identifier})]), codes)
+        assert found == Provision(permit=False, actors=(name,))
+    resource = basic(type="deny", **about("instance", "Observation/x"))
+    assert provisions(resource, codes) == (deny(NOTHING_HERE),)
+    assert [f.location for f in unheld(resource, BASE)] == ["Consent.provision.data[0].reference"]
+
+
+def test_pages_offer_those_whom_a_restriction_can_name() -> None:
+    assert recognised(KNOWN["Practitioner/ex-practitioner"])
+    assert [id_ for id_ in ("nameless", "facility") if recognised(CONTAINED[id_])] == []
+
+
+@pytest.mark.parametrize("kind", ["permit", "deny"])
+def test_who_is_meant_by_a_role(codes: AffinityDomain, kind: str) -> None:
+    def said(name: str) -> list[tuple[Any, Any]]:
+        return [(p.actors, p.roles) for p in provisions(holding(type=kind, actor=[actor(name)]), codes)]
+
+    assert said("#nurses") == [(None, ("nurse",))]
+    assert said("#nurses-there") == [((RESEARCHERS,), ("nurse",))]
+    where = "Consent.provision.actor[0].reference"
+    for name, code, part in (
+        ("#consultants", "TableValueNotFound", "PractitionerRole.code"),
+        ("#somehow", "TableValueNotFound", "PractitionerRole.code"),
+        ("#nurses-of-a-ward", "RuleBroken", "Group.characteristic"),
+    ):
+        assert wrong(holding(type=kind, actor=[actor(name)]), codes) == [(code, f"{where} ({part})")]
+    for name in ("#nurses", "#nurses-there"):  # authors are named
+        resource = holding(type=kind, **about("authoredby", name))
+        assert wrong(resource, codes) == [("RuleBroken", "Consent.provision.data[0].reference")]
+
+
+@pytest.mark.parametrize("status", [None, "foo", "Active"])
+def test_a_status_is_that_of_a_consent(status: str | None) -> None:
+    with pytest.raises(Problem) as caught:
+        draft(basic(type="permit") | {"status": status}, BASE, "1.2.616.1")
+    assert [(f.code, f.location) for f in caught.value.findings] == [("TableValueNotFound", "Consent.status")]
+
+
+def test_nothing_that_changes_the_meaning_is_passed_over() -> None:
+    changed = [{"url": "http://x", "valueBoolean": True}]
+    resource = basic(
+        type="deny", provision=[{"type": "permit", "actor": [{**actor("#p"), "modifierExtension": changed}]}]
+    ) | {
+        "implicitRules": "http://x", "policy": [{"uri": "http://x", "modifierExtension": changed}],
+        "contained": [{**NAMELESS, "id": "p", "implicitRules": "http://x"}],
+    }  # fmt: skip
+    with pytest.raises(Problem) as caught:
+        draft(resource, BASE, "1.2.616.1")
+    assert {(f.code, f.location) for f in caught.value.findings} == {
+        ("RuleBroken", f"Consent.{where}") for where in (
+            "implicitRules", "policy[0].modifierExtension", "contained[0].implicitRules",
+            "provision.provision[0].actor[0].modifierExtension")
+    }  # fmt: skip
 
 
 def test_what_is_not_active_is_kept_unread(codes: AffinityDomain) -> None:
@@ -398,3 +594,13 @@ def test_names() -> None:
     }
     assert identifiers({}) == ()
     assert identifiers(told) == ("1.2#a", "http://x#b", "c")
+
+
+def test_whom_the_directory_knows_without_an_identifier_may_be_denied(codes: AffinityDomain) -> None:
+    """As PCF's samples have it; somebody contained could never be recognised."""
+    nobody = {"resourceType": "Practitioner", "id": "n", "name": [{"family": "Nowak"}]}
+    resource = basic(type="deny", actor=[actor("Practitioner/n")])
+    [found] = provisions(resource, codes, **{"Practitioner/n": nobody})
+    assert found.actors == ("Practitioner/n",)
+    resource = basic(type="deny", actor=[actor("#n")]) | {"contained": [nobody]}
+    assert wrong(resource, codes) == [("RequiredFieldMissing", "Consent.provision.actor[0].reference")]

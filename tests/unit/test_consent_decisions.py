@@ -14,7 +14,8 @@ from obieg.domain.access import Act, Declaration, Deny, DocumentFacts, Facts, Pe
 from obieg.domain.affinity_domain import polish
 from obieg.domain.requester import Requester
 from obieg.domain.showing import shown
-from obieg.mapping.consent import draft, read_consent
+from obieg.mapping.consent import draft
+from obieg.mapping.consent_meaning import read_consent
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PERSON, OTHER = "1.2.616.1#ex-patient", "1.2.616.5#other"

@@ -33,7 +33,6 @@ _UNFILTERED = {
     "awaiting.sql": {"awaited_of"},  # what it finds is shown by a search in the person's name
     "emergency.sql": {"log_sources"},
     "located.sql": {"document_facts"},
-    "messages.sql": {"put_thread"},  # it asks only whether a facility is one of the patient's
     "patient_portal.sql": {"count_own_documents", "is_own_document"},
     "person.sql": {
         "person_documents", "person_submission_sets", "person_folders", "person_associations", "person_contents",

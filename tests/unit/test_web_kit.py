@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx import ASGITransport, AsyncClient
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
 
 from obieg.actors.people import cookie_value
 from obieg.domain.accounts import ROLES
@@ -139,6 +142,27 @@ def test_forms_are_bound_to_the_browser() -> None:
     assert form_token("") == ""
     assert form_token("a") != form_token("b")
     assert "a" * 40 not in form_token("a" * 40)
+
+
+async def test_addresses_that_name_nothing_are_not_there() -> None:
+    kit = Kit(origin=ADDRESS, name="x", expect_sealed=sealed)
+    seen: list[str] = []
+
+    async def get(request: Request) -> Response:
+        seen.append(request.url.path)
+        return kit.go("/")
+
+    app = Starlette(routes=[kit.route("/rows/{row:int}", get=get), kit.route("/people/{name}", get=get)])
+    async with AsyncClient(transport=ASGITransport(app), base_url=ADDRESS) as browser:
+        for address in (
+            "/people/%00", "/people/x?q=%00", "/people/x?a%00=1", "/people/x?lang=%00", f"/rows/{2**63}", f"/rows/{9 * 10**30}",
+        ):  # fmt: skip
+            answer = await browser.get(address)
+            assert (answer.status_code, answer.headers["x-frame-options"]) == (404, "DENY"), address
+        assert not seen
+        for address in ("/people/%E2%98%83?q=%0A", f"/rows/{2**63 - 1}"):
+            assert (await browser.get(address)).status_code == 303
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize(

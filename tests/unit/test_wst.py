@@ -360,6 +360,14 @@ def test_the_organisation_of_a_system_that_is_bound() -> None:
     assert own(ask(rst(claims(SUBJECT, ORGANISATION)), organisations={"clinic": "1.2.3"})).id
 
 
+@pytest.mark.parametrize("role", ["patient", "legal guardian", "plenipotentiary"])
+def test_a_system_of_an_organisation_states_no_patients(role: str) -> None:
+    body = rst(claims(SUBJECT, stated(f"{issuing.XSPA}functional-role", role)))
+    refused = ask(body, organisations={"hospital": "1.2.3#9"})
+    assert (refused.fault, refused.codes) == ("wst:RequestFailed", ("NotPermitted",))
+    assert own(ask(body)).id  # a portal of patients is bound to none
+
+
 def test_a_person_gets_what_proves_them() -> None:
     asked = ask(rst(claims(PURPOSE, PATIENT)), DOCTOR)
     found = read_requester(own(asked))

@@ -177,6 +177,12 @@ class AccessControl:
         """Whether who asks records what patients state (act ``consent``), and does not act as one."""
         return self._store is not None and requester.role != _PATIENT
 
+    def reads(self, requester: Requester) -> bool:
+        """Whether who asks is a professional, or an assistant, to whom what patients permit opens something."""
+        if self._store is None:
+            return False
+        return ask(requester, Facts(()), datetime.now(WARSAW), self._settings).seat == "medical"
+
     def expect_decided(self, context: Context) -> None:
         """Raises where something was answered about patients without a decision: nothing may go round."""
         if self._store is not None and not context.decided:
@@ -313,23 +319,31 @@ class AccessControl:
         )
 
     async def referable(
-        self, requester: Requester, documents: Sequence[str], at: datetime, joined: Sequence[Collection[str]] = ()
+        self,
+        requester: Requester,
+        documents: Sequence[str],
+        at: datetime,
+        joined: Sequence[Collection[str]] = (),
+        others: Sequence[str] = (),
     ) -> Mapping[str, bool] | None:
         """Which of these documents (urn:uuid:) a submission of this person may refer to, each with whether to replace.
 
         To all that they may read now, and to all that they or their organisation have written, which alone they may
-        replace. But of what it would make one lineage (``joined``) not to what would show them more than before. None:
-        to everything; systems feed for people who are not named.
+        replace. But of what it would make one lineage (``joined``) not to what would show them more than before. To
+        objects of other kinds (``others``) that are shown to them now, that hold a document which they have written, or
+        that are folders of nothing. None: to everything; systems feed for people who are not named.
         """
         if self._store is None or not requester.person:
             return None
-        if not documents:
+        if not documents and not others:
             return {}
         question = ask(requester, Facts(()), at, self._settings)
         writers = {requester.person, question.professional, requester.organisation} - {""}
         found: dict[str, bool] = {}
-        seen = await self.seen_by(requester, Named(uuids=[_plain(uuid) for uuid in documents]), at)
-        for person, decision in seen.decisions:
+        seen = await self.seen_by(requester, Named(uuids=[_plain(uuid) for uuid in (*documents, *others)]), at)
+        if others:
+            found |= dict.fromkeys(await self._store.open(others, writers, seen.sight), False)
+        for person, decision in seen.decisions if documents else ():
             meant = await self._store.documents(person.keys, documents)
             permitted = decision.filter if isinstance(decision, Permit) else ()
             readable = shown(permitted, [each.facts for each in meant])

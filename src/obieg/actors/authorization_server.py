@@ -1,8 +1,11 @@
 """The IUA Authorization Server (ITI-71, ITI-102, ITI-103), which is SMART's as well (OAuth 2.1; RFC 7009, 7662, 9068).
 
-A person's grant is a row; codes and refresh tokens are rows below it, by their digest only. A refresh token is used
-once: whoever shows a used one ends the grant, and with it every access token of it. Access tokens are JWTs that name
-grant and token, so that this node looks whether both still stand; other resource servers ask by introspection.
+A person's grant is a row, which ends with the role that it was given in; codes and refresh tokens are rows below it, by
+their digest only. A refresh token is used once: whoever shows a used one ends the grant, and with it every access token
+of it. Access tokens are JWTs that name grant and token, so that this node looks whether both still stand; other
+resource servers ask by introspection.
+
+Who names a patient here looks somebody up (docs/access.md, act identify): it is asked whether they may, and recorded.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ import msgspec
 import structlog
 
 from obieg.actors import dpop
+from obieg.actors.access_control import AccessControl
 from obieg.actors.bearer import Bearer, thumbprint
 from obieg.actors.client_proof import Clients, ProvedClient
 from obieg.actors.keyring import Keyring
 from obieg.actors.launches import read_subject
 from obieg.codes.load import toml
 from obieg.domain import launching
+from obieg.domain.access import Act, Deny
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.authorization import (
     AuthorizationRequest,
@@ -39,6 +44,8 @@ from obieg.domain.authorization import (
     OAuthRefused,
     Secret,
 )
+from obieg.domain.identifiers import PatientId
+from obieg.domain.permits import Named
 from obieg.domain.problems import RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.requester import Requester
@@ -59,6 +66,8 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636, section 4.1
 _ANEW = frozenset({"login", "select_account"})  # a person who logs in chooses as whom
 _PROMPTS = _ANEW | {"none", "consent"}
 _KEY_MARK = "."
+_PATIENT_MAX = 128  # characters of what a person writes to name one
+_PESEL_DIGITS = 11
 _AFTER = "login_after"  # milliseconds since 1970
 _MAX_AGE_MAX = 10**9  # seconds: no session is as old
 _NUMBER = re.compile(r"[0-9]{1,13}\Z", re.ASCII)
@@ -83,6 +92,7 @@ class AuthorizationServer:
         fhir_base: str,
         assigning_authority: str,
         home_community_id: str,
+        access: AccessControl,
         find_patient: Find,
         find_practitioner: Find,
         clock: Callable[[], datetime],
@@ -108,6 +118,7 @@ class AuthorizationServer:
         )
         self._authority = assigning_authority
         self._home_community_id = home_community_id
+        self._access = access
         self._find_patient = find_patient
         self._find_practitioner = find_practitioner
         self._clock = clock
@@ -266,12 +277,16 @@ class AuthorizationServer:
         return self._consent(identifier, grant, client)
 
     async def allow(self, identifier: str, person: Requester, *, patient: str = "") -> str | Consent:
-        """The person agrees: where to send them; or the question again, when the patient whom they named is unknown."""
+        """The person agrees: where to send them; or the question again, when the patient whom they named is unknown.
+
+        Whom they may not look up is unknown to them.
+        """
         grant = await self._asked(identifier, person)
         if not grant.patient and _needs_patient(grant.scopes):
-            found = await self._find_patient(patient.strip()) if patient.strip() else ""
+            wanted = patient.strip()[:_PATIENT_MAX]
+            found = await self._look_up(wanted, person) if wanted else ""
             if not found:
-                return self._consent(identifier, grant, self._client(grant.client_id), unknown=bool(patient.strip()))
+                return self._consent(identifier, grant, self._client(grant.client_id), unknown=bool(wanted))
             grant = _changed(grant, patient=found)
         now = self._clock()
         grant = _changed(grant, at=now)
@@ -306,14 +321,44 @@ class AuthorizationServer:
         client = self.clients.get(client_id)
         if client is None or not client.launch_uri:
             raise OAuthRefused("invalid_request", "no app of this name can be launched here")
-        logical = await self._find_patient(patient)
-        if not logical or (person.patient and logical != await self._find_patient(person.patient)):
+        if person.patient:
+            own = await self._find_patient(person.patient)
+            logical = own if await self._find_patient(patient) == own else ""
+        else:
+            logical = await self._look_up(patient[:_PATIENT_MAX], person)
+        if not logical:
             raise OAuthRefused("invalid_request", "no patient of this identifier can be opened")
         launch = secrets.token_urlsafe(32)
         of = Launch(client_id, person.person, logical)
         await self._store.begin_launch(digest(launch), of, self._clock() + LAUNCH_LIFE)
         joint = "&" if "?" in client.launch_uri else "?"
         return f"{client.launch_uri}{joint}{urlencode({'iss': self._fhir_base, 'launch': launch})}"
+
+    async def _look_up(self, text: str, person: Requester) -> str:
+        """The logical id of the patient whom somebody names; "" where it names nobody, or nobody for them.
+
+        Each look is recorded, as one by ITI-83 is.
+        """
+        found = await self._find_patient(text)
+        patient = PatientId(found, self._authority) if found else _named(text, self._authority)
+        seen = await self._access.seen_by(person, Named(patients=(patient,)), self._clock(), Act.IDENTIFY)
+        shown = found if seen.open else ""
+        reasons = sorted({decision.reason for _, decision in seen.decisions if isinstance(decision, Deny)})
+        event = AuditEvent(
+            transaction="ITI-83",
+            event="query",
+            outcome=Outcome.SUCCESS if shown else Outcome.MINOR_FAILURE,
+            detail=f"no access: {' '.join(reasons)}" if reasons else "",
+            request_id=self._new_uuid(),
+            source_user=person.token,
+            source_address=person.address,
+            destination_user=self.issuer,
+            requester=person.person,
+            objects=(AuditObject("patient", str(patient)),),
+            proof=person,
+        )
+        await self._store.record(event)
+        return shown
 
     async def _patient(self, request: AuthorizationRequest, person: Requester, scopes: Sequence[str]) -> str:
         """Whose data are in context, as far as it is known before the person is asked."""
@@ -464,6 +509,8 @@ class AuthorizationServer:
             raise _invalid_grant("the code is another client's, address or challenge")
         if grant.key not in ("", proof.key):
             raise _invalid_grant("the code is bound to another key")
+        if not await self._sessions.stands(grant.person):
+            raise _invalid_grant("the person may not act so any more")
         return await self._issue(given["code"], secret, grant.scopes, proof)
 
     async def _for_refresh(self, given: dict[str, str], proved: ProvedClient, proof: ClientProof) -> dict[str, Any]:
@@ -733,6 +780,15 @@ class AuthorizationServer:
 def digest(secret: str) -> bytes:
     """What is stored of a code, a refresh token or a launch."""
     return hashlib.sha256(secret.encode()).digest()
+
+
+def _named(text: str, authority: str) -> PatientId:
+    """The identifier that a person wrote: root#extension, a PESEL or the region's own number."""
+    root, mark, extension = text.partition("#")
+    if mark:
+        return PatientId(extension, root)
+    is_pesel = text.isascii() and text.isdigit() and len(text) == _PESEL_DIGITS
+    return PatientId(text, _ROOTS["pesel"] if is_pesel else authority)
 
 
 def _bound_to(refresh_token: str) -> str:

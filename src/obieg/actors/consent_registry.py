@@ -27,8 +27,10 @@ from obieg.domain.permits import Named
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.domain.requester import Requester
-from obieg.mapping.consent import ROUNDS_MAX, ConsentDraft, actors, members, read_consent, references, states
+from obieg.mapping.consent import ConsentDraft
 from obieg.mapping.consent_code import UUID
+from obieg.mapping.consent_meaning import read_consent, states
+from obieg.mapping.consent_references import ROUNDS_MAX, actors, members, references
 from obieg.mapping.fhir_patient import identifier, patient_value
 from obieg.protocol import Context
 from obieg.wire import fhir_json
@@ -114,16 +116,14 @@ class ConsentRegistry:
         _expect_version(found[0], if_match)
         return found[0]
 
-    async def _put(
-        self, draft: ConsentDraft, id_: str, before: int, context: Context, *, proved: bool = False
-    ) -> Said:
+    async def _put(self, draft: ConsentDraft, id_: str, before: int, context: Context, *, proved: bool = False) -> Said:
         named = await self._patient(draft, context)
         kind = states(draft.resource)
         facts: tuple[Fact, ...] = (True,) if kind is not None and draft.active else ()
         if kind is None and draft.active:
             known = await self.known(draft, named, context)
             consent = read_consent(id_, draft.resource, known, self._codes, draft.base)
-            if not proved and self._access.records(context.requester):
+            if not proved and self._access.reads(context.requester):
                 _expect_for_others(consent, context.requester)
             facts = (consent,)
         resource = {"resourceType": "Consent", "id": id_} | draft.resource

@@ -31,6 +31,7 @@ from obieg.domain.rules import Codes, check_update
 from obieg.domain.showing import shown
 from obieg.domain.updating import PLAIN_CODES, UpdateFacts, plan_update
 from obieg.mapping.bppc import permitting
+from obieg.mapping.kos import opening
 from obieg.protocol import Context
 
 _encode = msgspec.json.Encoder().encode
@@ -103,7 +104,7 @@ class DocumentLifecycle:
             unbound = () if theirs else self._check_repositories(final, facts, context)
             marked = [*check_mark(final, context.transaction.permission)]
             if own is not None:
-                marked += permitting(final.entries)
+                marked += [*permitting(final.entries), *opening(final.entries)]
             findings = [*wrong, *findings, *unbound, *marked]
             if closed and not findings:
                 raise _not_theirs()
@@ -159,10 +160,10 @@ class DocumentLifecycle:
         asked = context.objects
         for _ in range(ATTEMPTS_MAX):
             objects = await self._store.standing(uuids)
-            closed = _closed(uuids, objects, self._access.changes(context))
-            removing = plan_removal(uuids, {u: s for u, s in objects.items() if u not in closed})
-            if closed:
-                raise _not_theirs()
+            own = self._access.changes(context)
+            closed = _closed(uuids, objects, own)
+            unseen = set[str]() if own is None else await self._unseen(uuids, objects, own, context)
+            removing = plan_removal(uuids, {u: s for u, s in objects.items() if u not in closed | unseen})
             removals = [
                 Removal(objects[u].kind, u, getattr(objects[u].value, "patient_id", None) or "", context.requester)
                 for u in uuids
@@ -170,6 +171,8 @@ class DocumentLifecycle:
             forbidden = await self._retention.forbids(removals)
             if forbidden:
                 raise Problem(forbidden)
+            if unseen:  # said last: where the rest may not go either nobody learns of it
+                raise _not_theirs()
             context.objects = _with_patients(asked, (objects[u].value for u in uuids))
             try:
                 await self._store.remove(removing, context.audit())
@@ -178,6 +181,20 @@ class DocumentLifecycle:
             context.audited = True
             return
         raise RetryLater("others keep changing what is to be removed")
+
+    async def _unseen(
+        self, named: Sequence[str], objects: Mapping[str, Standing], own: Filter, context: Context
+    ) -> set[str]:
+        """Associations that keep what is named from going, and which the caller neither sees nor may change."""
+        going = set(named)
+        staying = [
+            u
+            for u, s in objects.items()
+            if u not in going and isinstance(s.value, Association) and {s.value.source, s.value.target} & going
+        ]
+        unsure = _closed(staying, objects, own)
+        referable = await self._access.referable(context.requester, (), context.received_at, others=sorted(unsure))
+        return unsure - (referable or {}).keys()
 
 
 class Removed(NamedTuple):

@@ -315,13 +315,14 @@ class DocumentPublisher:
             facts = await self._registry.known(unique_ids=[folder.unique_id])
             uuid = next((k.entry_uuid for k in facts.unique_ids.get(folder.unique_id, ()) if k.kind == "F"), "")
         standing = await self._registry.folder(uuid) if uuid else None
-        if standing is None:
+        members = standing.members if standing is not None else ()
+        referable = await self._registry.referable(members, context, others=[uuid] if standing is not None else [])
+        if standing is None or (referable is not None and uuid not in referable):
             if update.demanded:
                 work.refuse("UnresolvedReferenceException", f"no folder {uuid} is registered here", place)
             return None
         work.check_folder(update, standing.folder, self._codes)
-        referable = await self._registry.referable(standing.members, context)
-        return uuid, frozenset(m for m in standing.members if referable is None or m in referable)
+        return uuid, frozenset(m for m in members if referable is None or m in referable)
 
     # completing
 

@@ -3,7 +3,7 @@
 A registration takes two round trips: one that reads what the submission is judged by, one that stores everything with
 its audit row. What may have changed in between is guarded in the write; a lost race is answered like the plain case, by
 reading again. Between the two it is asked what a person's submission may refer to of what is registered: one more round
-trip, and one for each patient concerned, only where it refers to documents and access is enforced.
+trip, and one for each patient concerned, only where it refers to what is registered and access is enforced.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from obieg.domain.sight import Sight
 from obieg.mapping.bppc import permitting
 from obieg.mapping.ebrim import read_rendering
 from obieg.mapping.fhir_documents import Renderer
+from obieg.mapping.kos import opening
 from obieg.mapping.mhd_search import with_schemes
 from obieg.protocol import Context
 
@@ -132,6 +133,8 @@ class DocumentRegistry:
             fingerprint = brought.fingerprint
         marked = [*check_mark(submission, context.transaction.permission)]
         if self._access.enforced and context.requester.person:
+            marked += opening(submission.entries)
+        if self._access.reads(context.requester):
             marked += permitting(submission.entries)
         findings = [*found_already, *wrong, *unbound, *marked, *check_entry_types(submission, entry_type)]
         storing = None if findings or brought is None else asyncio.ensure_future(brought.store())
@@ -214,16 +217,23 @@ class DocumentRegistry:
                 )
 
     async def referable(
-        self, documents: Sequence[str], context: Context, joined: Sequence[Collection[str]] = ()
+        self,
+        documents: Sequence[str],
+        context: Context,
+        joined: Sequence[Collection[str]] = (),
+        others: Sequence[str] = (),
     ) -> Mapping[str, bool] | None:
-        """Which of these documents the caller's submission may refer to: :meth:`AccessControl.referable`."""
-        return await self._access.referable(context.requester, documents, context.received_at, joined)
+        """Which of these objects the caller's submission may refer to: :meth:`AccessControl.referable`."""
+        return await self._access.referable(context.requester, documents, context.received_at, joined, others)
 
     async def _referable(
         self, final: Submission, references: Sequence[str], facts: Facts, context: Context
     ) -> Mapping[str, bool] | None:
-        known = [uuid for uuid in references if uuid in facts.objects and facts.objects[uuid].kind == "D"]
-        return await self.referable(known, context, joined(final) if len(known) > 1 else ())
+        documents, others = list[str](), list[str]()
+        for uuid in references:
+            if (known := facts.objects.get(uuid)) is not None:
+                (documents if known.kind == "D" else others).append(uuid)
+        return await self.referable(documents, context, joined(final) if len(documents) > 1 else (), others)
 
     def _check_against(
         self, submission: Submission, patient: PatientId | None, facts: Facts, referable: Mapping[str, bool] | None
@@ -283,10 +293,12 @@ class DocumentRegistry:
     async def _found(self, query: StoredQuery, context: Context, seen: Seen) -> list[FoundObject] | list[str]:
         limit = self._results_max
         seen.refused(context, self.assigning_authority)
-        if query.patient is not None:
+        # Whom a question names stands in its record, in the same round trip; whom an answer names is known then. So
+        # is whether an author is one: who has written nothing is recorded, and counted, as one without a basis.
+        ahead = query.patient is not None and seen.open
+        if ahead:
             seen.told(context)
-        # Whom a question names stands in its record, in the same round trip; whom an answer names is known only then.
-        audit = context.audit() if query.patient is not None else None
+        audit = context.audit() if ahead else None
         if query.patient is not None and query.patient.authority != self.assigning_authority:
             query = msgspec.structs.replace(query, parameters={**query.parameters, "value": "", "authority": ""})
         result: list[FoundObject] | list[str]
@@ -303,14 +315,17 @@ class DocumentRegistry:
                 result = found if query.leaf else [f.entry_uuid for f in found]
         except TooMany:
             raise self._too_many() from None
-        if audit is None:
+        if audit is None and len(found) > limit:
+            raise self._too_many()
+        if audit is None and query.patient is not None:
+            seen.told(context, shown=bool(result))
+            await self._store.record(context.audit())
+        elif audit is None:
             if query.leaf and len({f.patient_id for f in found if f.patient_id}) > 1:
                 raise Problem.of(
                     "XDSResultNotSinglePatient",
                     "the objects asked for belong to more than one patient: ask for ObjectRef, or for each by itself",
                 )
-            if len(found) > limit:
-                raise self._too_many()
             listed = dict.fromkeys(f.patient_id for f in found if f.patient_id)
             seen = seen.of(listed)
             seen.told(context)
@@ -352,9 +367,10 @@ class DocumentRegistry:
         foreign = any(p.authority != self.assigning_authority for p in query.patients)
         # Whom a question is about stands in its audit row: if it names them by their ids here, in the same round trip.
         known = bool(query.patients) and not foreign
-        if known:
+        ahead = known and len(query.patients) == 1 and seen.open  # as of a stored query
+        if ahead:
             seen.told(context)
-        audit = context.audit() if known else None
+        audit = context.audit() if ahead else None
         version = self._renderer.version
         parameters = {**with_schemes(query, self._renderer.domain), "count": query.count + 1}
         [page] = await self._store.search([(query.question, parameters)], version, audit, seen.sight)
@@ -363,13 +379,15 @@ class DocumentRegistry:
         found = await self._rendered(rows)
         if not known:
             seen = seen.of({f.patient_id for f in found})
-            seen.told(context)
             patients = dict.fromkeys(f"{f.patient_id}^^^&{self.assigning_authority}&ISO" for f in found)
             context.objects = (*(AuditObject("patient", p) for p in patients), *context.objects)
+        if known and not ahead:
+            shown = {f.patient_id for f in found}
+            await self._store.record_each([self._audit_of(p, context, seen, shown) for p in query.patients])
+        seen.told(context, shown=bool(found))
+        if not known:
             await self._store.record(context.audit())
         context.audited = True
-        if not found:
-            seen.told(context, shown=False)
         included, capped = await self._included(query, found, sight) if query.include and found else ((), False)
         after = (rows[-1].position, rows[-1].found.entry_uuid) if more and rows else None
         return FoundResources(page.total, found, included, after, capped)
@@ -472,16 +490,16 @@ class DocumentRegistry:
         answered = dict.fromkeys(f.patient_id for f in found.values())
         concerned = query.patients or [PatientId(p, self.assigning_authority) for p in answered]
         # Not with the questions: that the answer is not too large is known only after the last of them.
-        records = [self._audit_of(p, context, seen) for p in dict.fromkeys(concerned)] or [context.audit()]
+        records = [self._audit_of(p, context, seen, answered) for p in dict.fromkeys(concerned)] or [context.audit()]
         await self._store.record_each(records)
         context.audited = True
         (seen if query.patients else seen.of(answered)).told(context, shown=bool(found))
         return list(found.values()) if query.leaf else [*found]
 
-    def _audit_of(self, patient: PatientId, context: Context, seen: Seen) -> AuditEvent:
-        """The record of a request for several patients, for one of them."""
+    def _audit_of(self, patient: PatientId, context: Context, seen: Seen, shown: Collection[str | None]) -> AuditEvent:
+        """The record of a request for several patients, for one of them; ``shown``: ids of whom anything is."""
         one = seen.of({patient.value})
-        one.told(context)
+        one.told(context, shown=patient.value in shown)
         one.refused(context, self.assigning_authority)
         others = tuple(o for o in context.objects if o.kind != "patient")
         event = msgspec.structs.replace(context.audit(), objects=(AuditObject("patient", str(patient)), *others))
@@ -668,9 +686,8 @@ def _check_association(
 
 def _closed(uuid: str, known: KnownObject, facts: Facts, referable: Mapping[str, bool], *, replaced: bool) -> str:
     """Why what is registered is not there for whoever submits, for the record; "": they may refer to it."""
-    if known.kind != "D":
-        of_patient = facts.patient is None or known.patient_key in facts.patient.keys
-        return "" if of_patient else "refer: of another patient"
+    if known.kind != "D" and facts.patient is not None and known.patient_key not in facts.patient.keys:
+        return "refer: of another patient"
     if uuid not in referable:
         return "refer: not to be read"
     return "replace: not the author" if replaced and not referable[uuid] else ""

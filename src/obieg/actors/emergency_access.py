@@ -35,6 +35,7 @@ from obieg.domain.requester import Requester
 from obieg.protocol import Context
 
 ENDED = "OBIEG-1-END"  # what the audit calls the end of a session
+_NONE = "OBIEG-1-NONE"  # and that none was there to end
 
 
 class EmergencyAccess:
@@ -62,6 +63,9 @@ class EmergencyAccess:
         for _ in range(ATTEMPTS_MAX):
             patient, standing = await self._standing(asked.patient, context)
             if not standing.source:
+                context.transaction = replace(
+                    context.transaction, id=_NONE, name="No Emergency Access to End", event="query"
+                )
                 return
             _about(context, patient, standing.source)
             stated = Stated(standing.source, patient, Kind.EMERGENCY, (), by=context.requester.person)

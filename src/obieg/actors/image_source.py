@@ -4,8 +4,9 @@ Whoever may read the manifest (as by ITI-43) is given the images that it lists; 
 by one, in our own words. What is missing, hidden, not listed or not in the archive is answered alike. A manifest that
 lies at a facility is fetched there as any document is, once while it is remembered.
 
-Whoever publishes documents could write a manifest that lists somebody else's images. So a study is given out only where
-its Patient ID in the archive names the patient whose document the manifest is.
+Whoever publishes documents could write a manifest that lists other images than theirs. So manifests are registered by
+systems, never in the name of a person (:func:`obieg.mapping.kos.opening`), and a study is given out only where its
+Patient ID in the archive names the patient whose document the manifest is.
 
 A study of 200 slices is asked for in 200 requests and looked at once: a record is made for the first request of its
 kind and then left out, for each caller, basis and manifest, for a quarter of an hour in each worker. It is committed

@@ -16,6 +16,7 @@ from obieg.domain.audit import AuditObject
 from obieg.domain.identifiers import PatientId
 from obieg.domain.messaging import NOTICE, Asked, MessageStore, Side, Thread
 from obieg.domain.obligations import Told
+from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
 from obieg.protocol import Context
 
@@ -51,11 +52,17 @@ class Messaging:
             if asked.reads:
                 return await self._read(side, asked, found, context)
             await self._change(side, asked, found[0], context)
-        elif not await self._store.begin(side, asked, self._new_uuid(), context.requester, context.audit()):
+        elif not await self._begun(side, asked, context):
             said = "the facility has handed over no documents of this patient, or too many threads are open"
             raise Problem.of("RuleBroken", said, "http.facility")
         context.audited = True
         return None
+
+    async def _begun(self, side: Side, asked: Asked, context: Context) -> bool:
+        """To a facility of whose documents they see one: a hold must not be told of either."""
+        named = Named((side.patient,) if side.patient is not None else ())
+        seen = await self._access.seen_by(context.requester, named, context.received_at)
+        return await self._store.begin(side, asked, self._new_uuid(), context.requester, context.audit(), seen.sight)
 
     def _about(self, found: Sequence[Thread], asked: Asked, context: Context) -> None:
         """Whose threads they are stands in the record, and so in their logs."""

@@ -23,6 +23,7 @@ from obieg.domain.identifiers import PatientId
 from obieg.domain.obligations import Review
 from obieg.domain.operating import OperationsStore, Operator, Reviews, Step, Trace
 from obieg.domain.problems import Problem
+from obieg.domain.reasons import is_reason, wanted
 from obieg.domain.requester import Requester
 from obieg.domain.watching import WINDOW, Counted, Unusual, unusual
 from obieg.mapping.access_log import entry
@@ -74,8 +75,8 @@ class Oversight:
 
     async def decide(self, review_id: int, by: Operator, *, justified: bool, note: str) -> Review:
         """Closes a line; what was decided is not decided again. Raises Problem."""
-        if not note.strip():
-            raise Problem.of("RuleBroken", "say why; it stays with the session", "note")
+        if not is_reason(note):
+            raise Problem.of("RuleBroken", wanted(), "note")
         review = await self._store.review(review_id)
         verdict = "justified" if justified else "not justified"
         if review is not None:

@@ -129,7 +129,7 @@ class Representatives:
         ended = [f for f in facts if f.kind == asked.kind and self._may_end(f, bases, context)]
         if said is None or not ended or asked.kind not in ENDED_BY_PATIENT:
             raise Problem.of("AddressNotFound", "no such authorisation stands, or none that this caller may end")
-        return said, tuple(f for f in facts if f.kind != asked.kind)
+        return said, tuple(f for f in facts if f not in ended)
 
     def _may_end(self, fact: Representative | Declaration, bases: frozenset[str], context: Context) -> bool:
         own = isinstance(fact, Representative) and fact.person == context.requester.person

@@ -30,7 +30,7 @@ _SYSTEMS, _PEOPLE = ("laboratory", "certificate"), ("saml", "session")
 # What proves a person says it finally, and what it may leave open.
 _FIXED = ("person", "person_name", "role", "organisation", "child_organisation")
 _NARROWING = ("purpose_of_use", "patient")
-_ASSISTANT = "medical-assistant"
+_ASSISTANT, _PATIENT = "medical-assistant", "patient"
 
 
 class SecurityTokenService:
@@ -45,7 +45,7 @@ class SecurityTokenService:
         organisations: Mapping[str, str],
         new_uuid: Callable[[], str],
     ) -> None:
-        """``issuer`` is the entity id. ``organisations``: name of a node -> the only one that it may state."""
+        """``issuer`` is the entity id. ``organisations``: name of a node -> the only one whose people it may state."""
         self._key = key
         self._issuer = issuer
         self._home_community_id = home_community_id
@@ -126,6 +126,8 @@ class SecurityTokenService:
         bound = self._organisations.get(requester.system, "")
         if bound and claims.organisation not in ("", bound):
             findings.append(_not_permitted("organisation", "it is not that of the calling system"))
+        if bound and claims.role == _PATIENT:  # to whom everything of theirs is open, what they restrict, too
+            findings.append(_not_permitted("role", "a system of an organisation states its own people, no patients"))
         if claims.acting_for and claims.role != _ASSISTANT:
             findings.append(_not_permitted("acting_for", f"only somebody of the role {_ASSISTANT} acts for another"))
         given = {"organisation": bound or claims.organisation}

@@ -318,6 +318,8 @@ def decide(requester: Requester, facts: Facts, act: Act, at: datetime, settings:
         return Deny("purpose")
     if "session" in row and requester.proof != "session":
         return Deny("role")
+    if question.group == "system" and requester.proof not in row.get("services", (requester.proof,)):
+        return Deny("role")
     if question.group not in row["groups"]:
         return Deny("role")
     if "limited" in row and question.limited:
@@ -359,6 +361,11 @@ def _refusal(question: Asked) -> Deny | None:
     if (question.group == "patient") != (question.purposes == "own"):
         return Deny("own-purpose")
     return None
+
+
+def never_reads(question: Asked) -> str:
+    """The refusal that stands whatever the purpose and the consents, for who asks never reads; "": there is none."""
+    return "system" if question.group == "system" else "role" if question.group in _NO_READERS else ""
 
 
 def _read(question: Asked) -> Permit | Deny:

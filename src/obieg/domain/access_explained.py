@@ -27,6 +27,7 @@ from obieg.domain.access import (
     decide,
     latest,
     needed,
+    never_reads,
 )
 from obieg.domain.documents import Value
 from obieg.domain.requester import Requester
@@ -67,6 +68,8 @@ class Explanation(Value, frozen=True):
     """The trace of a decision."""
 
     decision: Permit | Deny
+    reason: str = ""  # why it is denied: key of ``reasons`` in codes/access.toml; one that nothing lifts goes first
+    purposes: tuple[str, ...] = ()  # if it is denied by its purpose: those by which it is not
     bases: tuple[BasisTrace, ...] = ()  # all that the act may rest on; none if it needs none
     restrictions: tuple[Source, ...] = ()  # consents and holds that deny something
     documents: tuple[DocumentTrace, ...] = ()
@@ -84,11 +87,14 @@ def explain(
     decision = decide(requester, facts, act, at, settings)
     question = ask(requester, facts, at, settings)
     permitted = decision.filter if isinstance(decision, Permit) else ()
+    reason = _reason(decision, act, question)
     lineages: dict[str, list[Look]] = {}
     for look in looks(documents):
         lineages.setdefault(look.lineage, []).append(look)
     return Explanation(
         decision,
+        reason,
+        _purposes(act, question) if reason in _BY_PURPOSE else (),
         tuple(_trace(name, question) for name in needed(act, question)),
         tuple(source for source in permitted or () if any(rule.permit is False for rule in source.rules)),
         tuple(
@@ -98,6 +104,30 @@ def explain(
             for look in looks(documents)
         ),
     )
+
+
+# Refusals by the purpose.
+_BY_PURPOSE = frozenset(("purpose", "own-purpose"))
+
+
+def _reason(decision: Permit | Deny, act: Act, question: Asked) -> str:
+    """Why it is denied; "": it is not. Who never reads is told that, not that a consent might name the purpose."""
+    if isinstance(decision, Permit):
+        return ""
+    return (never_reads(question) if needed(act, question) else "") or decision.reason
+
+
+def _purposes(act: Act, question: Asked) -> tuple[str, ...]:
+    """The codes of purposes for which this requester may do it, or a basis may be theirs."""
+    groups = [*_TABLE["acts"][act].get("purposes", ())]
+    groups += [
+        group
+        for name in needed(act, question)
+        if BASES[name]["group"] == question.seat
+        for group in BASES[name]["purposes"]
+    ]
+    known: dict[str, list[str]] = _TABLE["purposes"]
+    return tuple(code for group, codes in known.items() if group in (groups or ("care",)) for code in codes)
 
 
 def _trace(name: str, question: Asked) -> BasisTrace:
@@ -156,7 +186,13 @@ _FIXED = frozenset(("role", "off", "protected", "died", "alive", "young", "grown
 
 
 def obtainable(explanation: Explanation) -> tuple[BasisTrace, ...]:
-    """Bases that do not hold and could, where the decision or a document wants one."""
+    """Bases that do not hold and could, where the decision or a document wants one.
+
+    What is refused before any basis is looked at no basis changes, but a consent that names the purpose.
+    """
+    if explanation.reason not in ("", "none"):
+        named = explanation.reason == "purpose"
+        return tuple(t for t in explanation.bases if named and t.basis == "consent" and t.lack in ("none", "not-now"))
     wanting = not may(explanation.decision) or any(not (d.shown or d.hidden_by) for d in explanation.documents)
     return tuple(trace for trace in explanation.bases if wanting and trace.lack and trace.lack not in _FIXED)
 
@@ -215,8 +251,17 @@ def render(explanation: Explanation, language: str) -> list[str]:
             return str(texts[key].format(document=document, **said))
         return str(texts["change_above" if trace.above else "change_none"].format(document=document))
 
+    def of_refusal() -> Iterable[str]:
+        if explanation.purposes:
+            key = "change_purpose" if explanation.bases else "change_purpose_alone"
+            yield str(texts[key].format(purposes=", ".join(explanation.purposes)))
+        elif f"change_{explanation.reason}" in texts:
+            yield str(texts[f"change_{explanation.reason}"])
+
     def of_need(trace: BasisTrace) -> str:
         row = BASES[trace.basis]
+        if explanation.reason == "purpose":
+            return str(texts["change_purpose_consent"].format(name=row["name"][language]))
         return str(texts["change_basis"].format(name=row["name"][language], needs=row["needs"][language]))
 
     def held(basis: str) -> str:
@@ -224,7 +269,7 @@ def render(explanation: Explanation, language: str) -> list[str]:
         return f"{name(basis)} ({until(end)})" if end else name(basis)
 
     if isinstance(decision, Deny):
-        reason = texts["because"].format(reason=_TABLE["reasons"][decision.reason][language])
+        reason = texts["because"].format(reason=_TABLE["reasons"][explanation.reason][language])
         lines = [f"{texts['denied']}, {reason}."]
     elif decision.bases:
         lines = [f"{texts['permitted']}: {', '.join(map(held, decision.bases))}."]
@@ -237,6 +282,7 @@ def render(explanation: Explanation, language: str) -> list[str]:
         (
             "changes",
             [
+                *of_refusal(),
                 *map(of_need, obtainable(explanation)),
                 *(of_change(trace) for trace in explanation.documents if not trace.shown and may(decision)),
             ],

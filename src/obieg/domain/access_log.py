@@ -13,6 +13,7 @@ from obieg.domain.identifiers import PatientId
 PROVIDING = ("ITI-41", "ITI-42", "ITI-65", "ITI-105")  # what a repository records of each submission
 COUNT_MAX = 500  # entries of one page
 COUNT = 50
+_OVERRIDES = ("OBIEG-1", "OBIEG-1-END")  # break-glass begins, and ends
 
 
 class Access(Value, frozen=True):
@@ -42,7 +43,7 @@ class Access(Value, frozen=True):
     @property
     def emergency(self) -> bool:
         """Whether it rests on break-glass."""
-        return "emergency" in self.bases or self.transaction.startswith("OBIEG-1")
+        return "emergency" in self.bases or self.transaction in _OVERRIDES
 
 
 class LogQuestion(Value, frozen=True):

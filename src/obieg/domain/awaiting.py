@@ -21,7 +21,6 @@ class Awaited(Value, frozen=True):
     kind: str  # key of codes/document_kinds.toml; "": any
     since: datetime
     until: datetime
-    arrived: bool  # something of this kind was registered since; it may be hidden from who waits
 
 
 class AwaitingStore(Protocol):

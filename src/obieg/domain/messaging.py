@@ -11,6 +11,7 @@ from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
 from obieg.domain.persons import Demographics
 from obieg.domain.requester import Requester
+from obieg.domain.sight import Sight
 
 SUBJECT_MAX = 120  # characters
 TEXT_MAX = 4000
@@ -80,8 +81,8 @@ class MessageStore(Protocol):
     async def threads(self, side: Side, thread: str = "") -> Sequence[Thread]:
         """Those where something happened last first; one, where it is named."""
 
-    async def begin(self, side: Side, asked: Asked, id_: str, by: Requester, event: AuditEvent) -> bool:
-        """Begins a thread with its first message; whether it could be."""
+    async def begin(self, side: Side, asked: Asked, id_: str, by: Requester, event: AuditEvent, sight: Sight) -> bool:
+        """Begins a thread with its first message; whether it could be. ``sight``: what its patient is shown."""
 
     async def write(self, side: Side, asked: Asked, by: Requester, event: AuditEvent) -> bool:
         """Adds a message; whether it could be."""

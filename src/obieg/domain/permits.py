@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from obieg.domain.access import DocumentFacts, Facts
@@ -54,3 +54,6 @@ class FactsStore(Protocol):
 
         The time is that of creation, ``[from, to)``; a document without one is of every time.
         """
+
+    async def open(self, objects: Sequence[str], writers: Collection[str], sight: Sight) -> Collection[str]:
+        """Which of these (urn:uuid:) are shown, hold a document of one of the writers, or are folders of nothing."""

@@ -108,6 +108,8 @@ class WadoEdge:
         if scope["method"] != "GET":
             raise Problem.of("MethodNotAllowed", "images are retrieved here by GET, and nothing else")
         document, *path = exchange.path.split("/")
+        if "\0" in document:  # no other part of the address is looked for in the database
+            raise Problem.of("MessageNotReadable", "the address has a character that no text has", "http")
         request = WadoRequest(
             document=document,
             path=tuple(path),

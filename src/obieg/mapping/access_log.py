@@ -50,7 +50,7 @@ def entry(row: StoredAudit) -> Access:
         what=next((t.display for t in message.types if t.display), row.transaction),
         action=message.action,
         outcome=message.outcome,
-        recorded_by=message.source_id or row.sender,
+        recorded_by=row.sender or message.source_id,
         person=person.user_id if person else "",
         name=proof.get("name", "") or (_name(person) if person else ""),
         role=next((r.code for r in person.roles), "") if person else "",

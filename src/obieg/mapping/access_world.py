@@ -14,7 +14,8 @@ from obieg.codes.load import toml
 from obieg.domain.access import Declaration, Emergency, Encounter, Period, Representative
 from obieg.domain.consents import Fact, Kind
 from obieg.domain.problems import Finding, Problem
-from obieg.mapping.consent import both, identifiers, local, over
+from obieg.mapping.consent_meaning import both
+from obieg.mapping.consent_references import identifiers, local, over
 from obieg.mapping.directory_terms import span
 
 _TABLE = toml("access_world.toml")

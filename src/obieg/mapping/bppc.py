@@ -14,7 +14,8 @@ from datetime import datetime
 from obieg.domain.access import Consent, Period, Provision
 from obieg.domain.documents import DocumentEntry, Value
 from obieg.domain.problems import Finding
-from obieg.mapping.consent import TABLE, policy_provisions
+from obieg.mapping.consent_meaning import policy_provisions
+from obieg.mapping.consent_references import TABLE
 from obieg.mapping.directory_terms import span
 from obieg.mapping.fhir_codes import system_of
 
@@ -42,16 +43,14 @@ def consents(acknowledgements: Iterable[Acknowledgement]) -> Iterator[Consent]:
 
 
 def permitting(entries: Iterable[DocumentEntry]) -> Iterator[Finding]:
-    """What a person may not hand over: documents by which a patient would permit everybody to read.
-
-    A patient's permission that goes by no proof of theirs is recorded for others (act ``consent``), and a policy names
-    nobody.
-    """
+    """What professionals may not hand over: documents by which a patient would permit everybody to read, them, too."""
     for entry in entries:
         format_code = entry.format_code.code if entry.format_code else ""
         policies = [f"{code.code}^^{code.scheme}" for code in entry.event_code_list]
         if format_code.startswith(_FORMATS) and any(p.permit for policy in policies for p in _said(policy)):
-            said = "an acknowledgement that permits is registered by a system, not in the name of a person"
+            said = (
+                "an acknowledgement that permits is not registered in the name of a professional, to whom it would open"
+            )
             yield Finding("XDSRegistryMetadataError", said, f"DocumentEntry {entry.entry_uuid}: eventCodeList")
 
 

@@ -12,7 +12,8 @@ from obieg.domain.identifiers import PatientId
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
 from obieg.mapping.access_log import fhir_identifier
-from obieg.mapping.consent import TABLE, ConsentDraft, draft, write_consent
+from obieg.mapping.consent import ConsentDraft, draft, write_consent
+from obieg.mapping.consent_references import TABLE
 from obieg.mapping.emergency import named
 from obieg.mapping.fhir_parameters import arguments
 from obieg.mapping.fhir_patient import instant, reference

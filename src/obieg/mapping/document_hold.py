@@ -9,6 +9,7 @@ from uuid import UUID
 
 from obieg.domain.holds import KINDS, PROTECTIVE, REASON_LENGTHS, Held, HoldAsked, HoldEnded, HoldsAsked
 from obieg.domain.problems import Finding, Problem
+from obieg.domain.reasons import is_reason, wanted
 from obieg.mapping.fhir_parameters import arguments
 from obieg.mapping.fhir_patient import instant
 from obieg.protocol import FhirReply, FhirRequest
@@ -26,9 +27,8 @@ def read_request(request: FhirRequest) -> HoldAsked | HoldEnded | HoldsAsked:
     findings = []
     if kind not in KINDS:
         findings.append(Finding("TableValueNotFound", f"one of {', '.join(KINDS)} is expected", "http.kind"))
-    shortest, longest = REASON_LENGTHS
-    if not shortest <= len(reason) <= longest:
-        findings.append(Finding("RuleBroken", f"say in {shortest} to {longest} characters why", "http.reason"))
+    if not is_reason(reason, REASON_LENGTHS):
+        findings.append(Finding("RuleBroken", wanted(REASON_LENGTHS), "http.reason"))
     until = _instant(given["until"][0], findings) if given["until"] else None
     if bool(given["until"]) != (kind == PROTECTIVE) and kind in KINDS:
         said = "a protective hold has an end" if kind == PROTECTIVE else "a legal hold stands until it is withdrawn"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from obieg.domain.identifiers import PatientId
 from obieg.domain.obligations import EXPLANATION_LENGTHS, MINUTES_MAX, REASONS, EmergencyAsked, Session
 from obieg.domain.problems import Finding, Problem
+from obieg.domain.reasons import is_reason, wanted
 from obieg.mapping.fhir_parameters import arguments
 from obieg.mapping.fhir_patient import instant, patient_value, reference
 from obieg.protocol import FhirReply, FhirRequest
@@ -29,10 +30,8 @@ def read_request(request: FhirRequest) -> EmergencyAsked:
     findings = []
     if reason not in REASONS:
         findings.append(Finding("TableValueNotFound", f"one of {', '.join(REASONS)} is expected", "http.reason"))
-    shortest, longest = EXPLANATION_LENGTHS
-    if not shortest <= len(explanation) <= longest:
-        said = f"say in {shortest} to {longest} characters why it is needed"
-        findings.append(Finding("RuleBroken", said, "http.text"))
+    if not is_reason(explanation, EXPLANATION_LENGTHS):
+        findings.append(Finding("RuleBroken", wanted(EXPLANATION_LENGTHS), "http.text"))
     if not 1 <= minutes <= MINUTES_MAX:
         said = f"1 to {MINUTES_MAX} minutes; it can be renewed"
         findings.append(Finding("RuleBroken", said, "http.minutes"))

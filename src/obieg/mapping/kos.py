@@ -5,8 +5,12 @@ Only what the evidence of the requested procedure lists counts (DICOM PS3.3, C.1
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from obieg.codes.load import toml
+from obieg.domain.documents import DocumentEntry
 from obieg.domain.images import ListedSeries, Manifest
+from obieg.domain.problems import Finding
 from obieg.wire.dicom import DataSet, DicomRefused, read_file
 
 _MANIFEST = toml("dicom.toml")["manifest"]
@@ -30,6 +34,18 @@ def read_manifest(data: bytes) -> Manifest:
     if not named or len(set(named)) != len(named):
         raise DicomRefused("it lists nothing, or an object twice")
     return Manifest(found.uid("SOPInstanceUID"), series)
+
+
+def opening(entries: Iterable[DocumentEntry]) -> Iterator[Finding]:
+    """What a person may not hand over: what may be a manifest.
+
+    Whoever is shown one is given the images that it lists, so one of their own would open what is closed to them. It is
+    the archive that says what it keeps.
+    """
+    for entry in entries:
+        if entry.mime_type == MIME_TYPE:
+            said = "a manifest of images is registered by a system, not in the name of a person"
+            yield Finding("XDSRegistryMetadataError", said, f"DocumentEntry {entry.entry_uuid}: mimeType")
 
 
 def _series(study: DataSet, series: DataSet) -> ListedSeries:

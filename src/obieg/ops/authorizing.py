@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from obieg.actors.access_control import AccessControl
 from obieg.actors.authorization_server import AuthorizationServer
 from obieg.actors.patient_index import PatientIndex
 from obieg.actors.provider_directory import ProviderDirectory
@@ -84,6 +85,7 @@ def open_authorization(
     audit: AuditStore,
     *,
     expect_sealed: Callable[[], Awaitable[None]],
+    access: AccessControl,
     index: PatientIndex | None,
     directory: ProviderDirectory | None,
     clock: Callable[[], datetime],
@@ -99,6 +101,7 @@ def open_authorization(
             fhir_base=f"{base}{fhir.PREFIX}",
             assigning_authority=settings.identity.assigning_authority,
             home_community_id=f"urn:oid:{settings.identity.home_community_id}",
+            access=access,
             find_patient=_finding(index, settings.identity.assigning_authority),
             find_practitioner=_practitioner if directory is None else directory.practitioner,
             clock=clock,

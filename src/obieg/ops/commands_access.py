@@ -187,7 +187,7 @@ def _data(found: Explained, lines: Sequence[str], *, allowed: bool, enforced: bo
     return {
         "may": allowed,
         "permitted": permit is not None,
-        "reason": None if isinstance(decision, Permit) else decision.reason,
+        "reason": explanation.reason or None,
         "grounds": permit.bases if permit else (),
         "ends": dict(permit.ends) if permit else {},
         "everything": permit is not None and permit.filter is None,
@@ -197,6 +197,7 @@ def _data(found: Explained, lines: Sequence[str], *, allowed: bool, enforced: bo
         ],
         "documents": explanation.documents,
         "obtainable": [trace.basis for trace in obtainable(explanation)],
+        "purposes": explanation.purposes,
         "enforced": enforced,
         "text": lines,
     }

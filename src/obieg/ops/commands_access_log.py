@@ -15,6 +15,7 @@ from obieg.domain.access_log import PROVIDING, Access, Expected, expected
 from obieg.domain.audit import AuditEvent, AuditObject, AuditQuestion, Outcome, StoredAudit
 from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.obligations import NOTICE
+from obieg.domain.reasons import is_reason, wanted
 from obieg.mapping.access_log import entry, hidden
 from obieg.ops.accounts import os_user
 from obieg.ops.asking import ask, connected, loaded
@@ -135,8 +136,8 @@ def withhold(
     end = until.replace(tzinfo=UTC) if until.tzinfo is None else until
     if end <= datetime.now(UTC):
         raise typer.BadParameter("it has passed", param_hint="--until")
-    if not reason.strip():
-        raise typer.BadParameter("say why", param_hint="--reason")
+    if not is_reason(reason):
+        raise typer.BadParameter(wanted(), param_hint="--reason")
     whose = _patient(described, patient) if patient else None
     who = by or os_user()
     with connected(described, "access") as connection:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from obieg.domain.obligations import HANDOUT, REASONS, Review
+from obieg.domain.reasons import is_reason, wanted
 from obieg.ops.operating import operated
 from obieg.ops.options import ROWS_MAX, AsJson, By, NodeFile, OptionalSettingsFile
 from obieg.ops.showing import local, print_json
@@ -113,8 +114,8 @@ def decide(
     justified: Annotated[bool, typer.Option("--justified/--not-justified", help="What was found.")],
 ) -> None:
     """Close a line of the worklist. What was decided is not decided again."""
-    if not note.strip():
-        raise typer.BadParameter("say why", param_hint="--note")
+    if not is_reason(note):
+        raise typer.BadParameter(wanted(), param_hint="--note")
     operated(
         node,
         settings,

@@ -18,6 +18,7 @@ from obieg.actors.patient_curation import OPERATOR
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.identifiers import PatientId
 from obieg.domain.problems import Problem
+from obieg.domain.reasons import is_reason, wanted
 from obieg.domain.retention import CLASSES, MARKS, Mark, local_day
 from obieg.ops.accounts import os_user
 from obieg.ops.erasing import Erased, Eraser, Judged, judged
@@ -211,8 +212,8 @@ def mark(
         raise typer.BadParameter(f"is said of a {'patient' if chosen.of_patient else 'document'}", param_hint="MARK")
     if (chosen is Mark.SERVED) != (day is not None):
         raise typer.BadParameter("belongs to the mark served, which needs it", param_hint="--day")
-    if not reason.strip():
-        raise typer.BadParameter("says why, and is kept", param_hint="--reason")
+    if not is_reason(reason):
+        raise typer.BadParameter(wanted(), param_hint="--reason")
 
     async def say(access: Access) -> int:
         store = PostgresRetention(access.database)

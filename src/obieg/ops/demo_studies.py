@@ -20,11 +20,10 @@ from msgspec.structs import replace
 from obieg.codes.load import toml
 from obieg.domain.content import MemoryContent
 from obieg.domain.documents import Author
-from obieg.domain.issuing import Claims
 from obieg.mapping.pik import DocumentOptions, describe_file
 from obieg.mapping.pik_values import demographics_info
 from obieg.ops.demo_facts import entry_uuid, protagonist
-from obieg.ops.demo_settings import IMAGES_OF, organisation
+from obieg.ops.demo_settings import IMAGES_OF
 from obieg.ops.failure import Failure
 from obieg.ops.people import OF_AGE, Person, age, facilities, families, staff
 from obieg.ops.population import DemoDocument
@@ -106,13 +105,6 @@ def _described(listed: Sequence[Study], data: Sequence[bytes], source_id: str, s
         person=(f"{number}^{family}^{given}^^^^^^&{_PHYSICIANS}&ISO",),
         institution=(facility.name,),
     )
-    by = Claims(
-        person=f"{_PHYSICIANS}#{number}",
-        person_name=" ".join((*name.prefix, given, family)),
-        role="medical-doctor",
-        organisation=organisation(facility),
-        purpose_of_use="TREAT",
-    )
     for study, manifest in zip(listed, data, strict=True):
         unique_id = read_file(manifest).uid("SOPInstanceUID")
         first, *others = facility.identifiers(study.person)
@@ -138,4 +130,4 @@ def _described(listed: Sequence[Study], data: Sequence[bytes], source_id: str, s
         )
         info = (*demographics_info(first, study.person.demographics), *(f"PID-3|{other}" for other in others))
         told = described._replace(entry=replace(described.entry, source_patient_info=info))
-        yield Item(f"{IMAGES_OF} {study.title}", told, MemoryContent(manifest, described.entry.mime_type), by)
+        yield Item(f"{IMAGES_OF} {study.title}", told, MemoryContent(manifest, described.entry.mime_type))

@@ -295,7 +295,7 @@ class NodeSettings(Section):
     organisation: Annotated[str, AfterValidator(_identifier_or_empty)] = Field(
         "",
         description="The organisation of its users, as root#extension or the OID alone: the only one in the tokens "
-        "that it asks for (WS-Trust). Empty: any.",
+        "that it asks for (WS-Trust), none of which is a patient's. Empty: any, as for a portal of patients.",
     )
 
     @model_validator(mode="after")

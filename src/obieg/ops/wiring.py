@@ -753,6 +753,7 @@ def authorization(
         parts.database,
         parts.audit,
         expect_sealed=expect_sealed,
+        access=parts.access,
         index=actors.patient_index,
         directory=actors.provider_directory,
         clock=utc_now,

@@ -24,7 +24,8 @@ from obieg.domain.problems import Problem
 from obieg.domain.requester import Requester
 from obieg.edges.fhir import PREFIX
 from obieg.mapping import access_world
-from obieg.mapping.consent import draft, local
+from obieg.mapping.consent import draft
+from obieg.mapping.consent_references import local
 from obieg.mapping.directory_terms import KINDS as DIRECTORY
 from obieg.mapping.fhir_patient import patient_value
 from obieg.mapping.pik import CDA_MEDIA_TYPES

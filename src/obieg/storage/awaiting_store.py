@@ -47,6 +47,6 @@ class PostgresAwaiting:
             self._database, _SQL.awaited_of(person=requester.person, organisation=requester.organisation)
         )
         return [
-            Awaited(id_, PatientId(value, self._authority), kind, since, until, arrived)
-            for id_, value, kind, since, until, arrived in rows
+            Awaited(id_, PatientId(value, self._authority), kind, since, until)
+            for id_, value, kind, since, until in rows
         ]

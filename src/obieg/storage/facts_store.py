@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from obieg.domain.access import DocumentFacts
@@ -44,6 +44,12 @@ class LocatedFacts:
         counted = await run(self._database, *(_SQL.count_documents.seen(each, **asked) for each in (whole, sight)))
         [[(there,)], [(visible,)]] = counted
         return int(there), int(visible)
+
+    async def open(self, objects: Sequence[str], writers: Collection[str], sight: Sight) -> Collection[str]:
+        """See the port."""
+        uuids = [uuid for name in objects if (uuid := _uuid(name))]
+        [rows] = await run(self._database, _SQL.open_objects.seen(sight, uuids=uuids, writers=writers))
+        return [f"urn:uuid:{uuid}" for (uuid,) in rows]
 
     async def of(self, named: Named) -> Sequence[Person]:
         """See the port."""

@@ -10,6 +10,7 @@ from obieg.domain.audit import AuditEvent
 from obieg.domain.messaging import MESSAGES_MAX, OPEN_MAX, THREADS_MAX, Asked, Message, Side, Thread
 from obieg.domain.persons import Demographics
 from obieg.domain.requester import Requester
+from obieg.domain.sight import Sight
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database, done, run
 from obieg.storage.statements import Call, load
@@ -41,10 +42,12 @@ class PostgresMessages:
             for row in rows
         ]
 
-    async def begin(self, side: Side, asked: Asked, id_: str, by: Requester, event: AuditEvent) -> bool:
+    async def begin(self, side: Side, asked: Asked, id_: str, by: Requester, event: AuditEvent, sight: Sight) -> bool:
         """See the port."""
         patient = {name: value for name, value in _whose(side).items() if name != "facility"}
-        begin = _SQL.put_thread(**patient, thread_id=id_, facility=asked.facility, subject=asked.subject, most=OPEN_MAX)
+        begin = _SQL.put_thread.seen(
+            sight, **patient, thread_id=id_, facility=asked.facility, subject=asked.subject, most=OPEN_MAX
+        )
         return await done(self._database, begin, _put(side, id_, asked.text, by), self._audit.call(event))
 
     async def write(self, side: Side, asked: Asked, by: Requester, event: AuditEvent) -> bool:

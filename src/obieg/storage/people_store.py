@@ -72,18 +72,19 @@ class PostgresAccounts:
 
     async def place(self, person_id: str, place: Place, event: AuditEvent, *, remove: bool = False) -> None:
         """See the port."""
-        change = (
-            _SQL.delete_place(person_id=person_id, organisation=place.organisation, role=place.role)
-            if remove
-            else _SQL.insert_place(person_id=person_id, **_columns(place))
-        )
-        await run(self._database, change, self._audit.call(event))
+        if remove:
+            named = {"person_id": person_id, "organisation": place.organisation, "role": place.role}
+            calls = [_SQL.delete_place(**named), _SQL.end_grants(**named, professional="")]
+        else:
+            calls = [_SQL.insert_place(person_id=person_id, **_columns(place))]
+        await run(self._database, *calls, self._audit.call(event))
 
     async def disable(self, person_id: str, event: AuditEvent, *, disabled: bool) -> None:
         """See the port."""
         calls = [_SQL.disable_person(person_id=person_id, disabled=disabled)]
         if disabled:
             calls += [_ending(person_id=person_id, reason="disabled"), _SQL.drop_login_attempts(person_id=person_id)]
+            calls.append(_SQL.end_grants(person_id=person_id, organisation="", role="", professional=""))
         await run(self._database, *calls, self._audit.call(event))
 
     async def reset(self, person_id: str, one_time: bytes, until: datetime, event: AuditEvent) -> None:
@@ -209,8 +210,11 @@ class PostgresAccounts:
     async def assist(self, person_id: str, whom: Professional, event: AuditEvent, *, remove: bool = False) -> None:
         """See the port."""
         named = {"person_id": person_id, "organisation": whom.organisation, "professional": whom.identifier}
-        change = _SQL.delete_assists(**named) if remove else _SQL.insert_assists(**named, professional_name=whom.name)
-        await run(self._database, change, self._audit.call(event))
+        if remove:
+            calls = [_SQL.delete_assists(**named), _SQL.end_grants(**named, role="")]
+        else:
+            calls = [_SQL.insert_assists(**named, professional_name=whom.name)]
+        await run(self._database, *calls, self._audit.call(event))
 
     async def end(
         self, event: AuditEvent, *, session_id: str = "", person_id: str = "", but: str = "", reason: str = ""

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from obieg.domain.consents import Said
-from obieg.mapping import consent, fhir_outcome
+from obieg.mapping import consent, consent_meaning, fhir_outcome
 from obieg.mapping.consent import ConsentAsked, ConsentSearch
+from obieg.mapping.consent_references import TABLE
 from obieg.protocol import Context, FhirBinding, FhirReply, FhirRequest, Transaction
 
 # What is recorded of each interaction (rows of codes/audit.toml); asking is a query.
@@ -40,7 +41,7 @@ def _encode(found: Found, request: FhirRequest) -> FhirReply:
     if found is None:
         return FhirReply(status=204)
     if isinstance(found, Said):
-        warnings = consent.unheld(request.body, request.base) if request.body else ()
+        warnings = consent_meaning.unheld(request.body, request.base) if request.body else ()
         return consent.write_one(found, request, [fhir_outcome.issue(w) for w in warnings])
     return consent.write_page(*found, request)
 
@@ -56,7 +57,7 @@ TRANSACTION = Transaction(
         resources=("Consent",),
         interactions=("create", "read", "vread", "update", "delete", "search-type"),
         conforms_to="https://profiles.ihe.net/ITI/PCF/CapabilityStatement/IHE.PCF.consentRegistry",
-        profiles=tuple(consent.TABLE["profiles"]),
+        profiles=tuple(TABLE["profiles"]),
     ),
     event="query",
     decode=consent.read_request,

@@ -161,8 +161,7 @@ class Desk:
 
     def missing(self, visit: Visit) -> Response:
         """The page of what is not there, or not for whoever asks: the two are one answer."""
-        request_id = visit.request.state.request_id
-        return self.kit.page(visit.request, "missing.html", status=404, request_id=request_id)
+        return self.kit.missing(visit.request)
 
     def away(self, visit: Visit, why: str, status: int) -> Response:
         """The page of a document that lies at a facility, which gives nothing now."""
@@ -240,9 +239,7 @@ class Desk:
 
         Raises Problem with what a caller from outside would be told, RetryLater where the archive is away.
         """
-        if self._overview is None:
-            raise Problem.of("AddressNotFound", "there are no images here")
-        exchange, context = self._begun(visit, self._overview)
+        exchange, context = self._begun(visit, self._images())
 
         async def work() -> ShownStudy:
             found, _ = await self._host.perform(context, ImagesAsked(manifest, Kind.OVERVIEW, series=series))
@@ -252,8 +249,18 @@ class Desk:
         return await self._settled(exchange, work(), "DICOMweb")
 
     def image(self, visit: Visit, path: str) -> Response:
-        """What ``path`` (a manifest, and what of it) gives over WADO-RS, as it would be given outside."""
+        """What ``path`` (a manifest, and what of it) gives over WADO-RS, as it would be given outside.
+
+        Raises Problem where there is no archive; what else is wrong the answer says.
+        """
+        self._images()
         return _Image(self._wado, visit.requester, path)
+
+    def _images(self) -> Transaction:
+        """Raises Problem ``AddressNotFound`` where there is no archive of images."""
+        if self._overview is None:
+            raise Problem.of("AddressNotFound", "there are no images here")
+        return self._overview
 
     # ----------------------------------------------------------------------------------------------------------------
 

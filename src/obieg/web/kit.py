@@ -44,6 +44,7 @@ _FIELDS_MAX = 40
 _LANGUAGE_COOKIES = {True: "__Host-obieg-language", False: "obieg-language"}  # over TLS, and within this machine
 _LANGUAGE_KEPT_S = 365 * 86400
 _STATIC_KEPT_S = 3600
+_NUMBER_MAX = 2**63 - 1  # of a row: PostgreSQL, bigint
 _SLOT = re.compile(r"\{(\w+)\}")
 _DAY = re.compile(r"(\d{4})-?(\d\d)?-?(\d\d)?")
 
@@ -175,6 +176,10 @@ class Kit:
         response.headers["content-security-policy"] += f"; trusted-types default; script-src 'nonce-{nonce}'"
         return response
 
+    def missing(self, request: Request) -> Response:
+        """The page of what is not there, or not for whoever asks: the two are one answer."""
+        return self.page(request, "missing.html", status=404, request_id=request.state.request_id)
+
     def go(self, address: str) -> Response:
         """To another page of ours."""
         return self._finished(RedirectResponse(address, 303))
@@ -236,6 +241,10 @@ class Kit:
         """
 
         async def answer(request: Request) -> Response:
+            request_id = str(uuid.uuid4())
+            request.state.request_id = request_id
+            if _names_nothing(request):
+                return self.missing(request)
             handler = post if request.method == "POST" else get
             if handler is None:  # the address of a form: its page is the one above
                 query = request.url.query
@@ -246,8 +255,6 @@ class Kit:
                 )
             if request.method != "POST" and (chosen := request.query_params.get("lang", "")):
                 return self._choose_language(request, chosen)
-            request_id = str(uuid.uuid4())
-            request.state.request_id = request_id
             try:
                 if self._notice is not None:
                     self._said = await self._notice()
@@ -379,6 +386,12 @@ def language_of(request: Request) -> str:
             continue
     ranked = sorted(wanted, key=lambda pair: pair[0])
     return next((tag for quality, tag in ranked if tag in LANGUAGES and quality), "pl")
+
+
+def _names_nothing(request: Request) -> bool:
+    """Whether the address has what no page can look for: a character that no text has, or a number that no row has."""
+    values = [*request.path_params.values(), *(text for pair in request.query_params.multi_items() for text in pair)]
+    return any(value > _NUMBER_MAX if isinstance(value, int) else "\0" in str(value) for value in values)
 
 
 def _is_address(host: str) -> bool:

@@ -30,6 +30,7 @@ from obieg.domain.patients import Candidate
 from obieg.domain.persons import Demographics
 from obieg.domain.previewing import BYTES_MAX, Kind
 from obieg.domain.problems import Problem
+from obieg.domain.reasons import is_reason
 from obieg.domain.requester import Requester
 from obieg.domain.watching import SIGNALS
 from obieg.domain.zone import WARSAW
@@ -306,7 +307,7 @@ class OperatorPages:
         numbers = _number(visit.fields.get("review", ""))
         if not numbers:
             return self._desk.missing(visit)
-        if verdict not in ("justified", "not") or not note:
+        if verdict not in ("justified", "not") or not is_reason(note):
             return await self._reviews(visit, "operator_review_incomplete")
         try:
             await self._oversight.decide(numbers[0], _by(visit), justified=verdict == "justified", note=note)

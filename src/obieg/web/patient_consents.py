@@ -76,7 +76,7 @@ def _stated(resource: Mapping[str, Any]) -> Stated:
     )
 
 
-def _rules(provision: Mapping[str, Any], outer: datetime | None = None) -> Iterator[Rule]:
+def _rules(provision: Mapping[str, Any], outer: datetime | None = None, depth: int = 1) -> Iterator[Rule]:
     period = provision.get("period", {})
     end = _end(period.get("end", "")) or outer
     if provision.get("type"):
@@ -96,8 +96,9 @@ def _rules(provision: Mapping[str, Any], outer: datetime | None = None) -> Itera
             end=end,
             narrowed="dataPeriod" in provision or any("DocumentReference/" not in d for d in data),
         )
+    taken = {e: provision[e] for e in _TABLE["nested"]["taken"] if e in provision} if depth > 1 else {}
     for inner in provision.get("provision", ()):
-        yield from _rules(inner, end)
+        yield from _rules({**taken, **inner}, end, depth + 1)
 
 
 def _end(said: str) -> datetime | None:
@@ -135,6 +136,11 @@ def restricting(
 
 
 # recording -----------------------------------------------------------------------------------------------------------
+
+
+def recognised(resource: Mapping[str, Any]) -> bool:
+    """Whether a person or an organisation of the directory is known when they ask: else no Consent about them holds."""
+    return any(given.get("system") and given.get("value") for given in resource.get("identifier", ()))
 
 
 class Wish(NamedTuple):

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from obieg.domain.problems import Problem
-from obieg.web.patient_consents import DAYS, DAYS_USUAL, Wish, consent, notices
+from obieg.web.patient_consents import DAYS, DAYS_USUAL, Wish, consent, notices, recognised
 from obieg.web.patient_records import Document, person_name, resources
 from obieg.web.patient_shell import Record, Shell
 
@@ -61,7 +61,7 @@ class PermissionPages:
                 known.setdefault(line.facility_id, (line.facility, "facility"))
             if line.who_id and line.who and not (line.me or line.system or line.relative):
                 known.setdefault(line.who_id, (line.who, "person"))
-        return known
+        return {who: named for who, named in known.items() if not who.startswith("|")}  # by a number of nobody's
 
     async def _searched(self, record: Record, name: str, value: str) -> dict[str, tuple[str, str]]:
         """Facilities and people of the directory, by their references."""
@@ -72,7 +72,7 @@ class PermissionPages:
             )
             for each in resources(answer.body):
                 called = str(each["name"]) if resource == "Organization" else person_name(each)
-                if called and each.get("active", True):
+                if called and each.get("active", True) and recognised(each):
                     found[f"{resource}/{each['id']}"] = (called, kind)
         return found
 

@@ -27,6 +27,7 @@ from obieg.domain.accounts import ROLES, LoginRefused, Professional, own_path
 from obieg.domain.awaiting import Awaited
 from obieg.domain.obligations import EXPLANATION_LENGTHS, FRESH, MINUTES_MAX, REASONS
 from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.reasons import is_reason
 from obieg.domain.requester import Requester
 from obieg.domain.text_search import LENGTH_MAX
 from obieg.domain.zone import WARSAW
@@ -552,14 +553,13 @@ class WorkPages:
         shown = await self._asked(asking, "read", "Patient", patient)
         if shown is None or not shown.body:
             return None
-        documents: list[record.Document] = []
-        if awaited.arrived:
-            parameters = [("patient", f"Patient/{patient}"), ("_lastUpdated", f"gt{awaited.since.isoformat()}")]
-            if awaited.kind:
-                parameters.append(("type", record.types_of(awaited.kind)))
-            found = await self._desk.fhir(asking, "search-type", "DocumentReference", parameters=parameters)
-            listed = [record.read_document(each, "region") for each in _resources(found.body, "DocumentReference")]
-            documents, _ = record.timeline(listed)
+        # Asked whether or not anything has come: who waits would learn by the time of the answer what they may not see.
+        parameters = [("patient", f"Patient/{patient}"), ("_lastUpdated", f"gt{awaited.since.isoformat()}")]
+        if awaited.kind:
+            parameters.append(("type", record.types_of(awaited.kind)))
+        found = await self._desk.fhir(asking, "search-type", "DocumentReference", parameters=parameters)
+        listed = [record.read_document(each, "region") for each in _resources(found.body, "DocumentReference")]
+        documents, _ = record.timeline(listed)
         return Come(awaited, record.read_person(shown.body, datetime.now(UTC).date()), documents)
 
     # consent --------------------------------------------------------------------------------------------------------
@@ -639,12 +639,11 @@ class WorkPages:
 
     async def _open_emergency(self, visit: Visit) -> Response:
         fields = visit.fields
-        shortest, longest = EXPLANATION_LENGTHS
         trouble = [
             name
             for name, wrong in (
                 ("reason", fields.get("reason", "") not in REASONS),
-                ("text", not shortest <= len(fields.get("text", "").strip()) <= longest),
+                ("text", not is_reason(fields.get("text", ""), EXPLANATION_LENGTHS)),
                 ("sworn", "sworn" not in fields),
             )
             if wrong

@@ -79,9 +79,10 @@ BEGIN
       UPDATE access_review SET reads = reads + 1, last_read_at = now()
       WHERE review_id = (
         SELECT r.review_id FROM access_review r
-        WHERE r.patient_key = ANY(obieg_kin(t.patient_key)) AND r.professional = t.said ->> 'person'
+        WHERE r.patient_key = ANY(obieg_kin(t.patient_key))
+          AND r.professional IN (t.said ->> 'person', t.said ->> 'acting_for')  -- an assistant reads by another's session
           AND r.ended_at IS NULL AND r.until > now()
-        ORDER BY r.opened_at DESC LIMIT 1);
+        ORDER BY r.organisation = t.said ->> 'organisation' DESC, r.opened_at DESC LIMIT 1);
       IF NOT FOUND THEN
         INSERT INTO access_review (patient_key, professional, professional_name, organisation, reason, explanation,
                                    opened_at, until, reads, last_read_at)
@@ -96,19 +97,26 @@ BEGIN
   RETURN true;
 END $$;
 
--- A patient who asked to be told is told of documents that come, too.
+-- A patient who asked to be told is told of documents that come, too, but for what a facility holds back: it is asked at
+-- the commit, when it stands with what it relates to.
 CREATE FUNCTION obieg_tell_patient() RETURNS trigger
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   IF EXISTS (SELECT FROM access_fact f
-             WHERE f.patient_key = ANY(obieg_kin(NEW.patient_key)) AND f.superseded_at IS NULL AND f.kind = 'notices') THEN
+             WHERE f.patient_key = ANY(obieg_kin(NEW.patient_key)) AND f.superseded_at IS NULL AND f.kind = 'notices')
+     AND NOT EXISTS (
+       SELECT FROM access_fact f CROSS JOIN LATERAL json_array_elements(f.facts) h
+       WHERE f.patient_key = ANY(obieg_kin(NEW.patient_key)) AND f.superseded_at IS NULL AND f.kind = 'hold'
+         AND coalesce((h -> 'period' ->> 'end')::timestamptz > now(), true)
+         AND replace(h ->> 'document', 'urn:uuid:', '')::uuid
+             = ANY(obieg_lineage(obieg_kin(NEW.patient_key), ARRAY[NEW.entry_uuid]))) THEN
     PERFORM obieg_tell(jsonb_build_array(jsonb_build_object(
       'patient_key', NEW.patient_key, 'kind', 'document', 'key', 'document:' || NEW.entry_uuid,
       'said', jsonb_build_object('document', NEW.entry_uuid, 'organisations', NEW.authors), 'notify', true, 'report', false)));
   END IF;
   RETURN NULL;
 END $$;
-CREATE TRIGGER document_entry_patient_told AFTER INSERT ON document_entry
+CREATE CONSTRAINT TRIGGER document_entry_patient_told AFTER INSERT ON document_entry DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW WHEN (NEW.version = 1) EXECUTE FUNCTION obieg_tell_patient();
 
 -- Decisions of the officer that a professional's name is not shown in access logs for a while (EHDS art. 9(3)).

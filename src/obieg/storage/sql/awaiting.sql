@@ -17,12 +17,8 @@ DELETE FROM awaited_document
 WHERE awaited_id = :id::uuid AND person = :person::text AND organisation = :organisation::text
 
 -- name: awaited_of
--- What a person waits for at a facility, the newest first, and whether something has come: whether it may be seen is not
--- asked here.
-SELECT a.awaited_id::text, p.affinity_domain_id, a.kind, a.since, a.until, EXISTS (
-  SELECT FROM document_entry d
-  WHERE d.patient_key = ANY(obieg_kin(a.patient_key)) AND d.registered_at > a.since
-    AND (a.types = '{}' OR split_part(d.type_code, '^', 1) = ANY(a.types)))
+-- What a person waits for at a facility, the newest first.
+SELECT a.awaited_id::text, p.affinity_domain_id, a.kind, a.since, a.until
 FROM awaited_document a JOIN patient p ON p.patient_key = (obieg_kin(a.patient_key))[1]
 WHERE a.person = :person::text AND a.organisation = :organisation::text AND a.until > now()
 ORDER BY a.since DESC, a.awaited_id

@@ -29,3 +29,21 @@ WHERE d.patient_key = ANY(:keys::bigint[]) AND NOT d.superseded
        AND (:until::text = '' OR d.creation_time < :until::text))
   AND d.patient_key = ANY(:permitted::bigint[])  -- sight
   AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filter::obieg_filter))  -- sight
+
+-- name: open_objects
+-- Of these objects, of any kind, those that are shown; folders and sets with a document of one of these writers; and
+-- folders that have never held anything.
+SELECT l.entry_uuid::text FROM object_locator l
+WHERE l.entry_uuid = ANY(:uuids::uuid[])
+  AND l.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND l.entry_uuid NOT IN (SELECT obieg_hidden(:filter::obieg_filter))  -- sight
+UNION
+SELECT l.entry_uuid::text FROM object_locator l
+JOIN association a ON a.patient_key = ANY(obieg_kin(l.patient_key)) AND a.source = l.entry_uuid AND a.type = 'HasMember'
+JOIN document_entry d ON d.patient_key = ANY(obieg_kin(l.patient_key)) AND d.entry_uuid = a.target
+WHERE l.entry_uuid = ANY(:uuids::uuid[]) AND d.authors && :writers::text[]
+UNION
+SELECT l.entry_uuid::text FROM object_locator l
+WHERE l.entry_uuid = ANY(:uuids::uuid[]) AND l.kind = 'F' AND NOT EXISTS (
+  SELECT FROM association a
+  WHERE a.patient_key = ANY(obieg_kin(l.patient_key)) AND a.source = l.entry_uuid AND a.type = 'HasMember')

@@ -1,14 +1,18 @@
 -- Messages between patients and facilities.
 
 -- name: put_thread
--- Raises where too many are open, or the facility has handed over nothing of the patient.
+-- Raises where too many are open, or the facility has handed over nothing of the patient that is shown.
 WITH begun AS (
   INSERT INTO message_thread (thread_id, patient_key, facility, subject)
   SELECT :thread_id::uuid, k.keys[1], :facility::text, :subject::text
   FROM (SELECT obieg_patient_keys(:authority::text, :value::text) AS keys) k
   WHERE k.keys <> '{}'
     AND (SELECT count(*) FROM message_thread t WHERE t.patient_key = ANY(k.keys) AND t.closed_at IS NULL) < :most::bigint
-    AND EXISTS (SELECT FROM document_entry d WHERE d.patient_key = ANY(k.keys) AND :facility::text = ANY(d.authors))
+    AND EXISTS (
+      SELECT FROM document_entry d WHERE d.patient_key = ANY(k.keys) AND :facility::text = ANY(d.authors)
+        AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+        AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filter::obieg_filter))  -- sight
+    )
   RETURNING thread_id
 )
 SELECT obieg_expect((SELECT count(*) FROM begun), 1, 'no thread can begin')

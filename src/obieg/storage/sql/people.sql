@@ -41,6 +41,17 @@ WHERE person_id = :person_id::uuid AND organisation = :organisation::text AND ro
 UPDATE person SET disabled_at = CASE WHEN :disabled::boolean THEN now() END
 WHERE person_id = :person_id::uuid
 
+-- name: end_grants
+-- What the person let apps do: at all, in one role at one facility, or for one professional. What they did as a patient stays.
+UPDATE oauth_grant SET ended_at = now() WHERE grant_id IN (
+  SELECT g.grant_id
+  FROM oauth_grant g, LATERAL (SELECT g.content::json -> 'person' AS who) w
+  JOIN person p ON p.person_id = :person_id::uuid AND p.identifier = w.who ->> 'person'
+  WHERE g.ended_at IS NULL AND coalesce(w.who ->> 'role', '') <> 'patient'
+    AND (:organisation::text = '' OR w.who ->> 'organisation' = :organisation::text)
+    AND (:role::text = '' OR w.who ->> 'role' = :role::text)
+    AND (:professional::text = '' OR w.who ->> 'acting_for' = :professional::text))
+
 -- name: reset_person
 UPDATE person SET password = '', totp = '', one_time = :one_time::bytea, one_time_until = :until::timestamptz
 WHERE person_id = :person_id::uuid
