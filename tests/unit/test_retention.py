@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from obieg.codes.load import toml
+from obieg.domain.affinity_domain import polish
 from obieg.domain.retention import (
     CLASSES,
     MARKS,
@@ -23,7 +24,7 @@ from obieg.domain.retention import (
 
 ENTITY, UNIT, CELL = (f"2.16.840.1.113883.3.4424.2.3.{n}" for n in (1, 2, 3))
 A, B = f"{ENTITY}#000000012345", f"{ENTITY}#000000054321"
-REFERRAL = "02.10^^2.16.840.1.113883.3.4424.11.1.32"
+REFERRAL = "02.10^^Klasyfikacja dokumentów P1"
 ADULT = date(1970, 5, 17)
 
 
@@ -53,6 +54,15 @@ def test_the_table_has_the_periods_of_the_act_and_a_meaning_for_each_mark() -> N
     assert toml("national/pl/retention.toml")["documents"]["blood"]["codes"] == [
         f"0760^^{settings_['physician_specialty']}"
     ]
+
+
+def test_the_codes_of_the_table_are_those_that_the_registry_takes() -> None:
+    """As it keeps them: code^^codingScheme. Others would claim a class for documents that nobody can register."""
+    table, domain = toml("national/pl/retention.toml")["documents"], polish()
+    kept = ("class_code", "type_code", "practice_setting_code")
+    for code, _, scheme in (value.partition("^^") for of in table.values() for value in of.get("codes", ())):
+        assert any(domain.accepts(attribute, code, scheme) for attribute in kept), (code, scheme)
+    assert domain.mime_types & {*table["images"]["mime_types"]}
 
 
 @pytest.mark.parametrize(

@@ -187,11 +187,22 @@ def term(document: KeptDocument, patient: KeptPatient) -> Term:
     )
 
 
+def can_be(mark: Mark, document: KeptDocument) -> bool:
+    """Whether a document may be what the mark says of it: only an order is served or not, only an image one."""
+    match mark:
+        case Mark.IMAGE:
+            return document.mime_type in _IMAGES
+        case Mark.SERVED | Mark.UNSERVED:
+            return bool(_ORDERS.intersection(document.codes))
+        case _:
+            return True
+
+
 def _shorter(document: KeptDocument, marks: dict[Mark, Said]) -> tuple[str, int, str] | None:
     """A class that is shorter than the general one must be said by somebody, of a document that can be such a one."""
-    if document.mime_type in _IMAGES and Mark.IMAGE in marks:
+    if Mark.IMAGE in marks and can_be(Mark.IMAGE, document):
         return "image", written_on(document).year, ""
-    if _ORDERS.intersection(document.codes):
+    if can_be(Mark.SERVED, document):
         if (served := marks.get(Mark.SERVED)) is not None:
             return None if served.day is None else ("order_served", served.day.year, "")
         if Mark.UNSERVED in marks:
