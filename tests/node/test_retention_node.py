@@ -194,6 +194,30 @@ def test_orders_go_by_what_became_of_them(office: Office) -> None:
     assert [m for m in office.json("retention", "marks") if m["document"] == note.unique_id] == []
 
 
+def test_what_is_erased_lets_nothing_else_go_earlier(office: Office) -> None:
+    """A shorter class goes first; the last entry of the patient stays where it was for the rest."""
+    node = office.node
+    patient = node.patient()
+    first = old(node, patient)
+    referral = ("02.10", "Klasyfikacja dokumentów P1")
+    order = node.entry(patient, class_code=referral, creation_time="20100310120000")
+    node.provided(node.submission(patient, first, order))
+    assert {first.unique_id, order.unique_id}.isdisjoint(office.preview("a.ndjson")[1])
+    office.run("retention", "mark", "unserved", "--document", order.unique_id, "--reason", "nie przyszedł")
+    file, may_go = office.preview("b.ndjson")
+    assert (order.unique_id in may_go, first.unique_id in may_go) == (True, False)
+    office.run("retention", "erase", file)
+    assert office.left(patient) == [1, 1, 0, 1, 1]
+    assert first.unique_id not in office.preview("c.ndjson")[1]
+    answer = node.soap("remove_documents", _destroying(node, first.unique_id))
+    assert "must be kept until 2030-12-31" in answer.errors[0][2]
+    out = office.folder / "osoba.zip"
+    office.run("patients", "everything", patient, "--out", out)
+    with zipfile.ZipFile(out) as archive:
+        [remaining] = [json.loads(line) for line in archive.read("json/last_entries.ndjson").splitlines()]
+    assert (remaining["entity"], remaining["year"]) == ("", 2010)
+
+
 def test_a_death_by_injury_keeps_for_thirty_years(office: Office) -> None:
     node = office.node
     patient = node.patient()
