@@ -319,8 +319,8 @@ class Context:
     # What actors/access_control has decided:
     decided: bool = False  # it was asked
     access: str = ""  # on which bases, and until when, what is answered may be seen
-    refusal: str = ""  # why nothing of some patients was shown, and whom; for the audit alone
-    refused: tuple[AuditObject, ...] = ()
+    refusal: str = ""  # why nothing of some patients was shown; for the audit alone, as is
+    concerned: tuple[AuditObject, ...] = ()  # whom it was about, however they were named
     veiled: bool = False  # the answer shows nothing: when it is given must not tell why
     told: tuple[Told, ...] = ()  # whom the answer obliges to tell, in the commit of the record
 
@@ -329,6 +329,7 @@ class Context:
 
         ``spends`` is False for the record that a repetition was refused.
         """
+        named = {o.identifier for o in self.objects if o.kind == "patient"}
         return AuditEvent(
             transaction=self.transaction.id,
             event=self.transaction.event,
@@ -349,7 +350,7 @@ class Context:
             source_address=self.requester.address,
             destination_user=self.destination_user,
             requester=self.requester.person or self.requester.system,
-            objects=(*self.objects, *self.refused),
+            objects=(*(o for o in self.concerned if o.identifier not in named), *self.objects),
             spent=self.requester.spent if spends else (),
             proof=self.requester,
             told=self.told,

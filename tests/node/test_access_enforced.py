@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -612,3 +613,37 @@ def test_who_sees_what_the_patient_has_closed(region: peer.Node) -> None:
     assert sees("doctor")[:2] == (True, True)
     for caller in callers.values():
         caller.node.close()
+
+
+def test_an_acknowledgement_holds_until_the_day_month_or_year_that_it_names_is_over(region: peer.Node) -> None:
+    def code(attribute: str, *names: str) -> peer.Code:
+        return next(c for c in region.codes.of(attribute) if c[0] in names)
+
+    opens, closes = (
+        code("eventCodeList", f"urn:connectathon:policy:{name}", other)
+        for name, other in (("full-access", "OPTIN"), ("deny-access", "OPTOUT"))
+    )
+    for length, handed in ((4, region.provided), (6, region.registered), (8, region.provided), (14, region.registered)):
+        world = World(region)
+
+        def acknowledged(policy: peer.Code, stop: str, world: World = world, handed: Any = handed) -> str:
+            entry = world.entry(
+                content=stop.encode(), format_code=code("formatCode", "urn:ihe:iti:bppc:2007"), events=[policy],
+                service_start="20200101", service_stop=stop,
+            )  # fmt: skip
+            handed(region.submission(world.patient, entry))
+            return str(entry.id)
+
+        def seen(who: dict[str, str], world: World = world) -> set[str]:
+            caller = Caller(region, who)
+            bundle = caller.get(f"DocumentReference?patient=Patient/{world.logical}&status=current").json()
+            caller.node.close()
+            return {f"urn:uuid:{e['resource']['id']}" for e in bundle.get("entry", [])}
+
+        until = datetime.now(UTC).strftime("%Y%m%d000000")[:length]
+        holds = length < 14  # the first second of today is over
+        opening = acknowledged(opens, until)
+        assert seen(STRANGER) == ({world.shown.id, world.other.id, opening} if holds else set())
+        assert world.shown.id in seen(DOCTOR)
+        acknowledged(closes, until)
+        assert (world.shown.id in seen(DOCTOR)) is not holds

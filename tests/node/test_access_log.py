@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import peer
 import pytest
-from test_access_enforced import DOCTOR, PATIENT, Caller, World
+from test_access_enforced import CLERK, DOCTOR, PATIENT, Caller, World
+from test_decisions import TYPE, ask, document, question
 from test_emergency import RESCUER, WHY, opened, rows
+from test_whose import consent
 from typer.testing import CliRunner
 
 from obieg.ops.cli import app
 
 pytestmark = pytest.mark.node
 ENTITY = DOCTOR["organisation"]
+HOSPITAL = "1.2.616.1.4711"  # an assigning authority
 NAMED = {**DOCTOR, "person_name": "Nowak Jan"}
 
 
@@ -155,6 +159,70 @@ def test_records_of_all_who_are_linked_are_one_log(region: peer.Node, world: Wor
             (keys[1], keys[0], keys[0]),
         )
     assert any(told(e)[1][0] == "Nowak Jan" for e in log(callers(own(world)), world))
+
+
+def test_however_a_request_names_the_patient_it_stands_in_the_log(region: peer.Node, callers: Any) -> None:
+    """By another identifier, a document, a Consent, or as nobody for whom the caller may; one that is retired, too."""
+    number, former, merged = peer.number(), peer.number(), region.patient()
+    world = World(region)
+    assert region.feed("A04", f"{world.patient}~{number}^^^&{HOSPITAL}&ISO") == "AA"
+    assert region.feed("A04", f"{merged}~{former}^^^&{HOSPITAL}&ISO") == "AA"
+    identifier = {"system": f"urn:oid:{HOSPITAL}", "value": number}
+    by_number, by_former = (f"urn:oid:{HOSPITAL}%7C{n}" for n in (number, former))
+    doctor, clerk, stranger = (callers(who) for who in (NAMED, CLERK, {**PATIENT, "person": "1.2#3"}))
+    patient = callers(own(world))
+    stated = consent(world, patient={"identifier": identifier})
+
+    def post(caller: Caller, path: str, resource: Any) -> httpx.Response:
+        headers = {"Content-Type": "application/fhir+json"}
+        return caller.node.http.post(f"{world.base}/{path}", json=resource, headers=headers)
+
+    made = post(clerk, "Consent", stated)
+    assert made.status_code == 201, made.text
+    id_ = made.json()["id"]
+    whose = {"resourceType": "Patient", "identifier": [identifier]}
+
+    def decided(*resources: tuple[tuple[str, str], ...]) -> Callable[[], Any]:
+        return lambda: ask(region, question(NAMED, *resources))
+
+    def asked(caller: Caller, path: str) -> Callable[[], Any]:
+        return lambda: caller.get(path)
+
+    resource, cx = "urn:oasis:names:tc:xacml:1.0:resource:resource-id", f"{HOSPITAL}#{number}"
+    acts: list[tuple[str, Callable[[], Any]]] = [
+        ("XACML", decided(document(world.shown))),
+        ("XACML", decided(document(world.hidden))),
+        ("XACML", decided(((resource, cx), *document(world.shown)))),
+        ("XACML", decided(((resource, cx), (TYPE, "1-1")))),
+        ("ITI-108", lambda: post(clerk, "Consent", stated)),
+        ("ITI-108", asked(clerk, f"Consent?patient.identifier={by_number}")),
+        ("ITI-108", asked(clerk, f"Consent?_id={id_}")),
+        ("ITI-108", asked(doctor, f"Consent?_id={id_}")),  # which somebody else has recorded
+        ("ITI-108", asked(doctor, f"Consent/{id_}")),
+        ("ITI-108", asked(stranger, f"Consent?patient.identifier={by_number}")),
+        ("ITI-119", lambda: post(doctor, "Patient/$match", {"resourceType": "Parameters", "parameter": [
+            {"name": "resource", "resource": whose}]})),
+        ("ITI-119", lambda: post(stranger, "Patient/$match", {"resourceType": "Parameters", "parameter": [
+            {"name": "resource", "resource": whose}]})),
+        ("ITI-78", asked(doctor, f"Patient?identifier={by_number}")),
+        ("ITI-78", asked(stranger, f"Patient?identifier={by_number}")),
+        ("ITI-67", asked(doctor, f"DocumentReference?patient.identifier={by_number}&status=current")),
+        ("ITI-67", asked(stranger, f"DocumentReference?patient.identifier={by_number}&status=current")),
+        ("ITI-18", lambda: doctor.soap("registry", peer.stored_query(
+            "GetDocuments", XDSDocumentEntryEntryUUID=peer.quoted(world.hidden.id)))),
+        ("ITI-43", lambda: doctor.soap("retrieve", peer.retrieval((region.repository, world.hidden.unique_id)))),
+    ]  # fmt: skip
+    for place, (transaction, act) in enumerate(acts):
+        known = {event["id"] for event in log(patient, world, "?_count=500")}
+        act()
+        new = [event for event in log(patient, world, "?_count=500") if event["id"] not in known]
+        assert [e["subtype"][0]["code"] for e in new] == [transaction, "OBIEG-2"], place
+    doctor.get(f"DocumentReference?patient.identifier={by_former}&status=current")
+    doctor.get(f"Consent?patient.identifier={by_former}")
+    before = log(patient, world)
+    assert region.feed("A40", world.patient, merged) == "AA"
+    new = [told(event)[0] for event in log(patient, world) if event["id"] not in {e["id"] for e in before}]
+    assert {*new} >= {"ITI-108", "ITI-67"}
 
 
 def run(region: peer.Node, *arguments: str) -> str:

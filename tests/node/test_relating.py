@@ -271,6 +271,29 @@ def test_a_system_relates_everything(world: World, callers: Callers) -> None:
     assert standing(world, world.shown) == "D"
 
 
+def test_a_system_changes_and_removes_what_its_repositories_registered(world: World, callers: Callers) -> None:
+    bound = {"system": "poz-a", "proof": "certificate", "repositories": [world.node.repository]}
+    for who, may in (({**bound, "repositories": []}, False), (bound, True)):
+        desk = Desk(callers(who).node)
+        entry = lasting(world, title="Karta")
+        folder = world.node.folder(world.patient)
+        submission = world.node.submission(world.patient, folders=[folder])
+        submission.associations = [peer.association("HasMember", folder.id, entry.id)]
+        assert world.node.register(submission).status == "Success"
+        renamed = world.node.folder(world.patient, unique_id=folder.unique_id, logical_id=folder.id, title="Nowa")
+        answers = [
+            desk.send(world.patient, [desk.entry(world.patient, entry, title="Inna")]),
+            desk.send(world.patient, [], [renamed]),
+            desk.destroy(entry.unique_id),
+        ]
+        assert [a.status == "Success" for a in answers] == [may] * 3, [(a.codes, a.errors) for a in answers]
+        single = world.entry(title="Sama")
+        sent_in = world.node.provided(world.node.submission(world.patient, single))
+        held = world.node.rows("SELECT 'urn:uuid:' || entry_uuid FROM association WHERE source = %s", sent_in.id[9:])
+        removed = desk.remove(single.id, sent_in.id, *(uuid for (uuid,) in held))
+        assert (removed.status == "Success") == may, removed.errors
+
+
 def test_hidden_missing_and_of_another_patient_are_one_answer(world: World, callers: Callers) -> None:
     """By whatever it is referred to."""
     stranger, other = callers(STRANGER), World(world.node)

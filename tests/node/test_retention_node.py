@@ -6,6 +6,7 @@ import json
 import os
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import peer
 import psycopg
 import pytest
 from document_pages import pdf_faults
-from peer import MakeNode, Node, association
+from peer import Node, association
 from test_document_pdf import unbroken, with_text, words_of
 
 import commanding
+from running import maker
 
 pytestmark = [pytest.mark.node]
 
@@ -57,12 +59,13 @@ class Office:
 
 
 @pytest.fixture(scope="module")
-def plain(make_node: MakeNode) -> Node:
-    """Outside the laboratory."""
+def plain(tmp_path_factory: pytest.TempPathFactory, _validate: None) -> Iterator[Node]:
+    """Outside the laboratory, with the Polish affinity domain: the classes of the law go by its codes."""
     oids = [peer.oid() for _ in range(3)]
     identity = dict(zip(("home_community_id", "repository_unique_id", "assigning_authority"), oids, strict=True))
     bound = {"name": "szpital", "address": "127.0.0.1", "repository_unique_id": oids[1]}
-    return make_node("retention", lab=False, identity=identity, nodes=[bound], access={"enforced": False})
+    with maker(tmp_path_factory, None) as make:
+        yield make("retention", lab=False, identity=identity, nodes=[bound], access={"enforced": False})
 
 
 @pytest.fixture
@@ -151,6 +154,7 @@ def test_marks_say_what_they_may_be_said_of(office: Office) -> None:
         ("blood", "--patient", "1"),
         ("served", "--document", "1.2"),
         ("hold", "--document", "1.2", "--day", "2020-01-01"),
+        ("served", "--document", "1.2", "--day", "2999-01-01"),
         ("nothing", "--document", "1.2"),
         ("hold",),
     ):
@@ -158,6 +162,60 @@ def test_marks_say_what_they_may_be_said_of(office: Office) -> None:
     office.run("retention", "mark", "hold", "--document", "1.2", "--reason", "-----", code=2)
     office.run("retention", "mark", "hold", "--document", "1.2", "--reason", "sprawa", code=1)
     assert office.json("retention", "marks") is not None
+
+
+def test_orders_go_by_what_became_of_them(office: Office) -> None:
+    """Five years after the service, two after an order that was not served: with the codes of the Polish domain."""
+    node = office.node
+    patient, referral = node.patient(), ("02.10", "Klasyfikacja dokumentów P1")
+    named = {"class_code": referral, "creation_time": "20150310120000"}
+    served, unserved = node.entry(patient, **named), node.entry(patient, **named)
+    by_type = node.entry(patient, type_code=("57133-1", "LOINC"), creation_time="20150310120000")
+    note = node.entry(patient, creation_time="20150310120000")
+    node.provided(node.submission(patient, served, unserved, by_type, note))
+    mark = ("retention", "mark", "--reason", "gabinet")
+    office.run(*mark, "served", "--document", served.unique_id, "--day", "2016-05-01")
+    for entry in (unserved, by_type):
+        office.run(*mark, "unserved", "--document", entry.unique_id)
+    may_go = office.preview("a.ndjson")[1]
+    assert {
+        n: (may_go[e.unique_id]["class_"], may_go[e.unique_id]["until"])
+        for n, e in enumerate((served, unserved, by_type))
+    } == {
+        0: ("order_served", "2021-12-31"),
+        1: ("order_unserved", "2017-12-31"),
+        2: ("order_unserved", "2017-12-31"),
+    }
+    assert note.unique_id not in may_go
+    # What is no order can be neither served nor not, and is no image.
+    for wrong in (("served", "--day", "2016-05-01"), ("unserved",), ("image",)):
+        told = office.run(*mark, *wrong, "--document", note.unique_id, code=1)
+        assert f"{note.unique_id} is no {'image' if wrong[0] == 'image' else 'order'}" in told
+    assert [m for m in office.json("retention", "marks") if m["document"] == note.unique_id] == []
+
+
+def test_what_is_erased_lets_nothing_else_go_earlier(office: Office) -> None:
+    """A shorter class goes first; the last entry of the patient stays where it was for the rest."""
+    node = office.node
+    patient = node.patient()
+    first = old(node, patient)
+    referral = ("02.10", "Klasyfikacja dokumentów P1")
+    order = node.entry(patient, class_code=referral, creation_time="20100310120000")
+    node.provided(node.submission(patient, first, order))
+    assert {first.unique_id, order.unique_id}.isdisjoint(office.preview("a.ndjson")[1])
+    office.run("retention", "mark", "unserved", "--document", order.unique_id, "--reason", "nie przyszedł")
+    file, may_go = office.preview("b.ndjson")
+    assert (order.unique_id in may_go, first.unique_id in may_go) == (True, False)
+    office.run("retention", "erase", file)
+    assert office.left(patient) == [1, 1, 0, 1, 1]
+    assert first.unique_id not in office.preview("c.ndjson")[1]
+    answer = node.soap("remove_documents", _destroying(node, first.unique_id))
+    assert "must be kept until 2030-12-31" in answer.errors[0][2]
+    out = office.folder / "osoba.zip"
+    office.run("patients", "everything", patient, "--out", out)
+    with zipfile.ZipFile(out) as archive:
+        [remaining] = [json.loads(line) for line in archive.read("json/last_entries.ndjson").splitlines()]
+    assert (remaining["entity"], remaining["year"]) == ("", 2010)
 
 
 def test_a_death_by_injury_keeps_for_thirty_years(office: Office) -> None:

@@ -118,7 +118,8 @@ def test_what_the_node_would_refuse_is_told_with_its_line(tmp_path: Path) -> Non
     assert "a.ndjson:4: DocumentReference.content[0].attachment.url: '../secret.txt' is neither" in log
     assert "Traceback" not in log
     stranger = {"resourceType": "Encounter", "id": "e", "status": "in-progress", "class": {"code": "IMP"}, "subject": {
-        "identifier": {"system": f"urn:oid:{PESEL}", "value": "99999999999"}}}  # fmt: skip
+        "identifier": {"system": f"urn:oid:{PESEL}", "value": "99999999999"}},
+        "serviceProvider": {"identifier": {"system": "urn:oid:1.9", "value": "x"}}}  # fmt: skip
     (world / "a.ndjson").write_text(f"{patient}\n{json.dumps(stranger)}\n")
     caught, log = refused(tmp_path, world)
     assert "a.ndjson:2: Encounter.subject: nobody has this identifier" in log, (log, caught)
@@ -167,6 +168,57 @@ def test_what_is_no_world(tmp_path: Path, text: str, told: str) -> None:
     assert told in caught.value.what
 
 
+_SUBJECT = {"subject": {"reference": "Patient/p"}}
+_MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"resourceType": "CareTeam", "status": "aktywny", **_SUBJECT},
+     "CareTeam.status: 'aktywny' is no code of the value set care-team-status (active, entered-in-error, "),
+    ({"resourceType": "Encounter", "status": "in_progress", "class": {"code": "IMP"}, **_SUBJECT}, "Encounter.status: 'in_progress' is no code"),
+    ({"resourceType": "Encounter", "class": {"code": "IMP"}, **_SUBJECT}, "Encounter.status: "),
+    ({"resourceType": "Flag", "status": "aktywny", "code": {"text": "x"}, **_SUBJECT}, "Flag.status: 'aktywny' is no code"),
+    ({"resourceType": "Consent", "status": "Active", "scope": {"text": "x"}, "category": [{"text": "x"}]}, "Consent.status: 'Active' is no code"),
+    ({"resourceType": "CareTeam", "status": "active", "period": {"start": "2026-05-01", "end": "2026-04-30"}, **_SUBJECT},
+     "CareTeam.period: it ends before it begins: correct start or end"),
+    ({"resourceType": "RelatedPerson", "patient": {"reference": "Patient/p"}, "period": {"start": "2026", "end": "2025-12"}},
+     "RelatedPerson.period: it ends before it begins"),
+    ({"resourceType": "RelatedPerson", "patient": {"reference": "Patient/p"}, "relationship": [{"coding": [{"code": "GUARD"}]}],
+      "identifier": [{"system": "http://pesel.pl", "value": "1"}]}, "RelatedPerson.identifier: nobody is recognised by"),
+    ({"resourceType": "Encounter", "status": "in-progress", "class": {"code": "IMP"}, **_SUBJECT,
+      "serviceProvider": {"reference": "Practitioner/d"}}, "Encounter.serviceProvider: it names a Practitioner"),
+    ({"resourceType": "Group", "type": "practitioner", "actual": True,
+      "member": [{"entity": {"reference": "Practitioner/d"}}, {"entity": {"reference": "Practitioner/zzz"}}]},
+     "Group.member[1].entity: Practitioner/zzz is not in this folder"),
+    ({"resourceType": "Group", "type": "practitioner", "actual": True, "member": [{"entity": {"reference": "Practitioner/http"}}]},
+     "Group.member[0].entity: Practitioner/http: nobody is recognised by"),
+    ({"resourceType": "DocumentReference", "status": "current", "author": [{"reference": "PractitionerRole/r"}],
+      "content": [{"attachment": {"contentType": "text/plain"}}]},
+     "DocumentReference.author[0] (PractitionerRole.practitioner): Practitioner/http: nobody is recognised by"),
+]  # fmt: skip
+
+
+def test_what_would_say_nothing_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Each mistake with its file and line; the rest of the world is sound."""
+    sound = [
+        {"resourceType": "Practitioner", "id": "d", "identifier": [{"system": "urn:oid:1.2", "value": "d"}]},
+        {"resourceType": "Practitioner", "id": "nameless", "name": [{"family": "X"}]},
+        {"resourceType": "Practitioner", "id": "http", "identifier": [{"system": "http://x", "value": "d"}]},
+        {"resourceType": "PractitionerRole", "id": "r", "practitioner": {"reference": "Practitioner/http"}},
+        {"resourceType": "Group", "id": "g", "type": "practitioner", "actual": True,
+         "member": [{"entity": {"reference": "Practitioner/nameless"}}, {"entity": {"reference": "PractitionerRole/own"}}]},
+        {"resourceType": "PractitionerRole", "id": "own", "practitioner": {"reference": "Practitioner/d"}},
+        {"resourceType": "Patient", "id": "p", "name": [{"family": "X"}]},
+        {"resourceType": "CareTeam", "id": "t", **_SUBJECT,
+         "participant": [{"role": [{"coding": [{"code": "nurse"}]}], "member": {"reference": "Practitioner/d"}}]},
+    ]  # fmt: skip
+    (tmp_path / "a.ndjson").write_text("".join(f"{json.dumps(line)}\n" for line in sound))
+    assert len(read(tmp_path)) == len(sound)
+    for resource, told in _MISTAKES:
+        (tmp_path / "b.ndjson").write_text(f"\n{json.dumps({**resource, 'id': 'x'})}\n")
+        with pytest.raises(Failure) as caught:
+            read(tmp_path)
+        assert f"\nb.ndjson:2: {told}" in caught.value.what
+        assert caught.value.what.count("b.ndjson:2") == caught.value.what.count(".ndjson:")
+
+
 def test_a_folder_without_files(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="ndjson"):
         read(tmp_path)
@@ -177,6 +229,7 @@ def test_a_folder_without_files(tmp_path: Path) -> None:
 KNOWN: dict[str, dict[str, Any]] = {
     "Practitioner/d": {"resourceType": "Practitioner", "identifier": [{"system": "urn:oid:1.2", "value": "d"}]},
     "Practitioner/nobody": {"resourceType": "Practitioner"},
+    "Practitioner/http": {"resourceType": "Practitioner", "identifier": [{"system": "http://x", "value": "d"}]},
     "Organization/o": {
         "resourceType": "Organization",
         "identifier": [{"system": "urn:oid:1.3", "value": "o"}, {"system": "urn:oid:1.4", "value": "p"}],
@@ -204,6 +257,7 @@ def role(code: str) -> list[dict[str, Any]]:
         ({"resourceType": "CareTeam", "status": "active", "participant": [{"member": {"reference": "PractitionerRole/r"}}]},
          [Declaration("1.2#d", "doctor", "1.3#o", Period()), Declaration("1.2#d", "doctor", "1.4#p", Period())]),
         ({"resourceType": "CareTeam", "status": "inactive", "participant": [{"member": D}]}, []),
+        ({"resourceType": "CareTeam", "participant": [{"role": role("nurse"), "member": D}]}, [Declaration("1.2#d", "nurse", "", Period())]),
         ({"resourceType": "Encounter", "status": "onleave", "serviceProvider": O},
          [Encounter("1.3#o", Period()), Encounter("1.4#p", Period())]),
         ({"resourceType": "Encounter", "status": "finished", "serviceProvider": O}, []),
@@ -236,7 +290,15 @@ def test_what_a_resource_says(resource: dict[str, Any], expected: list[Any]) -> 
         ({"resourceType": "Encounter", "status": "in-progress", "serviceProvider": O, "period": {"start": "2026-02-30"}},
          "Encounter.period.start"),
         ({"resourceType": "RelatedPerson", "relationship": role("guardian")}, "RelatedPerson.identifier"),
-        ({"resourceType": "RelatedPerson", "identifier": [{"value": "m"}], "relationship": role("x")}, "RelatedPerson.relationship"),
+        ({"resourceType": "RelatedPerson", "identifier": [{"system": "urn:oid:1.5", "value": "m"}], "relationship": role("x")},
+         "RelatedPerson.relationship"),
+        ({"resourceType": "RelatedPerson", "identifier": [{"value": "m"}], "relationship": role("close")}, "RelatedPerson.identifier"),
+        ({"resourceType": "RelatedPerson", "identifier": [{"system": "http://x", "value": "m"}], "relationship": role("close")},
+         "RelatedPerson.identifier"),
+        ({"resourceType": "Encounter", "status": "in-progress",
+          "serviceProvider": {"identifier": {"system": "http://x", "value": "o"}}}, "Encounter.serviceProvider"),
+        ({"resourceType": "CareTeam", "participant": [{"role": role("nurse"), "member": {"reference": "Practitioner/http"}}]},
+         "CareTeam.participant[0].member"),
         ({"resourceType": "Flag", "status": "active", "code": role("BTG")[0], "author": D}, "Flag.period.end"),
         ({"resourceType": "Flag", "status": "active", "code": role("TREAT")[0], "author": D, "period": {"end": "2026"}}, "Flag.code"),
     ],

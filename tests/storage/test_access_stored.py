@@ -12,11 +12,14 @@ import pytest
 from obieg.domain.access import Consent, Declaration, Period, Provision, Representative
 from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.consents import ConsentQuery, Kind, Stated
+from obieg.domain.documents import DocumentEntry
 from obieg.domain.identifiers import PatientId
 from obieg.domain.registry import LostRace
+from obieg.mapping.ebrim import render_entry
 from obieg.storage.access_store import PostgresAccess
 from obieg.storage.audit_store import AuditStore
 from obieg.storage.link import Database
+from obieg.storage.registry_store import filled
 
 OWN, PESEL = "1.2.616.9", "2.16.840.1.113883.3.4424.1.1.616"
 ANNA, ANIA = PatientId("a", OWN), PatientId("b", OWN)
@@ -168,17 +171,33 @@ async def test_a_version_follows_the_one_that_its_writer_has_seen(shelf: Shelf, 
         await shelf.say("Consent/c1", ANIA, Kind.CONSENT, CONSENT, before=2)
 
 
-async def test_a_document_of_bppc_is_a_consent_while_it_is_approved(shelf: Shelf) -> None:
+@pytest.mark.parametrize(
+    ("stop", "until"),
+    [
+        ("2026", UNTIL),
+        ("202612", UNTIL),
+        ("20261231", UNTIL),
+        ("20261231000000", datetime(2026, 12, 31, tzinfo=UTC)),
+        (None, None),
+    ],
+)
+async def test_a_document_of_bppc_is_a_consent_while_it_is_approved(
+    shelf: Shelf, stop: str | None, until: datetime | None
+) -> None:
     uuid = "00000000-0000-4000-8000-000000000001"
+    sent = render_entry(
+        DocumentEntry(f"urn:uuid:{uuid}", mime_type="text/xml", service_stop_time=stop), lambda: "urn:1"
+    )
+    column = "NULL" if stop is None else f"'{filled(stop)}'"
     shelf.sql(
         "INSERT INTO document_entry (patient_key, entry_uuid, unique_id, logical_id, format_code, event_code_list, mime_type,"
         f" service_start_time, service_stop_time, ebrim) VALUES (1, '{uuid}', '1.2', '{uuid}',"
         " 'urn:ihe:iti:bppc-sd:2007^^1.3.6.1.4.1.19376.1.2.3', ARRAY['urn:connectathon:policy:deny-access^^x',"
         " 'urn:connectathon:policy:full-access^^x', 'OPTIN^^2.16.840.1.113883.5.4', '1.2.3.4^^unknown'], 'text/xml',"
-        " '20260101', '20261231', '')"
+        f" '20260101000000', {column}, '\\x{sent.hex()}')"
     )
     permit = Provision(permit=True)
-    expected = Consent(f"DocumentReference/{uuid}", Period(FROM, UNTIL), (permit, permit, Provision(permit=False)))
+    expected = Consent(f"DocumentReference/{uuid}", Period(FROM, until), (permit, permit, Provision(permit=False)))
     assert (await shelf.facts([1]))[1].consents == (expected,)
     shelf.sql("UPDATE document_entry SET status = 'D'")
     assert (await shelf.facts([1]))[1].consents == ()

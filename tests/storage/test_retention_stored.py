@@ -12,9 +12,14 @@ import psycopg
 import pytest
 
 from obieg.actors.retention import KeptByLaw
-from obieg.domain.removing import Removal
+from obieg.domain.audit import AuditEvent, Outcome
+from obieg.domain.documents import Author, DocumentEntry
+from obieg.domain.history import Act, RecordedChange
+from obieg.domain.removing import Removal, Removing
 from obieg.domain.requester import Requester
 from obieg.domain.retention import Mark
+from obieg.storage.audit_store import AuditStore
+from obieg.storage.lifecycle_store import PostgresLifecycle
 from obieg.storage.link import Database
 from obieg.storage.retention_store import PostgresRetention
 from obieg.storage.statements import load
@@ -28,6 +33,11 @@ class Shelf:
     def __init__(self, dsn: str, database: Database) -> None:
         self.dsn = dsn
         self.store = PostgresRetention(database)
+        self.lifecycle = PostgresLifecycle(
+            database,
+            AuditStore(database, source_id="test", names={"ITI-62": "Remove Metadata"}, now=lambda: TODAY),
+            assigning_authority="1.2.3",
+        )
         self.law = KeptByLaw(self.store, now=lambda: TODAY)
 
     def sql(self, statement: str, *given: Any) -> list[tuple[Any, ...]]:
@@ -87,6 +97,13 @@ class Shelf:
             "INSERT INTO retention_mark (patient_key, unique_id, mark, reason, said_by) VALUES (%s, %s, %s, 'why', 'who')",
             key, unique_id, mark.value,
         )  # fmt: skip
+
+    async def remove(self, key: int, entry: DocumentEntry) -> None:
+        """As the commit of ITI-62 does."""
+        named = ((key, "D", entry.entry_uuid),)
+        gone = RecordedChange(Act.REMOVED, key, entry, None)
+        event = AuditEvent(transaction="ITI-62", event="removal", outcome=Outcome.SUCCESS)
+        await self.lifecycle.remove(Removing(named, (), 0, (), (gone,)), event)
 
     async def kept(self, *identifiers: str, kind: str = "D") -> dict[str, str]:
         """Which of them must be kept, and why."""
@@ -155,6 +172,36 @@ async def test_facts_of_all_who_are_linked_count(shelf: Shelf) -> None:
     assert (await shelf.store.page(-1, 1), await shelf.store.page(1, 10)) == ([1], [3])
     assert (persons[1].key, persons[1].id, len(persons[1].known.documents)) == (2, "p2", 2)
     assert persons[1].known.birth_date == date(1970, 1, 1)
+
+
+async def test_who_was_written_about_last_stays_so_when_that_is_removed(shelf: Shelf) -> None:
+    """Through ITI-62 as the store carries it out, of all who are linked, and of both when documents move."""
+    for key in (1, 2, 3):
+        shelf.patient(key, "19700101")
+    own, unit, other = f"{ENTITY}#1", "2.16.840.1.113883.3.4424.2.3.2#1-01", f"{ENTITY}#2"
+    old, elsewhere = shelf.document(1, "2000", own), shelf.document(1, "2000", other)
+    assert await shelf.kept(old, elsewhere) == {}
+    await shelf.remove(2, DocumentEntry(shelf.document(2, "2010", unit), creation_time="2010", author=(_by(unit),)))
+    await shelf.remove(2, DocumentEntry(shelf.document(2, "2005", unit), creation_time="2005", author=(_by(unit),)))
+    assert await shelf.kept(old, elsewhere) == {}  # of somebody else
+    shelf.link(2, into=1)
+    assert {u: "until 2030-12-31" in said for u, said in (await shelf.kept(old, elsewhere)).items()} == {old: True}
+    # A document without a date and an author: when it was registered, and of whom it may be.
+    await shelf.remove(1, DocumentEntry(shelf.document(1, None)))
+    year = datetime.now(UTC).year
+    assert {f"until {year + 20}-12-31" in said for said in (await shelf.kept(old, elsewhere)).values()} == {True}
+    assert len(await shelf.kept(old, elsewhere)) == 2
+    rows = "SELECT patient_key, entity, year FROM last_entry ORDER BY patient_key, entity"
+    assert shelf.sql(rows) == [(1, "", year), (2, own, 2010)]
+    moved = shelf.document(1, "2000", own)
+    shelf.sql("SELECT obieg_move_documents(obieg_kin(1), 3, %s::uuid[])", [moved[9:]])
+    assert shelf.sql(rows) == [(1, "", year), (2, own, 2010), (3, "", year), (3, own, 2010)]
+    assert set(await shelf.kept(moved)) == {moved}
+
+
+def _by(organisation: str) -> Author:
+    root, _, extension = organisation.partition("#")
+    return Author(institution=(f"Szpital^^^^^&{root}&ISO^^^^{extension}",))
 
 
 async def test_what_is_said_of_a_document_goes_with_it(shelf: Shelf) -> None:

@@ -119,10 +119,20 @@ def test_a_refusal_stands_in_the_record_with_its_patient() -> None:
     event = asking.audit()
     assert event.outcome == Outcome.MINOR_FAILURE
     assert event.detail == "no access: system"
-    assert [o.identifier for o in event.objects] == ["GetDocuments", f"a^^^&{OWN}&ISO"]
+    assert [o.identifier for o in event.objects] == [f"a^^^&{OWN}&ISO", "GetDocuments"]
     asking.objects = (AuditObject("patient", f"b^^^&{OWN}&ISO"),)
     found.refused(asking, OWN)
     assert asking.audit().objects == asking.objects  # by whichever name
+
+
+def test_a_record_names_whom_it_was_about_once_whatever_was_shown() -> None:
+    found, asking = seen(DOCTOR)
+    asking.objects = (AuditObject("patient", "1^^^&1.2.616.7&ISO"), AuditObject("stored_query", "GetDocuments"))
+    found.refused(asking, OWN)
+    assert asking.audit().detail == ""
+    assert [o.identifier for o in asking.audit().objects] == [f"a^^^&{OWN}&ISO", "1^^^&1.2.616.7&ISO", "GetDocuments"]
+    asking.objects = (AuditObject("patient", f"a^^^&{OWN}&ISO"), *asking.objects)  # as is found later
+    assert asking.audit().objects == asking.objects
 
 
 def test_who_names_nobody_sees_nothing_and_nothing_is_read() -> None:
@@ -138,7 +148,8 @@ def test_who_names_nobody_sees_nothing_and_nothing_is_read() -> None:
         ("ITI-42", Requester("his"), True),
         ("ITI-42", DOCTOR, True),
         ("ITI-42", msgspec.structs.replace(DOCTOR, role="patient"), False),
-        ("ITI-81", Requester("siem"), True),
+        ("ITI-81", Requester("siem", proof="oauth"), True),
+        ("ITI-81", Requester("hospital", proof="certificate"), False),
         ("ITI-81", DOCTOR, False),
         ("ITI-90", DOCTOR, True),
         ("ITI-57", msgspec.structs.replace(DOCTOR, role="administrative-employee"), False),

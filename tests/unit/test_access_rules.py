@@ -39,7 +39,7 @@ from obieg.domain.access import (
 )
 from obieg.domain.access_explained import LANGUAGES, BasisTrace, Hidden, explain, render
 from obieg.domain.requester import Requester
-from obieg.domain.showing import shown
+from obieg.domain.showing import shown, surely
 from obieg.transactions import TRANSACTIONS
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -1448,6 +1448,50 @@ def test_an_explanation_of_a_refusal() -> None:
     assert render(everything, "en")[-1] == "  1: shown, basis: the patient"
     restricted = explain(doctor(), facts(consents=(consent(deny()),)), Act.READ, NOW, Settings())
     assert "  consent of the patient c1, without end: all documents" in render(restricted, "en")
+
+
+# What is of a type and time ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ((), False),
+        (((Rule(True),),), True),
+        (((Rule(True, Condition(type_codes=("t",))),),), True),
+        (((Rule(True, Condition(type_codes=("other",))),),), False),
+        (((Rule(True, Condition(labels=("N",))),),), True),  # it is taken to be N
+        (((Rule(True, Condition(authors=("a",))),),), False),
+        # Two periods that open its ends, and not what lies between; or all of it.
+        (((Rule(True, Condition(created_to="2021")),), (Rule(True, Condition(created_from="2023")),)), False),
+        (((Rule(True, Condition(created_to="2023")),), (Rule(True, Condition(created_from="2021")),)), True),
+        (((Rule(True),), (Rule(False, Condition(created_from="2021", created_to="2022")),)), False),
+        (((Rule(True),), (Rule(False, Condition(created_from="2024")),)), True),
+        (((Rule(True),), (Rule(False, Condition(type_codes=("other",))),)), True),
+        (((Rule(True),), (Rule(False, Condition(type_codes=("other",), labels=("R",))),)), True),
+        (((Rule(True),), (Rule(False, Condition(class_codes=("c",), created_from="2024")),)), True),
+        (((Rule(True),), (Rule(False, Condition(practice_setting_codes=("p",))),)), False),
+        # What a later rule of its source takes back for all of them.
+        (((Rule(True),), (Rule(False, Condition(authors=("a",))), Rule(True))), True),
+        (((Rule(True),), (Rule(False), Rule(None, Condition(type_codes=("t",))))), True),
+        (((Rule(True),), (Rule(False), Rule(True, Condition(authors=("a",))))), False),
+        (((Rule(True),), (Rule(False, Condition(labels=("R",))), Rule(True, Condition(labels=("N",))))), False),
+    ],
+)
+def test_what_of_a_type_and_time_is_shown_whatever_it_is(sources: tuple[tuple[Rule, ...], ...], expected: bool) -> None:
+    permitted = tuple(Source("x", rules) for rules in sources)
+    assert surely(permitted, "t", "2020", "2024") is expected
+    assert surely(None, "t", "2020", "2024")
+
+
+def test_of_any_type_or_time_every_rule_may_deny() -> None:
+    for asked in (Condition(type_codes=("other",)), Condition(created_from="2024"), Condition(labels=("R",))):
+        permitted = (Source("x", (Rule(True),)), Source("y", (Rule(False, asked),)))
+        assert not surely(permitted, "", "", "")
+        assert surely(permitted[:1], "", "", "")
+    until = (Source("x", (Rule(True),)), Source("y", (Rule(False, Condition(created_to="2020")),)))
+    assert surely(until, "", "2020", "")
+    assert not surely(until, "", "", "2020")
 
 
 # Until when the same is decided --------------------------------------------------------------------------------------

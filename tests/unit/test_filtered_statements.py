@@ -27,7 +27,7 @@ _UNFILTERED = {
     "documents.sql": {"documents_total", "documents_page", "document_place", "segments_in_use", "objects_in_use"},
     "lifecycle.sql": {
         "lifecycle_objects", "stored_hashes", "expect_association_count", "expect_ends", "expect_no_association",
-        "delete_objects", "renew_newest_entries", "renew_newest_folders", "removable_documents", "authors_of_documents",
+        "keep_last_entries", "delete_objects", "renew_newest_entries", "renew_newest_folders", "removable_documents", "authors_of_documents",
         "remove_documents", "history_objects", "history_relations",
     },
     "awaiting.sql": {"awaited_of"},  # what it finds is shown by a search in the person's name

@@ -36,7 +36,7 @@ from obieg.domain.obligations import Told, obliges, of_reading
 from obieg.domain.permits import FactsStore, Named, Person
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
-from obieg.domain.showing import shown
+from obieg.domain.showing import shown, surely
 from obieg.domain.sight import EVERYTHING, NOTHING, Sight, sight
 from obieg.domain.zone import WARSAW
 from obieg.protocol import Context
@@ -81,11 +81,6 @@ class Seen(NamedTuple):
         """Whether everybody may be asked about, or :attr:`certain`."""
         return self.sight.permitted is None or self.certain
 
-    def would_show(self, documents: Sequence[DocumentFacts]) -> bool:
-        """Whether all of these documents, which need not be there, would be shown of somebody."""
-        shows = (len(shown(permit.filter, documents)) == len(documents) for permit in self.permits)
-        return self.sight.permitted is None or any(shows)
-
     def told(self, context: Context, *, shown: bool = True, yet: bool = True) -> None:
         """The answer, and its record, name the bases on which it is given.
 
@@ -107,12 +102,11 @@ class Seen(NamedTuple):
         return tuple(filter(None, told))
 
     def refused(self, context: Context, assigning_authority: str) -> None:
-        """The record says why nothing of some patients was shown, and whose it would have been."""
-        denied = [(person, d.reason) for person, d in self.decisions if isinstance(d, Deny)]
+        """The record names everybody whom the request was about, and says why nothing of some was shown."""
         asked = {o.identifier for o in context.objects if o.kind == "patient"}
-        names = [{str(PatientId(id_, assigning_authority)) for id_ in person.ids} for person, _ in denied]
-        context.refused = tuple(AuditObject("patient", min(some)) for some in names if asked.isdisjoint(some))
-        context.refusal = " ".join(sorted({reason for _, reason in denied}))
+        names = [{str(PatientId(id_, assigning_authority)) for id_ in person.ids} for person, _ in self.decisions]
+        context.concerned = tuple(AuditObject("patient", min(some)) for some in names if asked.isdisjoint(some))
+        context.refusal = " ".join(sorted({d.reason for _, d in self.decisions if isinstance(d, Deny)}))
 
 
 _EVERYTHING = Seen(EVERYTHING)
@@ -308,6 +302,21 @@ class AccessControl:
                 names = {name: [m.facts.entry_uuid in visible for m in meant if name in m.names] for name in named}
                 found |= {name: person.keys for name, entries in names.items() if entries and all(entries)}
         return found
+
+    async def shows_all(self, seen: Seen, type_codes: Sequence[str] | None, created_from: str, created_to: str) -> bool:
+        """Whether :meth:`see` shows of one patient all that is, or may be, of these types (None: of any) and time.
+
+        Where documents are registered that fit they say it; where none is, what the rules say of any that may come.
+        """
+        if self._store is None:
+            return True
+        if not seen.permits or (type_codes is not None and not type_codes):
+            return False
+        there, visible = await self._store.count(seen.sight, type_codes, created_from, created_to)
+        types = ("",) if type_codes is None else type_codes
+        return there == visible and (
+            there > 0 or all(surely(p.filter, t, created_from, created_to) for p in seen.permits for t in types)
+        )
 
     async def referable(
         self,

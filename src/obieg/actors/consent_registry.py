@@ -150,7 +150,7 @@ class ConsentRegistry:
         return Said(stated.source, before + 1, stated.kind, b"", stated.resource, at, stated.by)
 
     async def _patient(self, draft: ConsentDraft, context: Context) -> PatientId:
-        """The name by which the patient is known; all that are given must name one person. Raises Problem.
+        """The patient's id in the affinity domain; all that are given must name one person. Raises Problem.
 
         Names of whom the caller may not are as those of nobody: what else is said here would tell of them.
         """
@@ -161,7 +161,7 @@ class ConsentRegistry:
         if not known:
             said = f"no patient is known here by {', '.join(map(str, draft.patients))}: announce the patient first"
             raise Problem.of("XDSUnknownPatientId", said, "Consent.patient")
-        return next(iter(known))
+        return next(iter(known.values()))
 
     async def _expect_same_patient(self, id_: str, named: PatientId) -> None:
         found = await self._store.read(CONSENTS + id_, None, None)
@@ -208,6 +208,8 @@ class ConsentRegistry:
         """A version of a Consent, the newest for None, and whose it is; None where the caller may not know of it."""
         found = await self._store.read(source, version, None)
         patient = None if found is None else PatientId(found[2], self._authority)
+        if patient is not None:  # whoever may know of it or not: the record names whose it is
+            context.objects = (AuditObject("patient", str(patient)), *context.objects)
         may = await self.may(patient, context)
         known = may and found is not None and self._theirs(found[0], context)
         return (found[0], patient) if found is not None and patient is not None and known else None

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from obieg.actors.access_control import AccessControl
-from obieg.domain.access import DocumentFacts
+from obieg.actors.access_control import AccessControl, Seen
+from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.decisions import STATED, Decided, DecisionQuery, Resource
+from obieg.domain.identifiers import PatientId
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
 from obieg.mapping import xacml
@@ -20,9 +21,19 @@ from obieg.protocol import Asker, AuditSink, Context, SoapQuestion, Transaction
 class DecisionPoint:
     """Answers whether somebody may have documents, as if they had asked for them here; patients are told alike."""
 
-    def __init__(self, access: AccessControl, audit: AuditSink, *, new_uuid: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        access: AccessControl,
+        audit: AuditSink,
+        *,
+        codes: AffinityDomain,
+        assigning_authority: str,
+        new_uuid: Callable[[], str],
+    ) -> None:
         self._access = access
         self._audit = audit
+        self._codes = codes
+        self._authority = assigning_authority
         self._new_uuid = new_uuid
 
     async def decide(self, query: DecisionQuery, context: Context) -> Decided:
@@ -43,11 +54,15 @@ class DecisionPoint:
         asking = replace(context, requester=who)
         patients = [resource.patient for resource in query.resources if resource.patient is not None]
         seen = await self._access.see(Named(patients, unique_ids=documents), asking)
+        seen.refused(asking, self._authority)
         shown = await self._access.shown(seen, documents)
-        permitted = tuple(
-            resource.document in shown if resource.document else seen.would_show(_supposed(resource))
+        if patients and self._access.enforced:  # a document of somebody else is not what is asked about
+            meant = [tuple(p.keys) for p, _ in seen.decisions if _identifier(patients[0]) in p.facts.identifiers]
+            shown = {name: keys for name, keys in shown.items() if tuple(keys) in meant}
+        permitted = [
+            resource.document in shown if resource.document else await self._shows_all(seen, resource)
             for resource in query.resources
-        )
+        ]
         if documents:  # one that is not shown is as if nobody had it: nothing rests on what holds of its patient
             whose = {tuple(keys) for keys in shown.values()}
             seen = seen._replace(decisions=[(person, d) for person, d in seen.decisions if tuple(person.keys) in whose])
@@ -55,13 +70,18 @@ class DecisionPoint:
         await self._audit.record(asking.audit())
         context.audited = context.decided = True
         context.access, context.veiled = asking.access, asking.veiled
-        return Decided(permitted, self._new_uuid(), context.received_at)
+        return Decided(tuple(permitted), self._new_uuid(), context.received_at)
+
+    async def _shows_all(self, seen: Seen, resource: Resource) -> bool:
+        """Whether all of a type and time is shown; a code without its scheme is of every scheme that has it."""
+        code, types = resource.type_code, None
+        if code:
+            types = [code] if "^^" in code else [f"{code}^^{s}" for s in self._codes.codings("type_code", code)]
+        return await self._access.shows_all(seen, types, resource.created_from, resource.created_to)
 
 
-def _supposed(resource: Resource) -> tuple[DocumentFacts, ...]:
-    """Documents at both ends of the time that is asked about, of which nothing else is known."""
-    ends = {resource.created_from, resource.created_to}
-    return tuple(DocumentFacts(f"supposed-{at}", type_code=resource.type_code, creation_time=at) for at in sorted(ends))
+def _identifier(patient: PatientId) -> str:
+    return f"{patient.authority}#{patient.value}"
 
 
 class RegionDecides:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -149,11 +149,13 @@ class DocumentLifecycle:
             for u, s in facts.objects.items()
             if isinstance(s.value, DocumentEntry) and (u in named or s.value.logical_id in logical)
         ]
-        for entry in (*submission.entries, *standing):
-            if entry.repository_unique_id not in allowed:
-                detail = "this sender is not bound to the repository that the entry names"
-                where = f"DocumentEntry {entry.entry_uuid}: repositoryUniqueId"
-                yield Finding("XDSRegistryMetadataError", detail, where)
+        yield from _unbound((*submission.entries, *standing), allowed)
+        changed = {f.logical_id for f in submission.folders}
+        for uuid, folder in facts.objects.items():
+            if getattr(folder.value, "logical_id", None) in changed:
+                held = _held(uuid, facts.objects)
+                if not any(document.repository_unique_id in allowed for document in held):
+                    yield from _unbound(held[:1], allowed)
 
     async def remove(self, uuids: Sequence[str], context: Context) -> None:
         """Removes metadata by entryUUID (ITI-62), all or nothing. Raises Problem with all findings."""
@@ -162,6 +164,8 @@ class DocumentLifecycle:
             objects = await self._store.standing(uuids)
             own = self._access.changes(context)
             closed = _closed(uuids, objects, own)
+            if own is None and (unbound := [*self._unbound_of(uuids, objects, context)]):
+                raise Problem(unbound)
             unseen = set[str]() if own is None else await self._unseen(uuids, objects, own, context)
             removing = plan_removal(uuids, {u: s for u, s in objects.items() if u not in closed | unseen})
             removals = [
@@ -181,6 +185,16 @@ class DocumentLifecycle:
             context.audited = True
             return
         raise RetryLater("others keep changing what is to be removed")
+
+    @staticmethod
+    def _unbound_of(named: Sequence[str], objects: Mapping[str, Standing], context: Context) -> Iterator[Finding]:
+        """Outside the laboratory a node removes only what its own repositories registered."""
+        if context.requester.repositories is None:
+            return
+        values = [objects[u].value for u in named if u in objects]
+        ends = {e for v in values if isinstance(v, Association) for e in (v.source, v.target)}
+        documents = [objects[u].value for u in dict.fromkeys((*named, *sorted(ends))) if u in objects]
+        yield from _unbound((d for d in documents if isinstance(d, DocumentEntry)), context.requester.repositories)
 
     async def _unseen(
         self, named: Sequence[str], objects: Mapping[str, Standing], own: Filter, context: Context
@@ -227,6 +241,9 @@ class DocumentRemoval:
 
         A document that is not here, or must be kept, does not keep the others from going.
         """
+        allowed = context.requester.repositories
+        if allowed is not None and self._repository not in allowed and self._access.changes(context) is None:
+            raise Problem.of("NotPermitted", "this sender is not bound to this repository")
         findings: list[Finding] = []
         here: list[str] = []
         for request in requests:
@@ -311,6 +328,21 @@ def _closed(named: Iterable[str], objects: Mapping[str, Standing], own: Filter |
                 return False
 
     return {uuid for uuid in named if uuid in objects and not is_open(uuid)}
+
+
+def _held(folder: str, objects: Mapping[str, Standing]) -> list[DocumentEntry]:
+    """The documents of a folder among these objects."""
+    memberships = (s.value for s in objects.values() if isinstance(s.value, Association) and s.value.source == folder)
+    members = (objects[m.target].value for m in memberships if m.target in objects)
+    return [member for member in members if isinstance(member, DocumentEntry)]
+
+
+def _unbound(entries: Iterable[DocumentEntry], allowed: Collection[str]) -> Iterator[Finding]:
+    for entry in entries:
+        if entry.repository_unique_id not in allowed:
+            detail = "this sender is not bound to the repository that the entry names"
+            where = f"DocumentEntry {entry.entry_uuid}: repositoryUniqueId"
+            yield Finding("XDSRegistryMetadataError", detail, where)
 
 
 def _not_theirs() -> Problem:

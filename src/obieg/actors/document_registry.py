@@ -503,7 +503,7 @@ class DocumentRegistry:
         one.refused(context, self.assigning_authority)
         others = tuple(o for o in context.objects if o.kind != "patient")
         event = msgspec.structs.replace(context.audit(), objects=(AuditObject("patient", str(patient)), *others))
-        context.refusal, context.refused = "", ()
+        context.refusal, context.concerned = "", ()
         return event
 
     def _too_many(self) -> Problem:

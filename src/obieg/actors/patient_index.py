@@ -189,6 +189,7 @@ class PatientIndex:
         """The patients who fit, best first; raises Problem TooBroad where the question would list half the region."""
         await self._expect_authorities(query)
         queries = (query, *query.alternatives)
+        context.objects = _asked_by(query.identifiers, context.objects)
         found_by = [await self._store.find(one, RECORDS_MAX) for one in dict.fromkeys(map(plan, queries))]
         records = [record for found in found_by for record in found]
         scores: dict[int, int] = {}
@@ -248,6 +249,7 @@ class PatientIndex:
     async def match(self, match: PatientMatch, context: Context) -> Candidates:
         """Who this may be, as the matcher judges it, best first (ITI-119, ITI-55)."""
         record = match.record
+        context.objects = _asked_by(record.identifiers, context.objects)
         # An identifier that was merged away names nobody, so it speaks for nobody either.
         standings = await self._store.standing(record.identifiers)
         live = tuple(i for i in record.identifiers if i not in standings or not standings[i].retired)
@@ -457,6 +459,11 @@ def about(patients: Sequence[PatientId], objects: tuple[AuditObject, ...]) -> tu
         str(patient): AuditObject(kind="patient", identifier=str(patient), details=details) for patient in patients
     }
     return (*first.values(), *(o for o in objects if o.kind != "patient" or o.identifier not in first))
+
+
+def _asked_by(identifiers: Iterable[PatientId], objects: tuple[AuditObject, ...]) -> tuple[AuditObject, ...]:
+    """The objects of a question that says who is meant: whoever it finds, or may not be told of, it was about them."""
+    return (*objects, *(AuditObject("patient", str(i)) for i in dict.fromkeys(identifiers) if i.authority))
 
 
 def _view(known: PatientRecords, authorities: Sequence[str]) -> Demographics:

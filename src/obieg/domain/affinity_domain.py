@@ -66,6 +66,14 @@ class AffinityDomain:
         pattern = self._open.get((attribute, scheme))
         return pattern is not None and pattern.fullmatch(code) is not None
 
+    def codings(self, attribute: str, code: str) -> tuple[str, ...]:
+        """The codingSchemes of which ``attribute`` may hold this code."""
+        listed = [scheme for name, known, scheme in self._codes if (name, known) == (attribute, code)]
+        opened = [
+            scheme for (name, scheme), pattern in self._open.items() if name == attribute and pattern.fullmatch(code)
+        ]
+        return tuple(dict.fromkeys((*listed, *opened)))
+
     def display(self, attribute: str, code: str, scheme: str) -> str:
         """The name of a listed code; "" if it is not listed."""
         agreed = self._codes.get((attribute, code, scheme))

@@ -166,7 +166,7 @@ class AuditLog(Protocol):
         """At most ``count`` records, the newest first."""
 
     async def names(self, patients: tuple[str, ...]) -> tuple[str, ...]:
-        """These CX, and those of the same persons in the affinity domain."""
+        """These CX, and all others of the same persons, in the affinity domain and as their records state them."""
 
     async def record(self, event: AuditEvent) -> None:
         """Stores one record of our own."""

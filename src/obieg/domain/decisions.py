@@ -16,13 +16,13 @@ RESOURCES_MAX = 1000  # of one question, as documents of one ITI-43
 
 
 class Resource(Value, frozen=True):
-    """A document, or what of a patient is of a type and time: such documents that nothing else is known of."""
+    """A document, or what of a patient is of a type and time, be it registered or not."""
 
     document: str = ""  # uniqueId or entryUUID
     patient: PatientId | None = None
-    type_code: str = ""
+    type_code: str = ""  # code^^scheme, or a code alone; "": any
     created_from: str = ""  # DTM of 14 digits
-    created_to: str = ""
+    created_to: str = ""  # exclusive
 
 
 class DecisionQuery(Value, frozen=True):

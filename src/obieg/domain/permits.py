@@ -47,5 +47,13 @@ class FactsStore(Protocol):
         What is of nobody, or of somebody else, is left out.
         """
 
+    async def count(
+        self, sight: Sight, type_codes: Sequence[str] | None, created_from: str, created_to: str
+    ) -> tuple[int, int]:
+        """How many documents permitted patients have of these types (None: of any) and time; how many are shown.
+
+        The time is that of creation, ``[from, to)``; a document without one is of every time.
+        """
+
     async def open(self, objects: Sequence[str], writers: Collection[str], sight: Sight) -> Collection[str]:
         """Which of these (urn:uuid:) are shown, hold a document of one of the writers, or are folders of nothing."""

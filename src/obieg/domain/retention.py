@@ -7,14 +7,15 @@ injury, and a document without a date was written when it was registered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from obieg.codes.load import toml
-from obieg.domain.documents import Value
+from obieg.domain.document_facts import authors
+from obieg.domain.documents import DocumentEntry, Value
 
 _TABLE = toml("national/pl/retention.toml")
 CLASSES = _TABLE["classes"]
@@ -71,10 +72,18 @@ class KeptDocument(Value, frozen=True):
     title: str = ""
 
 
+class RemovedEntry(Value, frozen=True):
+    """What is kept of the documents that were removed."""
+
+    entity: str  # as keepers() has it; "": they named none
+    year: int  # of the last entry among them
+
+
 class KeptPatient(Value, frozen=True):
     """What is known of a patient, all who are linked together."""
 
     documents: tuple[KeptDocument, ...] = ()
+    removed: tuple[RemovedEntry, ...] = ()
     birth_date: date | None = None  # the latest that it can be
     died_on: date | None = None  # likewise
     deceased: bool = False
@@ -138,8 +147,21 @@ def _day(dtm: str, *, late: bool) -> date | None:
 
 def written_on(document: KeptDocument) -> date:
     """The last day on which something was written into it, as far as its metadata say; else that of registration."""
-    stated = (_day(t, late=True) for t in (document.creation_time, document.service_stop_time))
-    return max((d for d in stated if d is not None), default=local_day(document.registered_at))
+    return _stated(document.creation_time, document.service_stop_time) or local_day(document.registered_at)
+
+
+def _stated(*times: str) -> date | None:
+    return max((day for time in times if (day := _day(time, late=True)) is not None), default=None)
+
+
+def remaining(entry: DocumentEntry) -> Iterator[tuple[str, int]]:
+    """Of a document that is removed: each entity whose last entry it may be, and its year; 0: that of registration.
+
+    So what has been the last entry stays it, and the rest is kept for as long as before.
+    """
+    written = _stated(entry.creation_time or "", entry.service_stop_time or "")
+    for entity in sorted(keepers(authors(entry.author))) or ("",):
+        yield entity, written.year if written else 0
 
 
 def _begun_on(document: KeptDocument) -> date:
@@ -148,13 +170,15 @@ def _begun_on(document: KeptDocument) -> date:
 
 
 def last_entry(document: KeptDocument, patient: KeptPatient) -> int:
-    """The year of the last entry in what the entity keeps about the patient.
+    """The year of the last entry in what the entity keeps about the patient, also where that was removed.
 
     A document that names no entity may belong to any.
     """
     own = keepers(document.authors)
     among = (document, *patient.documents)
-    return max(written_on(d).year for d in among if not own or not (theirs := keepers(d.authors)) or own & theirs)
+    standing = [written_on(d).year for d in among if not own or not (theirs := keepers(d.authors)) or own & theirs]
+    gone = [r.year for r in patient.removed if not own or not r.entity or r.entity in own]
+    return max([*standing, *gone])
 
 
 def term(document: KeptDocument, patient: KeptPatient) -> Term:
@@ -187,11 +211,22 @@ def term(document: KeptDocument, patient: KeptPatient) -> Term:
     )
 
 
+def can_be(mark: Mark, document: KeptDocument) -> bool:
+    """Whether a document may be what the mark says of it: only an order is served or not, only an image one."""
+    match mark:
+        case Mark.IMAGE:
+            return document.mime_type in _IMAGES
+        case Mark.SERVED | Mark.UNSERVED:
+            return bool(_ORDERS.intersection(document.codes))
+        case _:
+            return True
+
+
 def _shorter(document: KeptDocument, marks: dict[Mark, Said]) -> tuple[str, int, str] | None:
     """A class that is shorter than the general one must be said by somebody, of a document that can be such a one."""
-    if document.mime_type in _IMAGES and Mark.IMAGE in marks:
+    if Mark.IMAGE in marks and can_be(Mark.IMAGE, document):
         return "image", written_on(document).year, ""
-    if _ORDERS.intersection(document.codes):
+    if can_be(Mark.SERVED, document):
         if (served := marks.get(Mark.SERVED)) is not None:
             return None if served.day is None else ("order_served", served.day.year, "")
         if Mark.UNSERVED in marks:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+from msgspec.structs import replace
 
 from obieg.domain.access import Condition, DocumentFacts, Filter, Source
 from obieg.domain.documents import Value
@@ -24,6 +26,41 @@ def shown(permitted: Filter | None, documents: Sequence[DocumentFacts]) -> froze
         elif True in said:
             opened.append(look)
     return frozenset(look.document.entry_uuid for look in opened if look.lineage not in hidden)
+
+
+def surely(permitted: Filter | None, type_code: str, created_from: str, created_to: str) -> bool:
+    """Whether a filter shows whatever document there may be of this type, created in ``[from, to)``; "": any.
+
+    It permits one that is N and of which nothing else is known, at any time of these; and no rule denies one, whatever
+    else it may be, unless a later rule of its source takes that back for all of them.
+    """
+    if permitted is None:
+        return True
+    known = {"type_codes"} if type_code else set()
+    if created_from or created_to:
+        known |= {"created_from", "created_to"}
+    sources = [_at_worst(source, known) for source in permitted]
+    ends = {t for s in sources for r in s.rules for t in (r.condition.created_from, r.condition.created_to) if t}
+    # Between two of these times the rules say the same.
+    times = {created_from or _EARLIEST} | {t for t in ends if (created_from or _EARLIEST) < t < (created_to or _LATEST)}
+    supposed = [DocumentFacts(f"supposed-{at}", type_code=type_code, creation_time=at) for at in sorted(times)]
+    return len(shown(tuple(sources), supposed)) == len(supposed)
+
+
+_EARLIEST, _LATEST = "0" * 14, "9" * 14
+
+
+def _at_worst(source: Source, known: Collection[str]) -> Source:
+    """What denies by an attribute that is not known denies; what asks for a label takes nothing of that back."""
+    if not any(rule.permit is False for rule in source.rules):
+        return source
+    unknown = {name: None for name in Condition.__struct_fields__ if name not in known}
+    rules = [
+        replace(rule, condition=replace(rule.condition, **unknown)) if rule.permit is False else rule
+        for rule in source.rules
+        if rule.permit is False or rule.condition.labels is None
+    ]
+    return replace(source, rules=tuple(rules))
 
 
 class Look(Value, frozen=True):

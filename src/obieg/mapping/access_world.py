@@ -13,6 +13,7 @@ from typing import Any
 from obieg.codes.load import toml
 from obieg.domain.access import Declaration, Emergency, Encounter, Period, Representative
 from obieg.domain.consents import Fact, Kind
+from obieg.domain.identifiers import is_oid
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping.consent_meaning import both
 from obieg.mapping.consent_references import identifiers, local, over
@@ -26,10 +27,32 @@ KINDS = {  # resources that are sources of facts, and the elements that name the
     "RelatedPerson": "patient",
 }
 
+# Who is recognised by identifiers; "": whom a reference names by one. Patients and teams are known by their ids.
+_BY_OID = frozenset(("", "Organization", "Practitioner", "RelatedPerson"))
+_NO_OID = "nobody is recognised by an identifier whose system is no urn:oid:…: give one whose system is"
+
 
 def protected(patient: Mapping[str, Any]) -> bool:
     """Whether a Patient is somebody protected."""
     return any(c.get("code") in _TABLE["protected"]["codes"] for c in patient.get("meta", {}).get("security", ()))
+
+
+def recognised(holder: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the identifiers of a person or organisation those by which callers and authors are recognised: by OIDs."""
+    return tuple(i for i in identifiers(holder) if is_oid(i.partition("#")[0]))
+
+
+def misnamed(resource: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Of the members of a Group and the authors of a DocumentReference those whom no decision would recognise."""
+    reader = _Reader(known)
+    match resource["resourceType"]:
+        case "Group":
+            for number, member in enumerate(resource.get("member", ())):
+                reader.meant(member.get("entity", {}), f"Group.member[{number}].entity")
+        case "DocumentReference":
+            for number, author in enumerate(resource.get("author", ())):
+                reader.meant(author, f"DocumentReference.author[{number}]", elsewhere=True)
+    return reader.findings
 
 
 def facts(resource: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> tuple[Kind, tuple[Fact, ...]]:
@@ -58,7 +81,7 @@ class _Reader:
 
     def declarations(self, team: Mapping[str, Any]) -> Iterator[Fact]:
         """The chosen POZ team: each participant by its role."""
-        if team.get("status") not in _TABLE["care_team"]["holds"]:
+        if team.get("status", "active") not in _TABLE["care_team"]["holds"]:
             return
         if not team.get("participant"):
             self._refuse("RequiredFieldMissing", "who is the chosen professional?", "CareTeam.participant")
@@ -97,8 +120,10 @@ class _Reader:
         """Who may act in the patient's place, and as what."""
         if person.get("active") is False:
             return
-        who = identifiers(person)
-        if not who:
+        who = recognised(person)
+        if not who and identifiers(person):
+            self._refuse("RequiredFieldMissing", _NO_OID, "RelatedPerson.identifier")
+        elif not who:
             said = "by which identifier is the person recognised (a PESEL, say)?"
             self._refuse("RequiredFieldMissing", said, "RelatedPerson.identifier")
         kinds = [_TABLE["representative"].get(code) for code in _codes(person.get("relationship", ()))]
@@ -144,16 +169,33 @@ class _Reader:
 
     def _named(self, reference: Mapping[str, Any], where: str) -> Sequence[str]:
         """The identifiers of whom a reference names."""
-        own = identifiers({"identifier": [reference["identifier"]]}) if "identifier" in reference else ()
+        own = recognised({"identifier": reference.get("identifier", [])})
         found = self._found(reference)
-        literal = reference.get("reference", "")
-        if found is None and not own:
-            said = f"{literal[:120]} is not in this folder" if literal else "the reference names nobody"
-            self._refuse("UnresolvedReferenceException", f"{said}: add it, or refer by an identifier", where)
-        elif found is not None and not own and not identifiers(found):
-            said = f"{literal[:120]} has no identifier by which it is recognised: give it one"
+        theirs = recognised(found) if found is not None else ()
+        if not self.meant(reference, where) and found is not None and not own and not theirs:
+            said = f"{reference['reference'][:120]} has no identifier by which it is recognised: give it one"
             self._refuse("RequiredFieldMissing", said, where)
-        return tuple(dict.fromkeys((*own, *(identifiers(found) if found is not None else ()))))
+        return tuple(dict.fromkeys((*own, *theirs)))
+
+    def meant(self, reference: Mapping[str, Any], where: str, *, elsewhere: bool = False) -> bool:
+        """Refuses a reference to nobody, and to somebody whose identifiers are no OIDs; whether it did.
+
+        ``elsewhere``: what is not in the folder may be somewhere else.
+        """
+        found, literal = self._found(reference), reference.get("reference", "")
+        if found is not None and found["resourceType"] == "PractitionerRole" and "practitioner" in found:
+            return self.meant(found["practitioner"], f"{where} (PractitionerRole.practitioner)")
+        holders = [{"identifier": reference.get("identifier", [])}, found or {}]
+        named = any(map(identifiers, holders))
+        if found is None and not named:
+            if not elsewhere:
+                said = f"{literal[:120]} is not in this folder" if literal else "the reference names nobody"
+                self._refuse("UnresolvedReferenceException", f"{said}: add it, or refer by an identifier", where)
+            return not elsewhere
+        if named and not any(map(recognised, holders)) and (found or {}).get("resourceType", "") in _BY_OID:
+            self._refuse("RequiredFieldMissing", f"{literal[:120]}: {_NO_OID}".removeprefix(": "), where)
+            return True
+        return False
 
     def _period(self, holder: Mapping[str, Any], where: str) -> Period:
         given = holder.get("period", {})

@@ -12,6 +12,7 @@ from obieg.domain.audit import AuditObject
 from obieg.domain.decisions import RESOURCES_MAX, Decided, DecisionQuery, Resource
 from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.problems import Finding, Problem
+from obieg.mapping.directory_terms import span
 from obieg.mapping.xua import read_facts
 from obieg.protocol import SoapReply, SoapRequest
 from obieg.wire.saml import Attribute, AttributeValue
@@ -28,8 +29,13 @@ QUERY, RESPONSE = "XACMLAuthzDecisionQuery", (_NS["samlp"], "Response")
 _STRING = "http://www.w3.org/2001/XMLSchema#string"
 _SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 _OK = "urn:oasis:names:tc:xacml:1.0:status:ok"
+_NOT_PROCESSED = "urn:oasis:names:tc:xacml:1.0:status:processing-error"
+_UNKNOWN = "UnsupportedQueryField"  # of what XACML knows
+_NO_TIME = "1970-01-01T00:00:00Z"  # of what nothing was looked up for
+_ACTION_ID, _READ = "urn:oasis:names:tc:xacml:1.0:action:action-id", "read"
 _ATTRIBUTES_MAX = 32  # of one category
-_DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:T?(\d\d):?(\d\d):?(\d\d))?(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
+_DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:T?(\d\d):?(\d\d):?(\d\d))?(?:\.\d+)?(?:Z|([+-]\d\d):?(\d\d))?")
+_TRUE = frozenset(("true", "1"))  # xs:boolean
 
 
 def _core(name: str) -> str:
@@ -46,6 +52,8 @@ def read_query(message: SoapRequest) -> DecisionQuery:
     request = body.find(_core("Request"))
     if name != QUERY or protocol not in PROTOCOLS or request is None:
         raise Problem.of("MessageNotReadable", f"the Body holds no {QUERY} with a Request of XACML 3.0", QUERY)
+    if request.get("CombinedDecision", "").strip() in _TRUE or request.find(_core("MultiRequests")) is not None:
+        raise Problem.of(_UNKNOWN, "CombinedDecision and MultiRequests are not known here", "Request")
     said: list[Attribute] = []
     resources: list[Resource] = []
     for category in request.iterchildren(_core("Attributes")):
@@ -53,7 +61,10 @@ def read_query(message: SoapRequest) -> DecisionQuery:
         if named == _CATEGORY["resource"]:
             resources += _resources(_attributes(category))
         elif named in (_CATEGORY["subject"], _CATEGORY["action"]):
-            said += _attributes(category)
+            stated = _attributes(category)
+            if any(value.text != _READ for each in stated if each.name == _ACTION_ID for value in each.values):
+                raise Problem.of(_UNKNOWN, "what is asked about is reading (read)", _ACTION_ID)
+            said += stated
         elif named != _CATEGORY["environment"]:
             raise Problem.of("MessageNotReadable", "this category of attributes is not known here", named[:200])
     if not resources:
@@ -94,13 +105,18 @@ def _resources(attributes: Iterable[Attribute]) -> list[Resource]:
     said: dict[str, list[AttributeValue]] = {}
     for each in attributes:
         said.setdefault(_NAMES.get(each.name, ""), []).extend(each.values)
+    for name in ("patient", "type_code", "created_from", "created_to"):
+        if len({*said.get(name, ())}) > 1:
+            raise Problem.of("RuleBroken", "one resource is of one patient, one type and one time", name)
     patient = next(map(_patient, said.get("patient", ())), None)
     if documents := [value.text for value in said.get("document", ()) if value.text]:
         return [Resource(document, patient) for document in documents]
     if patient is None:
         return []
     type_code = next((value.text or value.code for value in said.get("type_code", ())), "")
-    begins, ends = (_time(said.get(name, ())) for name in ("created_from", "created_to"))
+    begins, ends = _time(said.get("created_from", ())), _time(said.get("created_to", ()), after=True)
+    if ends and begins >= ends:
+        raise Problem.of("RuleBroken", "the time that is asked about ends before it begins", "resource")
     return [Resource("", patient, type_code, begins, ends)]
 
 
@@ -112,12 +128,20 @@ def _patient(value: AttributeValue) -> PatientId:
     return found
 
 
-def _time(values: Sequence[AttributeValue]) -> str:
+def _time(values: Sequence[AttributeValue], *, after: bool = False) -> str:
+    """The first moment of a time in UTC, or the first one after it; "" for none."""
     said = values[0].text if values else ""
+    if not said:
+        return ""
     found = _DATE.fullmatch(said)
-    if said and found is None:
-        raise Problem.of("DataTypeError", "a time is a date or a dateTime of XML Schema", "resource")
-    return "".join(part or "00" for part in found.groups()) if found else ""
+    bounds = None
+    if found is not None:
+        year, month, day, hour, minute, second, hours, minutes = found.groups()
+        clock = f"T{hour}:{minute}:{second}{f'{hours}:{minutes}' if hours else 'Z'}" if hour else ""
+        bounds = span(f"{year}-{month}-{day}{clock}")
+    if bounds is None:
+        raise Problem.of("DataTypeError", "a time is a date or a dateTime of XML Schema that exists", "resource")
+    return re.sub(r"\D", "", bounds[after])[:14]
 
 
 def audited(query: DecisionQuery) -> tuple[AuditObject, ...]:
@@ -134,15 +158,21 @@ def write_answer(result: tuple[Decided, DecisionQuery], issuer: str = "") -> Soa
     """A SAML Response with one XACML Result for each resource, in their order."""
     decided, query = result
     results = "".join(
-        f"<x:Result><x:Decision>{'Permit' if permitted else 'Deny'}</x:Decision>"
-        f'<x:Status><x:StatusCode Value="{_OK}"/></x:Status>{_echo(resource)}</x:Result>'
+        _result("Permit" if permitted else "Deny", f'<x:StatusCode Value="{_OK}"/>', _echo(resource))
         for permitted, resource in zip(decided.permitted, query.resources, strict=True)
     )
-    answer_id = decided.answer_id
     at = decided.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    named = f' InResponseTo="{attribute(query.query_id)}"' if query.query_id else ""
+    return _response(results, decided.answer_id, at, query.query_id, query.protocol, issuer)
+
+
+def _result(decision: str, status: str, echo: str = "") -> str:
+    return f"<x:Result><x:Decision>{decision}</x:Decision><x:Status>{status}</x:Status>{echo}</x:Result>"
+
+
+def _response(results: str, answer_id: str, at: str, query_id: str, protocol: str, issuer: str = "") -> SoapReply:
+    named = f' InResponseTo="{attribute(query_id)}"' if query_id else ""
     statement = (
-        f'<s:Statement xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:xs="{_ASSERTIONS[query.protocol]}"'
+        f'<s:Statement xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:xs="{_ASSERTIONS[protocol]}"'
         f' xsi:type="xs:XACMLAuthzDecisionStatementType"><x:Response>{results}</x:Response></s:Statement>'
     )
     issued = f"<s:Issuer>{text(issuer or 'urn:obieg')}</s:Issuer>"
@@ -173,12 +203,20 @@ def _category(name: str, stated: Iterable[tuple[str, str]]) -> str:
     return f'<x:Attributes Category="{_CATEGORY[name]}">{attributes}</x:Attributes>'
 
 
-def write_refusal(findings: Sequence[Finding], _message: SoapRequest) -> SoapReply:
-    """A SAML Response that says why the question could not be answered (SAML 2.0 Core, section 3.2.2.2)."""
+def write_refusal(findings: Sequence[Finding], message: SoapRequest) -> SoapReply:
+    """Why the question could not be answered: a SAML Response that says it (SAML 2.0 Core, section 3.2.2.2).
+
+    What of XACML is not known here is Indeterminate (XACML 3.0, section 5.42).
+    """
     said = "; ".join(f"{finding.code}: {finding.detail}" for finding in findings)
+    if findings[0].code == _UNKNOWN:
+        status = f'<x:StatusCode Value="{_NOT_PROCESSED}"/><x:StatusMessage>{text(said)}</x:StatusMessage>'
+        protocol, _, _ = message.body.tag[1:].partition("}")
+        query_id = message.body.get("ID", "")[:200]
+        return _response(_result("Indeterminate", status), "refused", _NO_TIME, query_id, protocol)
     return SoapReply(
         (
-            f'<p:Response xmlns:p="{_NS["samlp"]}" ID="_refused" Version="2.0" IssueInstant="1970-01-01T00:00:00Z">'
+            f'<p:Response xmlns:p="{_NS["samlp"]}" ID="_refused" Version="2.0" IssueInstant="{_NO_TIME}">'
             f'<p:Status><p:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Requester"/>'
             f"<p:StatusMessage>{text(said)}</p:StatusMessage></p:Status></p:Response>"
         ).encode()

@@ -83,7 +83,7 @@ class Log:
         question = wanted.question
         if question.patients is not None:
             found = self._run(*named(question.patients, self.reading.affinity_domain))
-            names = dict.fromkeys((*question.patients, *(row[0] for row in found)))
+            names = dict.fromkeys((*question.patients, *(str(PatientId(*row)) for row in found)))
             question = replace(question, patients=tuple(names))
         while True:
             rows = [StoredAudit(*row) for row in self._run(*looked_up(question, ROWS_AT_ONCE))]

@@ -19,7 +19,7 @@ from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.identifiers import PatientId
 from obieg.domain.problems import Problem
 from obieg.domain.reasons import is_reason, wanted
-from obieg.domain.retention import CLASSES, MARKS, Mark, local_day
+from obieg.domain.retention import CLASSES, MARKS, Mark, can_be, local_day
 from obieg.ops.accounts import os_user
 from obieg.ops.erasing import Erased, Eraser, Judged, judged
 from obieg.ops.failure import Failure
@@ -32,6 +32,12 @@ from obieg.storage.retention_store import SQL, PostgresRetention
 
 _KIND = "obieg retention preview 1"
 _PAGE = 1000
+_NO_ORDER = "is no order: neither its class nor its type is one of a referral or order"
+_CANNOT_BE = {
+    Mark.SERVED: _NO_ORDER,
+    Mark.UNSERVED: _NO_ORDER,
+    Mark.IMAGE: "is no image: its media type is none of an image",
+}
 _Facility = Annotated[str, typer.Option(metavar="ROOT#NUMBER", help="Only documents of this entity, or 'unknown'.")]
 _Class = Annotated[str, typer.Option("--class", metavar="CLASS", help=f"Only of this class: {', '.join(CLASSES)}.")]
 
@@ -212,6 +218,8 @@ def mark(
         raise typer.BadParameter(f"is said of a {'patient' if chosen.of_patient else 'document'}", param_hint="MARK")
     if (chosen is Mark.SERVED) != (day is not None):
         raise typer.BadParameter("belongs to the mark served, which needs it", param_hint="--day")
+    if day is not None and day.date() > local_day(utc_now()):
+        raise typer.BadParameter("is in the future: say it when the service was given", param_hint="--day")
     if not is_reason(reason):
         raise typer.BadParameter(wanted(), param_hint="--reason")
 
@@ -223,6 +231,13 @@ def mark(
                 f"No document {document} is registered.", "Nothing was recorded.", "obieg find lists the documents."
             )
         person = (await store.persons([key]))[key]
+        versions = [d for d in person.known.documents if d.unique_id == document]
+        if document and not any(can_be(chosen, d) for d in versions):
+            raise Failure(
+                f"Document {document} {_CANNOT_BE[chosen]}.",
+                "Nothing was recorded: the period would not change.",
+                "Check its codes (obieg documents history), or mark another document; docs/retention.md, Classes.",
+            )
         cx = str(PatientId(person.id, access.authority))
         about = [AuditObject("patient", cx), *([AuditObject("document", document)] if document else [])]
         return await store.mark(

@@ -70,6 +70,7 @@ _STATEMENTS = {
     "associations": _SQL.person_associations,
     "corrections": _SQL.person_corrections,
     "removed": _SQL.person_removed,
+    "last_entries": _SQL.person_last_entries,
     "facts": _SQL.person_facts,
     "emergencies": _SQL.person_emergencies,
     "consent_codes": _SQL.person_consent_codes,

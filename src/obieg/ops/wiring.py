@@ -396,7 +396,13 @@ def _region(parts: Parts) -> Role:
         assigning_authority=parts.assigning_authority,
         new_uuid=new_uuid,
     )
-    actors.decision_point = DecisionPoint(parts.access, parts.audit, new_uuid=new_uuid)
+    actors.decision_point = DecisionPoint(
+        parts.access,
+        parts.audit,
+        codes=parts.codes,
+        assigning_authority=parts.assigning_authority,
+        new_uuid=new_uuid,
+    )
     clients = repository_clients(settings, parts.spool)
     repository = _repository(parts, actors, consumer=document_consumer(settings, clients, tokens))
     _add_common(parts, actors, repository)

@@ -20,7 +20,7 @@ from obieg.domain.audit import AuditEvent, AuditObject, Outcome
 from obieg.domain.consents import CONSENTS, Kind, Stated
 from obieg.domain.identifiers import PatientId
 from obieg.domain.own_documents import CLASS as OWN_CLASS
-from obieg.domain.problems import Problem
+from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
 from obieg.edges.fhir import PREFIX
 from obieg.mapping import access_world
@@ -37,12 +37,14 @@ from obieg.ops.wiring_patients import affinity_domain, utc_now
 from obieg.protocol import Context, FhirRequest
 from obieg.transactions import TRANSACTIONS
 from obieg.wire import fhir_json
-from obieg.wire.fhir_elements import check
+from obieg.wire.fhir_elements import Fault, check
 from obieg.wire.fhir_json import JsonRefused
+from obieg.wire.fhir_validation import violations
 
 SPEAKER = "lab"  # who says all of this
 TOLD_MAX = 20  # of what is wrong
 _URN = "urn:oid:"
+_PERIOD = "per-1"  # FHIR's rule that a period begins before it ends
 # What documents of a world are where they do not say it.
 _LANGUAGE, _FORMAT = "pl-PL", "urn:ihe:iti:xds:2017:mimeTypeSufficient"
 _STEPS = (  # types in the order in which they are loaded
@@ -103,7 +105,7 @@ def read(folder: Path) -> list[Line]:
             except JsonRefused as error:
                 wrong.append(f"{place}: {error}")
                 continue
-            if faults := check(resource):
+            if faults := check(resource) or _untold(resource):
                 wrong += [f"{place}: {fault.path}: {fault.said}" for fault in faults]
                 continue
             line = Line(file, number, resource)
@@ -117,7 +119,35 @@ def read(folder: Path) -> list[Line]:
                 named[line.name] = place
                 found.append(line)
     _refuse(wrong)
+    _refuse(list(_unsaid(found)))
     return found
+
+
+def _untold(resource: dict[str, Any]) -> list[Fault]:
+    """What a resource says in words that are none of FHIR's: it would be read as if it said nothing."""
+    ended = "it ends before it begins: correct start or end"
+    return [
+        fault._replace(said=ended) if fault.rule == "invariant" else fault
+        for fault in violations(resource)
+        if fault.rule in ("binding", "target") or fault.said.startswith(f"{_PERIOD}:")
+    ]
+
+
+def _unsaid(lines: Sequence[Line]) -> Iterator[str]:
+    """What cannot be told of the facts, or of whom they are, before anything is loaded."""
+    known = {line.name: line.resource for line in lines}
+    for line in lines:
+        findings: Sequence[Finding] = access_world.misnamed(line.resource, known)
+        if line.resource["resourceType"] in access_world.KINDS:
+            try:
+                access_world.facts(line.resource, known)
+            except Problem as problem:
+                findings = problem.findings
+        yield from _told(line, findings)
+
+
+def _told(line: Line, findings: Sequence[Finding]) -> list[str]:
+    return [f"{line.place}: {f.location or line.name}: {f.detail}" for f in findings if not f.warning]
 
 
 def _refuse(wrong: Sequence[str]) -> None:
@@ -183,11 +213,7 @@ class _World:
         try:
             yield
         except Problem as problem:
-            self._wrong += [
-                f"{line.place}: {finding.location or line.name}: {finding.detail}"
-                for finding in problem.findings
-                if not finding.warning
-            ]
+            self._wrong += _told(line, problem.findings)
 
     # the directory
 

@@ -38,7 +38,7 @@ class PostgresAuditLog:
         """See the port."""
         statement, values = named(patients, self._authority)
         (rows,) = await run(self._database, statement(**values))
-        return tuple(dict.fromkeys((*patients, *(row[0] for row in rows))))
+        return tuple(dict.fromkeys((*patients, *(str(PatientId(*row)) for row in rows))))
 
     async def record(self, event: AuditEvent) -> None:
         """See the port."""
@@ -106,5 +106,5 @@ def named(patients: tuple[str, ...], authority: str) -> tuple[Statement, dict[st
     return _SQL.audit_names, {
         "values": [k.value for k in known],
         "authorities": [k.authority for k in known],
-        "suffix": str(PatientId("", authority)),
+        "own_authority": authority,
     }

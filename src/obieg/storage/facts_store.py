@@ -35,6 +35,16 @@ class LocatedFacts:
             found.append(MeantDocument(facts, frozenset((uuid, facts.entry_uuid, unique_id)) if meant else frozenset()))
         return found
 
+    async def count(
+        self, sight: Sight, type_codes: Sequence[str] | None, created_from: str, created_to: str
+    ) -> tuple[int, int]:
+        """See the port."""
+        asked = {"keys": sight.permitted or (), "type_codes": type_codes, "since": created_from, "until": created_to}
+        whole = Sight(sight.permitted)
+        counted = await run(self._database, *(_SQL.count_documents.seen(each, **asked) for each in (whole, sight)))
+        [[(there,)], [(visible,)]] = counted
+        return int(there), int(visible)
+
     async def open(self, objects: Sequence[str], writers: Collection[str], sight: Sight) -> Collection[str]:
         """See the port."""
         uuids = [uuid for name in objects if (uuid := _uuid(name))]

@@ -14,6 +14,7 @@ from obieg.domain.identifiers import PatientId, is_uuid_urn
 from obieg.domain.lifecycle import RemovableDocument
 from obieg.domain.registry import KnownPatient
 from obieg.domain.removing import Removing, Standing
+from obieg.domain.retention import remaining
 from obieg.domain.updating import Changed, StoredHash, Update, UpdateFacts
 from obieg.mapping.ebrim import read_rendering
 from obieg.storage.audit_store import AuditStore
@@ -85,6 +86,7 @@ class PostgresLifecycle:
             _SQL.expect_association_count(uuids=[u[9:] for u in removing.counted], count=removing.expected),
             _SQL.delete_object_locators(uuids=uuids),
             _SQL.delete_unique_ids(unique_ids=unique_ids, uuids=uuids),
+            *_last_entry_calls(removing.changes),
             _SQL.delete_objects(patient_keys=keys, uuids=uuids),
             _SQL.renew_newest_entries(logical_ids=logical),
             _SQL.renew_newest_folders(logical_ids=logical),
@@ -143,6 +145,20 @@ def read_object(kind: str, rendering: bytes, status: str, version: int, cx: str,
     if isinstance(value, Folder):
         return msgspec.structs.replace(value, patient_id=cx, last_update_time=updated)
     return msgspec.structs.replace(value, patient_id=cx)
+
+
+def _last_entry_calls(changes: Sequence[RecordedChange]) -> list[Call]:
+    """What stays of documents that are removed: when the last entry was, by entity."""
+    rows = [
+        (change.patient_key, change.subject.entry_uuid[9:], entity, year)
+        for change in changes
+        if isinstance(change.subject, DocumentEntry)
+        for entity, year in remaining(change.subject)
+    ]
+    if not rows:
+        return []
+    keys, uuids, entities, years = map(list, zip(*rows, strict=True))
+    return [_SQL.keep_last_entries(patient_keys=keys, uuids=uuids, entities=entities, years=years)]
 
 
 def change_calls(changes: Sequence[RecordedChange], audit: AuditEvent) -> list[Call]:

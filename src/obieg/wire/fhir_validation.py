@@ -31,6 +31,8 @@ from obieg.wire.fhirpath_values import Node, Scope, Undecided
 # A literal reference to a resource of a RESTful server (http://hl7.org/fhir/R4/references.html#literal).
 _LITERAL = re.compile(r"(?:https?://[^?#]+/)?([A-Z][A-Za-z]+)/[A-Za-z0-9.-]{1,64}(?:/_history/[A-Za-z0-9.-]{1,64})?\Z")
 
+_LISTED_MAX = 12  # codes of a value set that are named where another stands
+
 
 class _Rule(NamedTuple):
     key: str
@@ -136,7 +138,8 @@ def _foreign_codes(item: Any, kind: str, value_set: _ValueSet, path: str) -> Ite
     """Of a CodeableConcept one coding must be of the value set; a text alone says that there is no code."""
     if isinstance(item, str):
         if item not in value_set.codes:
-            yield Fault("binding", path, f"{item[:80]!r} is no code of the value set {value_set.name}")
+            listed = f" ({', '.join(sorted(value_set.codes))})" if len(value_set.codes) <= _LISTED_MAX else ""
+            yield Fault("binding", path, f"{item[:80]!r} is no code of the value set {value_set.name}{listed}")
         return
     codings = item.get("coding", []) if kind == "CodeableConcept" else [item]
     codings = [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []

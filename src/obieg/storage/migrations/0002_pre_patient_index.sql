@@ -167,5 +167,9 @@ BEGIN
     SELECT unique_id, entry_uuid FROM folder WHERE patient_key = to_key AND entry_uuid = ANY(objects)
   ) o
   WHERE u.unique_id = o.unique_id AND u.entry_uuid = o.entry_uuid;
+  -- Whose the removed ones were is not known any more: of both, so that nothing is kept for a shorter time.
+  INSERT INTO last_entry (patient_key, entity, year)
+  SELECT to_key, entity, max(year) FROM last_entry WHERE patient_key = ANY(from_keys) GROUP BY entity
+  ON CONFLICT (patient_key, entity) DO UPDATE SET year = greatest(last_entry.year, excluded.year);
   RETURN ARRAY(SELECT u FROM unnest(asked) u WHERE u <> ALL(moving));
 END $$;

@@ -35,3 +35,12 @@ CREATE TABLE removed_document (
   stored_at timestamptz,
   PRIMARY KEY (unique_id, repository_unique_id, removed_at)
 );
+
+-- Of the entries that were removed, the year of the last one in what an entity keeps about a patient: how long the rest
+-- must be kept goes by the last entry, which stays it (docs/retention.md).
+CREATE TABLE last_entry (
+  patient_key bigint NOT NULL,
+  entity text COLLATE "C" NOT NULL,          -- root#extension; '': named none, so it may be any
+  year integer NOT NULL,
+  PRIMARY KEY (patient_key, entity)
+);

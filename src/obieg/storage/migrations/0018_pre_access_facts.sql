@@ -115,8 +115,11 @@ BEGIN
       SELECT string_agg('{"kind":"' || f.kind || '","facts":' || f.facts::text || '}', ',')
       FROM access_fact f WHERE f.patient_key = ANY(keys) AND f.superseded_at IS NULL
     ), '],"acknowledged":[', (
+      -- What it ends on is told as precisely as it was sent: what ends on a day, a month or a year ends with it.
       SELECT string_agg(json_build_object('document', d.entry_uuid, 'policies', d.event_code_list,
-                                          'begin', d.service_start_time, 'end', d.service_stop_time)::text, ',')
+          'begin', d.service_start_time, 'end', coalesce(substring(encode(d.ebrim, 'escape') FROM
+            '<rim:Slot name="serviceStopTime"><rim:ValueList><rim:Value>(\d+)</rim:Value>'), d.service_stop_time)
+        )::text, ',')
       FROM document_entry d
       WHERE d.patient_key = ANY(keys) AND d.format_code LIKE 'urn:ihe:iti:bppc%' AND d.status = 'A' AND NOT d.superseded
     ), ']}');

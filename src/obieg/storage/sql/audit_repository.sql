@@ -78,11 +78,28 @@ WHERE e.audit_id = ANY(:ids::bigint[]) AND e.audit_id < :before::bigint
 ORDER BY e.audit_id DESC LIMIT :count::bigint
 
 -- name: audit_names
--- The ids in the affinity domain of those who are one person with whom these CX name.
-SELECT DISTINCT p.affinity_domain_id || :suffix::text
-FROM unnest(:values::text[], :authorities::text[]) AS named (value, authority)
-CROSS JOIN LATERAL unnest(obieg_patient_keys(named.authority, named.value)) AS key
-JOIN patient p ON p.patient_key = key
+-- All identifiers of those who are one person with whom these CX name: in the affinity domain, and what records of theirs
+-- state or stated, also where it was merged away.
+WITH kin AS MATERIALIZED (
+  SELECT DISTINCT key
+  FROM unnest(:values::text[], :authorities::text[]) AS named (value, authority)
+  CROSS JOIN LATERAL unnest(obieg_patient_keys(named.authority, named.value)) AS key
+), stated AS (
+  SELECT i.value, i.authority
+  FROM kin JOIN patient_record r ON r.patient_key = kin.key
+  CROSS JOIN LATERAL unnest(r.values, r.authorities) AS i (value, authority)
+)
+SELECT p.affinity_domain_id, :own_authority::text FROM kin JOIN patient p ON p.patient_key = kin.key
+UNION
+SELECT l.value, l.authority FROM stated s
+JOIN patient_locator l ON l.authority = s.authority AND l.value = s.value
+WHERE l.patient_key IN (SELECT key FROM kin)
+UNION
+SELECT l.value, l.authority FROM kin JOIN patient_locator l ON l.retired_by = kin.key
+UNION
+SELECT l.value, l.authority FROM stated s
+JOIN patient_locator l ON l.replaced_authority = s.authority AND l.replaced_value = s.value
+WHERE l.patient_key IN (SELECT key FROM kin)
 
 -- name: audit_position
 -- How far a repository has been told; a new one is told of everything from now on.

@@ -152,6 +152,17 @@ SELECT count(*) FROM (
 -- name: delete_unique_ids
 DELETE FROM unique_id_locator WHERE unique_id = ANY(:unique_ids::text[]) AND entry_uuid = ANY(:uuids::uuid[])
 
+-- name: keep_last_entries
+-- Of documents to be removed, the years of their last entries, by entity; 0: that in which it was registered.
+INSERT INTO last_entry (patient_key, entity, year)
+SELECT g.patient_key, g.entity,
+       max(coalesce(nullif(g.year, 0), extract(year FROM d.registered_at AT TIME ZONE 'Europe/Warsaw')))
+FROM unnest(:patient_keys::bigint[], :uuids::uuid[], :entities::text[], :years::integer[])
+  AS g (patient_key, entry_uuid, entity, year)
+JOIN document_entry d ON d.patient_key = g.patient_key AND d.entry_uuid = g.entry_uuid
+GROUP BY g.patient_key, g.entity ORDER BY g.patient_key, g.entity
+ON CONFLICT (patient_key, entity) DO UPDATE SET year = greatest(last_entry.year, excluded.year)
+
 -- name: delete_objects
 WITH entries AS (
   DELETE FROM document_entry WHERE patient_key = ANY(:patient_keys::bigint[]) AND entry_uuid = ANY(:uuids::uuid[])

@@ -20,6 +20,16 @@ SELECT d.entry_uuid::text, l.members[1]::text, d.class_code, d.type_code, d.prac
 FROM lineage l JOIN document_entry d ON d.patient_key = ANY(:keys::bigint[]) AND d.entry_uuid = ANY(l.members)
 ORDER BY d.creation_time, d.entry_uuid
 
+-- name: count_documents
+-- Documents of a type and time, those without a time among them.
+SELECT count(*) FROM document_entry d
+WHERE d.patient_key = ANY(:keys::bigint[]) AND NOT d.superseded
+  AND (:type_codes::text[] IS NULL OR d.type_code = ANY(:type_codes::text[]))
+  AND (d.creation_time IS NULL OR d.creation_time >= :since::text
+       AND (:until::text = '' OR d.creation_time < :until::text))
+  AND d.patient_key = ANY(:permitted::bigint[])  -- sight
+  AND d.entry_uuid NOT IN (SELECT obieg_hidden_documents(:filter::obieg_filter))  -- sight
+
 -- name: open_objects
 -- Of these objects, of any kind, those that are shown; folders and sets with a document of one of these writers; and
 -- folders that have never held anything.

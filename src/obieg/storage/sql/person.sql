@@ -61,6 +61,9 @@ FROM registry_change c WHERE c.patient_key = ANY(:keys::bigint[]) ORDER BY c.cha
 -- name: person_removed
 SELECT to_json(r)::text FROM removed_document r WHERE r.patient_id = ANY(:ids::text[]) ORDER BY r.removed_at, r.unique_id
 
+-- name: person_last_entries
+SELECT to_json(l)::text FROM last_entry l WHERE l.patient_key = ANY(:keys::bigint[]) ORDER BY l.year, l.entity
+
 -- name: person_facts
 SELECT json_build_object('source', f.source, 'version', f.version, 'kind', f.kind, 'facts', f.facts,
   'resource', f.resource::json, 'status', f.status, 'recorded_at', f.recorded_at, 'recorded_by', f.recorded_by,

@@ -65,6 +65,9 @@ SELECT p.survivor_key, p.asked, o.affinity_domain_id, convert_to(json_build_obje
       'mime_type', d.mime_type, 'authors', d.authors, 'repository_unique_id', coalesce(d.repository_unique_id, ''),
       'title', d.title
     ) ORDER BY d.registered_at, d.entry_uuid), '[]') FROM document_entry d WHERE d.patient_key = ANY(kin.keys)),
+  'removed', (
+    SELECT coalesce(json_agg(json_build_object('entity', l.entity, 'year', l.year)), '[]') FROM last_entry l
+    WHERE l.patient_key = ANY(kin.keys)),
   'said', (
     SELECT coalesce(json_agg(json_build_object(
       'mark', m.mark, 'document', m.unique_id, 'day', m.day, 'reason', m.reason, 'by', m.said_by
