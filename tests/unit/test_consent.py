@@ -157,7 +157,9 @@ def test_samples_of_pcf(shared: Path, codes: AffinityDomain, name: str) -> None:
     places = Counter(re.sub(r"\[\d+\]", "", f.location).split("provision.")[-1] for f in told)
     data = {"consent-intermediate-data": 6, "consent-intermediate-not-data": 1}.get(name, 0)
     assert (places["data.reference"], places["period.end"]) == (data, int(name == "consent-expired-treat"))
-    others = [p for p in consent.provisions if p.permit and p.actors is None and {*(p.purposes or ())} - {"TREAT", "BTG"}]
+    others = [
+        p for p in consent.provisions if p.permit and p.actors is None and {*(p.purposes or ())} - {"TREAT", "BTG"}
+    ]
     assert bool(places["purpose"]) is bool(others)
     assert all(f.warning for f in told)
 
