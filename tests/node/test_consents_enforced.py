@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,10 @@ import httpx
 import peer
 import pytest
 
+from obieg.ops.postgres import Server
+from obieg.ops.watching import LOOK_UPS
+from obieg.storage.link import Database
+from obieg.storage.watch_store import WatchStore
 from running import running
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
@@ -41,8 +48,9 @@ PSYCHIATRY = {"Konsultacja psychiatryczna"}
 
 
 class Region:
-    def __init__(self, base: str, authority: str) -> None:
+    def __init__(self, base: str, authority: str, dsn: str) -> None:
         self.base = base
+        self.dsn = dsn
         self.authority = authority
         self.http = httpx.Client(timeout=60)
 
@@ -103,7 +111,7 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
         pass
     settings = folder / "data" / "settings.toml"
     with running(folder, "serve", "--settings", settings, module="access_node") as endpoints:
-        found = Region(endpoints["fhir"], endpoints["assigning_authority"])
+        found = Region(endpoints["fhir"], endpoints["assigning_authority"], Server(folder / "data" / "postgres").dsn)
         yield found
         found.http.close()
 
@@ -290,6 +298,47 @@ def test_who_never_reads_records_whatever_a_patient_permits(region: Region, who:
         assert region.titles(STRANGER), stated
         assert region.ask(who, "DELETE", f"Consent/{made.json()['id']}").status_code == 204
         assert region.titles(STRANGER) == set()
+
+
+def test_whoever_tries_numbers_is_counted_by_every_way(region: Region) -> None:
+    """The records leave what was asked for, and no answer says so."""
+    emergency = {"resourceType": "Parameters", "parameter": [
+        {"name": "reason", "valueString": "unconscious"}, {"name": "text", "valueString": "Nieprzytomny po upadku"},
+    ]}  # fmt: skip
+    ways: dict[str, Callable[[dict[str, str], int], httpx.Response]] = {
+        "search": lambda who, n: region.ask(who, "GET", f"Patient?identifier=urn:oid:{PESEL}|9911111111{n}"),
+        "consents": lambda who, n: region.ask(
+            who, "GET", f"Consent?patient.identifier=urn:oid:{PESEL}|9911111111{n}"
+        ),
+        "emergency": lambda who, n: region.ask(who, "POST", f"Patient/nobody{n}/$break-glass", emergency),
+        "match": lambda who, n: region.ask(who, "POST", "Patient/$match", {
+            "resourceType": "Parameters", "parameter": [{"name": "resource", "resource": {
+                "resourceType": "Patient", "identifier": [{"system": f"urn:oid:{PESEL}", "value": f"9911111111{n}"}]}}]}),
+        "bytes": lambda who, n: region.ask(who, "GET", f"Binary/{uuid.uuid4()}"),
+        "entry": lambda who, n: region.ask(who, "GET", f"DocumentReference/{uuid.uuid4()}"),
+    }  # fmt: skip
+    for number, (way, ask) in enumerate(ways.items()):
+        who = {**STRANGER, "person": f"1.2.616.9#{way}", "purpose_of_use": "BTG" if way == "emergency" else "TREAT"}
+        statuses = {ask(who, n).status_code for n in range(5)}
+        assert len(statuses) == 1, (number, way, statuses)
+
+    bundle = region.ask(SURGEON, "GET", "DocumentReference?patient=Patient/anna&status=current").json()
+    [entry] = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+    reads = (f"DocumentReference/{entry['id']}", f"DocumentReference?_id={entry['id']}", f"Binary/{entry['id']}")
+    found_by = {path: region.ask(SURGEON, "GET", path).status_code for path in reads}
+    assert set(found_by.values()) == {200}, found_by
+
+    async def counted() -> dict[str, int]:
+        database = Database(region.dsn, links=1)
+        await database.open()
+        now = datetime.now(UTC)
+        found = await WatchStore(database).counted(now - timedelta(hours=1), now, LOOK_UPS)
+        database.close()
+        return {each.person: each.counts["missing"] for each in found}
+
+    found = asyncio.run(counted())
+    assert {way: found.get(f"1.2.616.9#{way}") for way in ways} == dict.fromkeys(ways, 5)
+    assert found[SURGEON["person"]] == 0
 
 
 def issue(answer: httpx.Response) -> Any:

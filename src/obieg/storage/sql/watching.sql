@@ -12,8 +12,10 @@ WITH look_up AS MATERIALIZED (
     a.message, 'UserID="([^"]*#[^"]*)"(?: UserName="([^"&<]*)[^"]*")? UserIsRequestor="true"') AS u (said)
   CROSS JOIN LATERAL (
     SELECT a.patient_id UNION SELECT o.patient_id FROM audit_patient o WHERE o.audit_id = a.audit_id
-    UNION SELECT substring(a.message FROM 'ParticipantObjectID="(urn:uuid:[^"]*)"')
-    WHERE a.patient_id = '' AND a.outcome <> 0 AND a.transaction = ANY(:by_id::text[])
+    -- A document of nobody; of ITI-67 it stands in the query, whose Base64 begins as that of _id does.
+    UNION SELECT coalesce(substring(a.message FROM 'ParticipantObjectID="(urn:uuid:[^"]*)"'),
+                          substring(a.message FROM '<ParticipantObjectQuery>(X2lk[^<]*)<'))
+    WHERE a.patient_id = '' AND a.transaction = ANY(:by_id::text[])
   ) p (patient_id)
   WHERE a.audit_id >= obieg_audit_id_at(:since::timestamptz - interval '1 hour')
     AND a.recorded_at >= :since::timestamptz AND a.recorded_at < :until::timestamptz
