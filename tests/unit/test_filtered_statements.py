@@ -30,7 +30,6 @@ _UNFILTERED = {
         "keep_last_entries", "delete_objects", "renew_newest_entries", "renew_newest_folders", "removable_documents", "authors_of_documents",
         "remove_documents", "history_objects", "history_relations",
     },
-    "awaiting.sql": {"awaited_of"},  # what it finds is shown by a search in the person's name
     "emergency.sql": {"log_sources"},
     "located.sql": {"document_facts"},
     "patient_portal.sql": {"count_own_documents", "is_own_document"},
