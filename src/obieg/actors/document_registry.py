@@ -383,7 +383,8 @@ class DocumentRegistry:
             context.objects = (*(AuditObject("patient", p) for p in patients), *context.objects)
         if known and not ahead:
             shown = {f.patient_id for f in found}
-            await self._store.record_each([self._audit_of(p, context, seen, shown) for p in query.patients])
+            asked = dict.fromkeys(query.patients)
+            await self._store.record_each([self._audit_of(p, context, seen, shown) for p in asked])
         seen.told(context, shown=bool(found))
         if not known:
             await self._store.record(context.audit())
@@ -499,7 +500,8 @@ class DocumentRegistry:
     def _audit_of(self, patient: PatientId, context: Context, seen: Seen, shown: Collection[str | None]) -> AuditEvent:
         """The record of a request for several patients, for one of them; ``shown``: ids of whom anything is."""
         one = seen.of({patient.value})
-        one.told(context, shown=patient.value in shown)
+        theirs = {id_ for person, _ in one.decisions for id_ in person.ids} or {patient.value}
+        one.told(context, shown=not theirs.isdisjoint(shown))
         one.refused(context, self.assigning_authority)
         others = tuple(o for o in context.objects if o.kind != "patient")
         event = msgspec.structs.replace(context.audit(), objects=(AuditObject("patient", str(patient)), *others))
