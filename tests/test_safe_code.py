@@ -133,7 +133,7 @@ PATTERN_CALLS = {"compile", "match", "fullmatch", "search", "sub", "subn", "spli
 PUT_TOGETHER = {
     "domain/directory.py", "domain/scopes.py", "mapping/dsubm_publish.py", "mapping/mhd_provide.py",
     "wire/fhir_elements.py", "wire/fhirpath.py", "wire/hl7v2.py", "wire/structure.py",
-    "domain/affinity_domain.py", "mapping/cda_view.py", "web/pdf_worker.py", "wire/xml.py",
+    "domain/affinity_domain.py", "mapping/cda_view.py", "mapping/withheld.py", "web/pdf_worker.py", "wire/xml.py",
 }  # fmt: skip
 PUMPS = (
     "1",
