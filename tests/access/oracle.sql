@@ -110,9 +110,8 @@ SELECT
         SELECT 1 FROM wish_value AS x
         WHERE x.provision = v.provision AND x.field = 'actor' AND x.value IN (a.person, a.acting_for) AND x.value <> ''
     ) AS names_person,
-    EXISTS (SELECT 1 FROM wish AS w WHERE w.provision = v.provision AND w.about = 'whom' AND w.field = 'actor')
-    AND EXISTS (SELECT 1 FROM wish AS w WHERE w.provision = v.provision AND w.about = 'whom' AND w.field = 'purpose')
-        AS names_actor_and_purpose,
+    EXISTS (SELECT 1 FROM wish AS w WHERE w.provision = v.provision AND w.about = 'whom' AND w.field = 'purpose')
+        AS names_purpose,
     EXISTS (SELECT 1 FROM wish AS w WHERE w.provision = v.provision AND w.about = 'what' AND w.field = 'document')
         AS names_document,
     (
@@ -146,7 +145,7 @@ SELECT
     END AS height
 FROM heard AS h
 JOIN asker AS a USING (who)
-WHERE h.permit AND a.treats AND (a.intent IN ('care', 'emergency') OR (a.intent = 'other' AND h.names_actor_and_purpose));
+WHERE h.permit AND a.treats AND (a.intent IN ('care', 'emergency') OR (a.intent = 'other' AND h.names_purpose));
 CREATE INDEX offer_index ON offer (who, consent, provision);
 CREATE INDEX heard_index ON heard (who, consent);
 
@@ -204,7 +203,7 @@ FROM (
     SELECT i.ask, CASE
         WHEN a.intent = 'other' AND NOT EXISTS (
             SELECT 1 FROM given_consent AS g JOIN heard AS h USING (consent)
-            WHERE g.world = i.world AND h.who = i.who AND h.permit AND h.names_actor_and_purpose
+            WHERE g.world = i.world AND h.who = i.who AND h.permit AND h.names_purpose
         ) THEN 1
         WHEN a.people = 'system' THEN 2
         WHEN a.limited_to <> '' AND a.limited_to NOT IN (

@@ -936,7 +936,7 @@ def test_among_consents_a_denial_hides() -> None:
         assert seen(doctor(), facts(consents=order), documents) == {"other"}
 
 
-def test_a_consent_opens_another_purpose_to_those_it_names() -> None:
+def test_a_consent_opens_another_purpose_by_its_name() -> None:
     research = doctor(purpose_of_use="HRESCH")
     named = permit(purposes=("HRESCH", "HPAYMT"), actors=(HOSPITAL,))
     known = msgspec.structs.replace(
@@ -946,9 +946,11 @@ def test_a_consent_opens_another_purpose_to_those_it_names() -> None:
     assert names(decision) == ("consent",)
     assert [source.reference for source in decision.filter] == ["c1", "3"]
     assert seen(research, known) == {"n"}
+    for provision in (permit(purposes=("HRESCH",)), permit(purposes=("HRESCH",), roles=("medical-doctor",))):
+        assert names(read(research, msgspec.structs.replace(OPEN, consents=(consent(provision),)))) == ("consent",)
     for provision in (
-        permit(purposes=("HRESCH",)),
-        permit(purposes=("HRESCH",), roles=("medical-doctor",)),
+        permit(),
+        permit(roles=("medical-doctor",)),
         permit(actors=(HOSPITAL,)),
         permit(purposes=("HPAYMT",), actors=(HOSPITAL,)),
         permit(purposes=("HRESCH",), actors=(CLINIC,)),

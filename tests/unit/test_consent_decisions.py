@@ -45,12 +45,15 @@ def asks(purpose: str = "TREAT", person: str = OTHER, organisation: str = "1.2.6
 other, doctor = asks(), asks(person=DOCTOR)
 # By sample: who asks, and what they are shown.
 STATED: dict[str, list[tuple[Requester, set[str]]]] = {
-    "consent-basic-treat": [(other, NORMAL), (asks("HRESCH"), NOTHING), (asks("MARKT"), NOTHING)],
+    "consent-basic-treat": [
+        (other, NORMAL), (asks("HPAYMT"), NORMAL), (asks("HOPERAT"), NORMAL), (asks("HRESCH"), NOTHING), (asks("MARKT"), NOTHING),
+    ],
     "consent-basic-treat-infant": [(other, NORMAL)],
     "consent-basic-ink": [(other, NORMAL)],
     "consent-basic-reject": [(other, NOTHING), (doctor, NOTHING)],
-    # It opens research, but names nobody: research reads only where the patient says whose (docs/access.md).
-    "consent-basic-research": [(asks("HRESCH"), NOTHING), (other, NOTHING)],
+    "consent-basic-research": [
+        (asks("HRESCH"), NORMAL), (asks("CLINTRCH"), NORMAL), (asks("HPAYMT"), NOTHING), (other, NOTHING),
+    ],
     "consent-expired-treat": [(other, NOTHING)],
     "consent-intermediate-authoredby": [(other, {"by"})],
     "consent-intermediate-not-authoredby": [(other, NORMAL - {"by"})],

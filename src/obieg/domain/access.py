@@ -216,7 +216,7 @@ TOLD = {**BASES, "link": _TABLE["link"]}  # what people are told of why somethin
 HOLD = "hold"
 _RESEARCH = frozenset(_TABLE["research"]["codes"])
 _ROLES = {role: group for group, roles in _TABLE["roles"].items() for role in roles}
-_PURPOSES: dict[str, str] = {code: group for group, codes in _TABLE["purposes"].items() for code in codes}
+_PURPOSES = {code: group for group, codes in _TABLE["purposes"].items() for code in codes}
 _ACT_OF = {permission: Act(act) for act, row in _ACTS.items() for permission in row["permissions"]}
 _SESSIONS_ONLY = frozenset(_TABLE["sessions_only"]["groups"])
 _NO_READERS = frozenset(("clerk", "counter", "operator", "officer", ""))  # no basis is theirs
@@ -225,11 +225,6 @@ _NO_READERS = frozenset(("clerk", "counter", "operator", "officer", ""))  # no b
 def act_of(permission: str) -> Act:
     """The act that the permission of a transaction is. Raises KeyError if the table does not know it."""
     return _ACT_OF[permission]
-
-
-def purposes_of(code: str) -> str:
-    """The group of a purpose of use; ``other`` where it is in none."""
-    return _PURPOSES.get(code, "other")
 
 
 # Who asks ------------------------------------------------------------------------------------------------------------
@@ -279,7 +274,7 @@ def ask(requester: Requester, facts: Facts, at: datetime, settings: Settings) ->
         group,
         requester.role,
         purpose,
-        purposes_of(purpose),
+        _PURPOSES.get(purpose, "other"),
         requester.acting_for if group == "assistant" else requester.person,
         requester.organisation,
         names,
@@ -599,8 +594,8 @@ def _fits_requester(provision: Provision, question: Asked) -> bool:
         return False
     if provision.roles is not None and not _fits_role(provision, question):
         return False
-    # A purpose outside care is opened by its name only, and to those who are named.
-    if provision.permit and question.purposes == "other" and None in (provision.purposes, provision.actors):
+    # A purpose outside care is opened by its name only.
+    if provision.permit and question.purposes == "other" and provision.purposes is None:
         return False
     return provision.purposes is None or question.purpose in provision.purposes
 

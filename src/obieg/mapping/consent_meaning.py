@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from obieg.codes.load import toml
-from obieg.domain.access import Condition, Consent, Period, Provision, earliest, purposes_of
+from obieg.domain.access import Condition, Consent, Period, Provision, earliest
 from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.consents import Kind
 from obieg.domain.identifiers import is_oid
@@ -534,7 +534,7 @@ def _in_documents(identifier: str) -> bool:
 def unheld(resource: Mapping[str, Any], at: datetime, base: str = "") -> list[Finding]:
     """Warnings of what opens and hides nothing here, though nothing is wrong with it; ``at``: when it was recorded.
 
-    Data that is kept in no document as itself, purposes that are opened to named actors alone, a period that is over.
+    Data that is kept in no document as itself, a period that is over.
     """
     findings = []
     ends = resource.get("provision", {}).get("period", {}).get("end", "")
@@ -543,13 +543,6 @@ def unheld(resource: Mapping[str, Any], at: datetime, base: str = "") -> list[Fi
         findings.append(Finding("RuleBroken", said, "Consent.provision.period.end", warning=True))
     for stated, _, _ in _said(resource.get("provision")):
         provision = stated.provision
-        codes = [coding.get("code", "") for coding in provision.get("purpose", ())]
-        others = [code for code in codes if purposes_of(code) == "other"]
-        if others and provision.get("type") == "permit" and "actor" not in provision:
-            said = (
-                f"{', '.join(others)[:120]}: opened only to actors that are named, so nothing is opened for this here"
-            )
-            findings.append(Finding("RuleBroken", said, stated.at["purpose"], warning=True))
         for number, item in enumerate(provision.get("data", ())):
             kind = local(item.get("reference", {}).get("reference", ""), base)[0]
             rows = TABLE["data"].get(item.get("meaning", ""), {})
