@@ -246,6 +246,7 @@ _NOT_IN_THE_ARCHIVE = {
     "patient_search": "answers to searches, forgotten within minutes",
     "audit_event": "read by find_accesses",
     "audit_patient": "likewise",
+    "access_withheld": "names those whom the archive leaves out",
 }
 
 
