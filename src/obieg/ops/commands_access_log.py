@@ -64,7 +64,8 @@ def log(
         def run(statement: Any, values: dict[str, Any]) -> list[tuple[Any, ...]]:
             return ask(connection, statement, **{k: [*v] if isinstance(v, tuple) else v for k, v in values.items()})
 
-        names = (str(whose), *(row[0] for row in run(*named((str(whose),), described.identity.assigning_authority))))
+        known = run(*named((str(whose),), described.identity.assigning_authority))
+        names = (str(whose), *(str(PatientId(*row)) for row in known))
         rows = run(*looked_up(AuditQuestion(patients=tuple(dict.fromkeys(names))), count))
         ids = {"authority": whose.authority, "value": whose.value}
         withheld = {row[0] for row in run(_SQL.withheld_names, ids)}
