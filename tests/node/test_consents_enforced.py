@@ -345,10 +345,9 @@ def issue(answer: httpx.Response) -> Any:
     return answer.json()["issue"][0]
 
 
+@pytest.mark.usefixtures("shared")
 def test_whom_the_directory_knows_without_an_identifier_is_an_author_and_an_actor(region: Region) -> None:
     """PCF's samples of authors, on resources as published."""
-    if not SAMPLES.is_dir():
-        pytest.skip("no samples of PCF beside this repository")
     patient = {"person": f"{region.authority}#ex-patient", "role": "patient", "purpose_of_use": "PATRQT"}
     elsewhere = {**STRANGER, "organisation": "1.2.616.7#nowhere"}
     assert region.titles(patient, "ex-patient") == {"own", "other"}

@@ -340,7 +340,7 @@ class AuthorizationServer:
         Each look is recorded, as one by ITI-83 is.
         """
         found = await self._find_patient(text)
-        patient = PatientId(found, self._authority) if found else _named(text, self._authority)
+        patient = PatientId(found, self._authority) if found else named(text, self._authority)[0]
         seen = await self._access.seen_by(person, Named(patients=(patient,)), self._clock(), Act.IDENTIFY)
         shown = found if seen.open else ""
         reasons = sorted({decision.reason for _, decision in seen.decisions if isinstance(decision, Deny)})
@@ -782,13 +782,14 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _named(text: str, authority: str) -> PatientId:
-    """The identifier that a person wrote: root#extension, a PESEL or the region's own number."""
+def named(text: str, authority: str) -> Sequence[PatientId]:
+    """Whom somebody may mean by what they write, the likeliest first: root#extension, a PESEL, the own number."""
     root, mark, extension = text.partition("#")
     if mark:
-        return PatientId(extension, root)
+        return (PatientId(extension, root),)
+    own, pesel = PatientId(text, authority), PatientId(text, _ROOTS["pesel"])
     is_pesel = text.isascii() and text.isdigit() and len(text) == _PESEL_DIGITS
-    return PatientId(text, _ROOTS["pesel"] if is_pesel else authority)
+    return (pesel, own) if is_pesel else (own, pesel)
 
 
 def _bound_to(refresh_token: str) -> str:

@@ -11,7 +11,6 @@ import msgspec
 from obieg.actors.access_control import AccessControl, Seen
 from obieg.domain.affinity_domain import AffinityDomain
 from obieg.domain.decisions import STATED, Decided, DecisionQuery, Resource
-from obieg.domain.identifiers import PatientId
 from obieg.domain.permits import Named
 from obieg.domain.problems import Problem
 from obieg.mapping import xacml
@@ -57,7 +56,7 @@ class DecisionPoint:
         seen.refused(asking, self._authority)
         shown = await self._access.shown(seen, documents)
         if patients and self._access.enforced:  # a document of somebody else is not what is asked about
-            meant = [tuple(p.keys) for p, _ in seen.decisions if _identifier(patients[0]) in p.facts.identifiers]
+            meant = [tuple(p.keys) for p, _ in seen.decisions if patients[0].identifier in p.facts.identifiers]
             shown = {name: keys for name, keys in shown.items() if tuple(keys) in meant}
         permitted = [
             resource.document in shown if resource.document else await self._shows_all(seen, resource)
@@ -78,10 +77,6 @@ class DecisionPoint:
         if code:
             types = [code] if "^^" in code else [f"{code}^^{s}" for s in self._codes.codings("type_code", code)]
         return await self._access.shows_all(seen, types, resource.created_from, resource.created_to)
-
-
-def _identifier(patient: PatientId) -> str:
-    return f"{patient.authority}#{patient.value}"
 
 
 class RegionDecides:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from obieg.actors.access_control import AccessControl
-from obieg.actors.document_registry import ATTEMPTS_MAX, joined, with_final_ids
+from obieg.actors.document_registry import ATTEMPTS_MAX, joined, unvouched, with_final_ids
 from obieg.actors.document_repository import DocumentRequest
 from obieg.domain.access import DocumentFacts, Filter
 from obieg.domain.audit import AuditObject, Outcome
@@ -30,8 +30,6 @@ from obieg.domain.removing import Removal, Retention, Standing, plan_removal
 from obieg.domain.rules import Codes, check_update
 from obieg.domain.showing import shown
 from obieg.domain.updating import PLAIN_CODES, UpdateFacts, plan_update
-from obieg.mapping.bppc import permitting
-from obieg.mapping.kos import opening
 from obieg.protocol import Context
 
 _encode = msgspec.json.Encoder().encode
@@ -103,8 +101,7 @@ class DocumentLifecycle:
             )
             unbound = () if theirs else self._check_repositories(final, facts, context)
             marked = [*check_mark(final, context.transaction.permission)]
-            if own is not None:
-                marked += [*permitting(final.entries), *opening(final.entries)]
+            marked += unvouched(final.entries, self._access, context)
             findings = [*wrong, *findings, *unbound, *marked]
             if closed and not findings:
                 raise _not_theirs()

@@ -132,10 +132,7 @@ class DocumentRegistry:
         if brought is not None and brought.fingerprint:
             fingerprint = brought.fingerprint
         marked = [*check_mark(submission, context.transaction.permission)]
-        if self._access.enforced and context.requester.person:
-            marked += opening(submission.entries)
-        if self._access.reads(context.requester):
-            marked += permitting(submission.entries)
+        marked += unvouched(submission.entries, self._access, context)
         findings = [*found_already, *wrong, *unbound, *marked, *check_entry_types(submission, entry_type)]
         storing = None if findings or brought is None else asyncio.ensure_future(brought.store())
         try:
@@ -588,6 +585,14 @@ def _references(submission: Submission) -> tuple[str, ...]:
 def _all_references(final: Submission, submission: Submission) -> tuple[str, ...]:
     """These, and the UUIDs that the submitter chose."""
     return (*_references(final), *(identifier.lower() for identifier in submission.ids if is_uuid_urn(identifier)))
+
+
+def unvouched(entries: Sequence[DocumentEntry], access: AccessControl, context: Context) -> Iterator[Finding]:
+    """What is not the caller's to say, since what they may see would follow from it."""
+    if access.enforced and context.requester.person:
+        yield from opening(entries)
+    if access.reads(context.requester):
+        yield from permitting(entries)
 
 
 def joined(submission: Submission) -> list[set[str]]:

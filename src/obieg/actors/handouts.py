@@ -139,7 +139,7 @@ class Handouts:
         """In whose name it is done; the record names them from now on. Raises Problem for who may not."""
         root, _, extension = stands.partition("#")
         person = PatientId(extension, root) if stands else patient
-        name = f"{person.authority}#{person.value}"
+        name = person.identifier
         context.requester = replace(
             context.requester, acting_for=name, acting_for_name="", purpose_of_use=_PURPOSES["patient"]
         )
@@ -228,7 +228,7 @@ def _as(standing: Standing, staff: Requester) -> Requester:
     """Who stands there, as they would ask; the rest is what was proved of who hands out."""
     return replace(
         staff,
-        person=f"{standing.person.authority}#{standing.person.value}",
+        person=standing.person.identifier,
         person_name=standing.name,
         role="patient",
         organisation="",

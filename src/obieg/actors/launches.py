@@ -66,7 +66,7 @@ def _read(claims: Mapping[str, Any], client: OAuthClient, now: datetime) -> tupl
             patient="",
             proved_at=_proved_at(claims, now),
         ),
-        f"{patient.authority}#{patient.value}",
+        patient.identifier,
     )
 
 

@@ -63,7 +63,7 @@ class OwnDocuments:
             added,
             context.requester,
             person.demographics,
-            own=context.requester.person in {f"{i.authority}#{i.value}" for i in person.identifiers},
+            own=context.requester.person in {i.identifier for i in person.identifiers},
             source_id=self._repository.repository_unique_id,
             now=context.received_at,
             new_uuid=self._uuid,

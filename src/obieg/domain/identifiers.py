@@ -19,6 +19,11 @@ class PatientId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.value}^^^&{self.authority}&ISO"
 
+    @property
+    def identifier(self) -> str:
+        """As decisions about access name it: root#extension."""
+        return f"{self.authority}#{self.value}"
+
 
 def patient_id(cx: str) -> PatientId | None:
     """Reads ``id^^^&oid&ISO``; None if that is not what it is (ITI TF-3:4.2.3.1.7, CX)."""

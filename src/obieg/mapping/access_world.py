@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from itertools import product
 from typing import Any
 
@@ -17,7 +16,7 @@ from obieg.domain.identifiers import is_oid
 from obieg.domain.problems import Finding, Problem
 from obieg.mapping.consent_meaning import both
 from obieg.mapping.consent_references import identifiers, local, over
-from obieg.mapping.directory_terms import span
+from obieg.mapping.directory_terms import bounds
 
 _TABLE = toml("access_world.toml")
 KINDS = {  # resources that are sources of facts, and the elements that name their patients
@@ -198,15 +197,7 @@ class _Reader:
         return False
 
     def _period(self, holder: Mapping[str, Any], where: str) -> Period:
-        given = holder.get("period", {})
-        moments: list[datetime | None] = []
-        for name in ("start", "end"):
-            text = given.get(name, "")
-            found = span(text) if text else None
-            if text and found is None:
-                self._refuse("DataTypeError", f"{text[:40]!r} is no date or time", f"{where}.{name}")
-            moments.append(datetime.fromisoformat(found[name == "end" and "T" not in text]) if found else None)
-        return Period(*moments)
+        return Period(*bounds(holder.get("period", {}), where, self.findings))
 
     def _refuse(self, code: str, detail: str, where: str) -> None:
         self.findings.append(Finding(code, detail, where))

@@ -31,7 +31,7 @@ from obieg.mapping.consent_references import (
     parts_of,
     walk,
 )
-from obieg.mapping.directory_terms import span
+from obieg.mapping.directory_terms import bounds
 from obieg.mapping.fhir_codes import scheme_of
 from obieg.wire.fhir_elements import is_resource
 
@@ -225,15 +225,7 @@ class _Meaning:
     def _bounds(self, holder: Mapping[str, Any], element: str, where: str) -> tuple[datetime | None, datetime | None]:
         """The first moment of a Period, and the first one after it; a day that it ends on belongs to it."""
         given = holder.get(element, {})
-        moments: list[datetime | None] = []
-        for name in ("start", "end"):
-            text = given.get(name, "")
-            found = span(text) if text else None
-            if text and found is None:
-                self._refuse("DataTypeError", f"{text[:40]!r} is no date or time", f"{where}.{name}")
-            later = name == "end" and "T" not in text
-            moments.append(datetime.fromisoformat(found[later]) if found else None)
-        begin, end = moments
+        begin, end = bounds(given, where, self._findings)
         if begin is not None and end is not None and (end < begin or (end == begin and "T" not in given["end"])):
             self._refuse("RuleBroken", "it ends before it begins", where)
         return begin, end
@@ -537,8 +529,8 @@ def unheld(resource: Mapping[str, Any], at: datetime, base: str = "") -> list[Fi
     Data that is kept in no document as itself, a period that is over.
     """
     findings = []
-    ends = resource.get("provision", {}).get("period", {}).get("end", "")
-    if (found := span(ends) if ends else None) and datetime.fromisoformat(found["T" not in ends]) <= at:
+    _, until = bounds(resource.get("provision", {}).get("period", {}), "", [])
+    if until is not None and until <= at:
         said = "its period is over, so it opens and hides nothing"
         findings.append(Finding("RuleBroken", said, "Consent.provision.period.end", warning=True))
     for stated, _, _ in _said(resource.get("provision")):

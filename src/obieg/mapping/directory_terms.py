@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -391,6 +391,19 @@ class _Asking:
             self._refuse(said, criterion.location)
         else:
             self._add(near=near)
+
+
+def bounds(given: Mapping[str, Any], where: str, findings: list[Finding]) -> tuple[datetime | None, datetime | None]:
+    """The first moment of a Period of FHIR and the first one after it; a day that it ends on belongs to it."""
+    moments: list[datetime | None] = []
+    for name in ("start", "end"):
+        text = given.get(name, "")
+        found = span(text) if text else None
+        if text and found is None:
+            findings.append(Finding("DataTypeError", f"{text[:40]!r} is no date or time", f"{where}.{name}"))
+        moments.append(datetime.fromisoformat(found[name == "end" and "T" not in text]) if found else None)
+    begin, end = moments
+    return begin, end
 
 
 def span(text: str) -> tuple[str, str] | None:

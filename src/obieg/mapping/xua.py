@@ -66,7 +66,7 @@ def _identifier(value: AttributeValue) -> str:
     text = _text(value)
     cx = patient_id(text)
     if cx is not None:
-        return f"{cx.authority}#{cx.value}"
+        return cx.identifier
     if "^" in text:
         raise SecurityRefused("an identifier cannot be read")
     if text.startswith(_URN_OID):

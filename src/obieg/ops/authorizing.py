@@ -9,11 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from obieg.actors.access_control import AccessControl
-from obieg.actors.authorization_server import AuthorizationServer
+from obieg.actors.authorization_server import AuthorizationServer, named
 from obieg.actors.patient_index import PatientIndex
 from obieg.actors.provider_directory import ProviderDirectory
 from obieg.codes.load import toml
-from obieg.domain.identifiers import PatientId
 from obieg.domain.problems import RetryLater
 from obieg.domain.trust import Trust
 from obieg.edges import fhir
@@ -33,7 +32,6 @@ from obieg.web.areas import LAUNCH
 
 AUTHORIZATION_NAMES: dict[str, str] = toml("smart.toml")["transactions"]
 KEEP_PAUSE_S = 600.0
-_PESEL = toml("national/pl/pik.toml")["roots"]["pesel"]
 
 
 class Authorization:
@@ -123,11 +121,9 @@ def _finding(index: PatientIndex | None, authority: str) -> Callable[[str], Awai
     """Logical ids of patients: by root#extension, or by what people write: a PESEL or the region's own number."""
 
     async def find(text: str) -> str:
-        root, mark, extension = text.partition("#")
-        named = [PatientId(extension, root)] if mark else [PatientId(text, authority), PatientId(text, _PESEL)]
         if index is None:
             return ""
-        for identifier in named:
+        for identifier in named(text, authority):
             found = await index.affinity_domain_id(identifier)
             if found is not None:
                 return found.value

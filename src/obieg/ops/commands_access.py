@@ -13,7 +13,6 @@ from obieg.actors.access_control import Explained
 from obieg.codes.load import toml
 from obieg.domain.access import Act, Permit
 from obieg.domain.access_explained import LANGUAGES, may, obtainable, render
-from obieg.domain.identifiers import PatientId
 from obieg.domain.operating import Operator
 from obieg.domain.requester import Requester
 from obieg.domain.watching import SIGNALS
@@ -163,7 +162,7 @@ def _person(access: Access, text: str, option: str) -> str:
         if licence.fullmatch(text):
             return f"{root}#{text}"
     if text.isascii() and text.isdigit() and len(text) == 11:  # PESEL
-        return _joined(access.identifier(text))
+        return access.identifier(text).identifier
     return _named(access, text, option)
 
 
@@ -172,12 +171,8 @@ def _named(access: Access, text: str, option: str) -> str:
     if re.fullmatch(r"[0-2](\.\d+)+#.+", text):
         return text
     if "@" in text:
-        return _joined(access.identifier(text))
+        return access.identifier(text).identifier
     raise typer.BadParameter("must say who gave the number out: root#extension or number@authority", param_hint=option)
-
-
-def _joined(identifier: PatientId) -> str:
-    return f"{identifier.authority}#{identifier.value}"
 
 
 def _data(found: Explained, lines: Sequence[str], *, allowed: bool, enforced: bool) -> dict[str, Any]:
