@@ -308,6 +308,28 @@ def test_what_is_shown_stands_in_the_answers(transaction: str, world: World, doc
         assert answer.headers["x-obieg-access"] == "author,poz; until=2100-01-01T00:00:00Z", (number, answer.text)
 
 
+def test_of_every_reading_a_patient_is_told_who_asked_for_it(region: peer.Node, doctor: Caller) -> None:
+    """Once for each answer, in whatever way something is read."""
+    world = World(region)
+    world.state("notices", True)
+    with world.node_connection() as connection:
+        connection.autocommit = True
+
+        def told() -> int:
+            found = connection.execute(
+                "SELECT coalesce(sum(n.times), 0) FROM access_notice n JOIN patient_locator l USING (patient_key)"
+                " WHERE n.kind = 'access' AND l.authority = %s AND l.value = %s",
+                (world.authority, world.logical),
+            )
+            return int(found.fetchone()[0])
+
+        for transaction, questions in QUESTIONS.items():
+            for number, question in enumerate(questions):
+                before = told()
+                assert question(doctor, world, False).status_code == 200
+                assert told() - before == 1, (transaction, number)
+
+
 PAGES = ("ITI-66", "ITI-67", "MSIM", "FHIR-11")
 
 

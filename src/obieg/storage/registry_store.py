@@ -16,6 +16,7 @@ from obieg.domain import document_facts
 from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import AssociationType, Code, DocumentEntry, EntryType, Folder
 from obieg.domain.identifiers import PatientId, patient_id
+from obieg.domain.obligations import written
 from obieg.domain.on_demand import FoundOnDemand, LatestSnapshot
 from obieg.domain.registry import (
     Facts,
@@ -360,6 +361,7 @@ class RegistryDatabase:
                     expected=len(unique_ids),
                     **self._audit.columns(audit),
                     **spending(audit.spent),
+                    told=written(audit.told) if audit.told else None,
                 )
             )
         results = await self._run(*calls)

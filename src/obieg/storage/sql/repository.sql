@@ -48,6 +48,7 @@ WITH given AS (
          ELSE replace(:message::text, '</AuditMessage>', obieg_audit_patients(patients) || '</AuditMessage>') END
   FROM given
   WHERE documents = :expected::bigint AND obieg_spend(:digests::bytea[], :ends::timestamptz[], :request_id::text)
+    AND CASE WHEN :told::jsonb IS NULL THEN true ELSE obieg_tell(:told::jsonb) END
   RETURNING audit_id
 )
 INSERT INTO audit_patient (patient_id, audit_id)
