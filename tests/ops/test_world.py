@@ -257,6 +257,11 @@ def role(code: str) -> list[dict[str, Any]]:
         ({"resourceType": "CareTeam", "status": "active", "participant": [{"member": {"reference": "PractitionerRole/r"}}]},
          [Declaration("1.2#d", "doctor", "1.3#o", Period()), Declaration("1.2#d", "doctor", "1.4#p", Period())]),
         ({"resourceType": "CareTeam", "status": "inactive", "participant": [{"member": D}]}, []),
+        ({"resourceType": "CareTeam", "participant": [
+            {"member": {"reference": "Patient/p"}}, {"role": role("nurse"), "member": D},
+            {"role": role("guardian"), "member": {"reference": "RelatedPerson/x"}},
+            {"member": {"type": "Organization", "identifier": {"system": "urn:oid:1.3", "value": "o"}}}]},
+         [Declaration("1.2#d", "nurse", "", Period())]),
         ({"resourceType": "CareTeam", "participant": [{"role": role("nurse"), "member": D}]}, [Declaration("1.2#d", "nurse", "", Period())]),
         ({"resourceType": "Encounter", "status": "onleave", "serviceProvider": O},
          [Encounter("1.3#o", Period()), Encounter("1.4#p", Period())]),

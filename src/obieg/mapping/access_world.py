@@ -79,7 +79,7 @@ class _Reader:
         self.findings: list[Finding] = []
 
     def declarations(self, team: Mapping[str, Any]) -> Iterator[Fact]:
-        """The chosen POZ team: each participant by its role."""
+        """The chosen POZ team: each professional in it by their role."""
         if team.get("status", "active") not in _TABLE["care_team"]["holds"]:
             return
         if not team.get("participant"):
@@ -87,6 +87,8 @@ class _Reader:
         whole = self._period(team, "CareTeam.period")
         for number, participant in enumerate(team.get("participant", ())):
             where = f"CareTeam.participant[{number}]"
+            if self._kind(participant.get("member", {})) in _TABLE["care_team"]["others"]:
+                continue
             people, places, codes = self._professional(participant.get("member", {}), f"{where}.member")
             codes = [*_codes(participant.get("role", ())), *codes]
             kind = next((_TABLE["declaration"][code] for code in codes if code in _TABLE["declaration"]), "")
@@ -161,6 +163,9 @@ class _Reader:
         place = found.get("organization")
         places = self._named(place, f"{where} (PractitionerRole.organization)") if place else ()
         return people, places, _codes(found.get("code", ()))
+
+    def _kind(self, reference: Mapping[str, Any]) -> str:
+        return str(reference.get("type") or local(reference.get("reference", ""), "")[0])
 
     def _found(self, reference: Mapping[str, Any]) -> Mapping[str, Any] | None:
         kind, id_ = local(reference.get("reference", ""), "")
