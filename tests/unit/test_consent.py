@@ -230,6 +230,21 @@ def test_denying_siblings_come_last_and_nested_ones_after_their_parent(codes: Af
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("end", "before"),
+    [
+        ("2022-05-01", "20220502000000"), ("2022-05", "20220601000000"),
+        ("2022-05-01T12:00:00Z", "20220501120001"), ("2022-05-01T23:59:59.999+02:00", "20220501220000"),
+    ],
+)  # fmt: skip
+def test_what_documents_were_made_in_ends_with_its_whole_day_or_second(
+    codes: AffinityDomain, end: str, before: str
+) -> None:
+    resource = basic(type="deny", dataPeriod={"start": "2022-05-01T00:00:00Z", "end": end})
+    [*_, denied] = provisions(resource, codes)
+    assert denied.condition == Condition(created_from="20220501000000", created_to=before)
+
+
 def test_an_exception_to_an_exception_is_about_what_that_one_is_about(codes: AffinityDomain) -> None:
     until = {"end": "2030-01-01T00:00:00Z"}
     authored = {"meaning": "authoredby", "reference": {"reference": "Practitioner/ex-practitioner"}}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -366,6 +366,8 @@ class _Meaning:
     def _conditions(self, said: _Said) -> Sequence[Condition]:
         """Every way in which a document may fit: data and codes are alternatives among themselves."""
         begin, end = self._bounds(said.provision, "dataPeriod", said.at.get("dataPeriod", ""))
+        if end is not None and "T" in said.provision["dataPeriod"]["end"]:
+            end = end.replace(microsecond=0) + timedelta(seconds=1)  # documents say the second; this one belongs to it
         common: dict[str, Any] = {
             "labels": self._labels(said),
             "created_from": _dtm(begin),
