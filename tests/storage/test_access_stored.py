@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 import psycopg
@@ -114,10 +115,15 @@ async def test_death_as_records_state_it(shelf: Shelf) -> None:
     shelf.sql(*patient(3, "c", ("19500101", "", '{"deceased": true, "deceased_at": "202403"}'), ("", "", "{}")))
     shelf.sql(*patient(4, "d", ("19500101", "", '{"deceased": true}')))
     shelf.sql(*patient(5, "e", ("19500101", "", '{"deceased": false, "deceased_at": ""}')))
-    found = await shelf.facts([3, 4, 5])
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    for key, name, stated in ((6, "f", f"{tomorrow:%Y%m%d}"), (7, "g", f"{tomorrow:%Y}"), (8, "h", "20241399")):
+        shelf.sql(*patient(key, name, ("19500101", "", json.dumps({"deceased": True, "deceased_at": stated}))))
+    found = await shelf.facts([3, 4, 5, 6, 7, 8])
     assert found[3].died_on == date(2024, 3, 31)
     assert found[4].died_on == datetime.now(UTC).date()  # known to be dead, from the day on that it was said
     assert found[5].died_on is None
+    assert found[6].died_on == tomorrow  # a day is as it is stated, and nobody has died before it
+    assert found[7].died_on == found[8].died_on == found[4].died_on  # no later than when it was told
 
 
 async def test_facts_of_all_who_are_linked_hold_and_stay_with_their_own_patient(shelf: Shelf) -> None:

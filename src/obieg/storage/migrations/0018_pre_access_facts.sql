@@ -106,9 +106,12 @@ BEGIN
     ), '],"records":[', (
       SELECT string_agg(json_build_object('born', obieg_last_day(r.birth_date), 'died',
         CASE WHEN position('"deceased'::bytea IN r.demographics) > 0 THEN (
-          SELECT least(obieg_last_day(d.said ->> 'deceased_at'), r.updated_at::date)
+          -- A day is as it is stated; of a month, a year or a death without a date it is no later than when it was told.
+          SELECT least(o.day, CASE WHEN o.day IS NULL OR length(s.stated) < 8 THEN r.updated_at::date END)
           FROM (SELECT convert_from(r.demographics, 'UTF8')::json AS said OFFSET 0) d
-          WHERE (d.said ->> 'deceased')::boolean OR d.said ->> 'deceased_at' <> '')
+          CROSS JOIN LATERAL (SELECT d.said ->> 'deceased_at' AS stated) s
+          CROSS JOIN LATERAL (SELECT obieg_last_day(s.stated) AS day) o
+          WHERE (d.said ->> 'deceased')::boolean OR s.stated <> '')
         END)::text, ',' ORDER BY length(r.birth_date) DESC, r.updated_at DESC, r.record_key)
       FROM patient_record r WHERE r.patient_key = ANY(keys) AND r.removed_at IS NULL
     ), '],"said":[', (
