@@ -33,6 +33,11 @@ class Heard(NamedTuple):
         self.file.seek(0)
         return self.file.read()
 
+    @property
+    def size(self) -> int:
+        """Of all of it so far, in bytes."""
+        return os.fstat(self.file.fileno()).st_size
+
 
 LOGS: list[Heard] = []
 

@@ -103,8 +103,9 @@ class Killer:
             time.sleep(self.random.uniform(*BETWEEN_S))
 
 
-def killed_under_load(folder: Path, count: int) -> None:
-    seed = random.randrange(2**32)
+@pytest.mark.slow
+def test_many_kills_under_load(folder: Path) -> None:
+    seed, count = random.randrange(2**32), 60  # five of each kind
     pair = Pair(folder)
     load = Load(pair)
     try:
@@ -139,12 +140,3 @@ def killed_under_load(folder: Path, count: int) -> None:
     finally:
         load.stopping.set()  # whatever happened: clients that nobody stops fill the memory of the whole run
         pair.end()
-
-
-def test_a_kill_of_each_kind_under_load(folder: Path) -> None:
-    killed_under_load(folder, 12)
-
-
-@pytest.mark.slow
-def test_many_kills_under_load(folder: Path) -> None:
-    killed_under_load(folder, 84)

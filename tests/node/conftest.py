@@ -17,15 +17,26 @@ import imaging
 from hearing import LOGS
 from running import codes_of, maker, running
 
+_SAID_BEFORE = pytest.StashKey[dict[Path, int]]()
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """How long the logs were before the test, for the hook below."""
+    item.stash[_SAID_BEFORE] = {log.path: log.size for log in LOGS}
+    yield
+
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
-    """What the nodes said last stands beside a failure."""
+    """What the nodes said last while it ran stands beside a failure; what they said before would bury it."""
     outcome = yield
     report = outcome.get_result()
     if report.failed:
         for log in LOGS:
-            report.sections.append((f"log of {log.path.parent.name}", log.read()[-4000:].decode("utf-8", "replace")))
+            said = log.read()[item.stash[_SAID_BEFORE].get(log.path, 0) :][-3000:]
+            if said:
+                report.sections.append((f"log of {log.path.parent.name}", said.decode("utf-8", "replace")))
 
 
 @pytest.fixture(scope="session")
