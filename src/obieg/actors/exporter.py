@@ -2,13 +2,13 @@
 
 An export is a row that says how far it has come. The leading worker reads a page of resources, packs it, and commits it
 together with where it leads; so a worker that dies at any moment has neither lost nor repeated a resource, and whoever
-leads next goes on. A file is a series of gzip members, which is one gzip file.
+leads next goes on. A piece of a file is DEFLATE data (RFC 1951) that ends on a byte and does not end the file. Between
+a header and a trailer the pieces are one gzip member (RFC 1952): of several, many clients read the first only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
@@ -43,6 +43,10 @@ RETRY_S = 10.0
 EXPIRE_PAUSE_S = 600.0
 _DOCUMENTS = "DocumentReference"
 _PACK_LEVEL = 6
+_RAW = -zlib.MAX_WBITS  # DEFLATE alone
+_HEADER = bytes((0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255))  # of gzip: no name, no time, no system
+_LAST_BLOCK = b"\x03\x00"  # an empty one
+_TRAILER_BYTES = 8  # CRC-32 and size of what is packed
 _PIECE_BYTES = 1 << 20
 
 log = structlog.get_logger()
@@ -73,14 +77,22 @@ class FileContent:
         self._export_id = export_id
         self._file = file
         self._packed = packed
-        self.size = file.packed if packed else file.size
+        around = len(_HEADER) + len(_LAST_BLOCK) + _TRAILER_BYTES
+        self.size = file.packed + around if packed else file.size
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in pieces of at most 1 MiB."""
-        async for member in self._store.content(self._export_id, self._file.number):
-            data = member if self._packed else await asyncio.to_thread(zlib.decompress, member, 31)
+        crc = size = 0
+        if self._packed:
+            yield _HEADER
+        async for piece in self._store.content(self._export_id, self._file.number):
+            lines, crc = await asyncio.to_thread(_unpack, piece, crc)
+            size += len(lines)
+            data = piece if self._packed else lines
             for start in range(0, len(data), _PIECE_BYTES):
                 yield data[start : start + _PIECE_BYTES]
+        if self._packed:
+            yield _LAST_BLOCK + b"".join(n.to_bytes(4, "little") for n in (crc, size & 0xFFFFFFFF))
 
 
 class Exporter:
@@ -270,9 +282,18 @@ class Exporter:
 
 
 def _pack(resources: Sequence[bytes]) -> tuple[bytes, int]:
-    """A gzip member, and how many bytes it holds."""
+    """A piece of a file, and how many bytes it holds."""
     lines = b"".join([line for resource in resources for line in (resource, b"\n")])
-    return (gzip.compress(lines, _PACK_LEVEL, mtime=0), len(lines)) if lines else (b"", 0)
+    if not lines:
+        return b"", 0
+    packing = zlib.compressobj(_PACK_LEVEL, zlib.DEFLATED, _RAW)
+    return packing.compress(lines) + packing.flush(zlib.Z_SYNC_FLUSH), len(lines)
+
+
+def _unpack(piece: bytes, crc: int) -> tuple[bytes, int]:
+    """What a piece holds, and the CRC-32 of all up to its end; ``crc``: of all before it."""
+    lines = zlib.decompressobj(_RAW).decompress(piece)
+    return lines, zlib.crc32(lines, crc)
 
 
 def _expect_operator(context: Context) -> None:

@@ -83,7 +83,7 @@ class ExportFile(NamedTuple):
     type: str
     resources: int
     size: int  # bytes, not packed
-    packed: int  # bytes, packed
+    packed: int  # bytes of its pieces, packed
 
 
 class ExportPiece(NamedTuple):
@@ -91,7 +91,7 @@ class ExportPiece(NamedTuple):
 
     resources: int
     size: int
-    content: bytes  # a gzip member; empty where nothing was found
+    content: bytes  # packed (actors/exporter.py); empty where nothing was found
     at_type: int
     after: str
     file: int
@@ -118,7 +118,7 @@ class ExportStore(Protocol):
         """Ends and forgets an export; whether there was one."""
 
     def content(self, export_id: str, number: int) -> AsyncIterator[bytes]:
-        """The pieces of a file, each a gzip member."""
+        """The pieces of a file, packed."""
 
     async def running(self) -> Export | None:
         """The oldest export that is not finished."""

@@ -33,7 +33,7 @@ CREATE TABLE export (
 );
 CREATE INDEX export_running ON export (begun_at) WHERE state = 'R';
 
--- NDJSON in pieces, each a gzip member by itself; a piece is committed with the position that it leads to.
+-- NDJSON in pieces, packed as actors/exporter.py says; a piece is committed with the position that it leads to.
 CREATE TABLE export_piece (
   export_id uuid NOT NULL REFERENCES export ON DELETE CASCADE,
   position integer NOT NULL,
