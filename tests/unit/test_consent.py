@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from obieg.codes.load import toml
 from obieg.domain.access import Condition, Period, Provision
 from obieg.domain.affinity_domain import AffinityDomain, polish
 from obieg.domain.consents import Kind
@@ -63,6 +64,12 @@ def only(*labels: str) -> Provision:
     return Provision(permit=True, actors=(DOCTOR,), condition=Condition(labels=labels))
 
 
+def denied_purposes(*codes: str) -> tuple[str, ...]:
+    """These with what is below them: the table is looked at by a test of its own."""
+    below = toml("access_consents.toml")["purposes_denied"]
+    return tuple(dict.fromkeys(each for code in codes for each in (code, *below.get(code, ()))))
+
+
 def deny(condition: Condition) -> Provision:
     return Provision(permit=False, condition=condition)
 
@@ -71,7 +78,7 @@ EXPECTED: dict[str, tuple[Provision, ...]] = {
     "consent-basic-treat": (permit(),),
     "consent-basic-treat-infant": (permit(),),
     "consent-basic-ink": (permit(),),
-    "consent-basic-reject": (Provision(permit=False, purposes=TPO),),
+    "consent-basic-reject": (Provision(permit=False, purposes=denied_purposes(*TPO)),),
     "consent-basic-research": (
         permit(purposes=("HRESCH", "BIORCH", "CLINTRCH", "CLINTRCHNPC", "CLINTRCHPC", "DSRCH", "POARCH", "PRECLINTRCH", "TRANSRCH")),
     ),
@@ -226,8 +233,22 @@ def test_denying_siblings_come_last_and_nested_ones_after_their_parent(codes: Af
         ],
     )
     assert [(p.permit, p.purposes) for p in provisions(resource, codes)] == [
-        (True, None), (True, ("FooBar",)), (False, ("HPAYMT",)), (False, ("TREAT",)), (True, ("COC",)),
+        (True, None), (True, ("FooBar",)), (False, denied_purposes("HPAYMT")), (False, denied_purposes("TREAT")),
+        (True, ("COC",)),
     ]  # fmt: skip
+
+
+def test_a_denied_purpose_is_not_passed_by_a_narrower_one(codes: AffinityDomain) -> None:
+    treated = {"TREAT", "COC", "ETREAT", "BTG", "CAREMGT"}
+    [denied] = provisions(basic(type="deny", purpose=[{"code": "TREAT"}]), codes)
+    assert treated <= {*(denied.purposes or ())}
+    [permitted] = provisions(basic(type="permit", purpose=[{"code": "TREAT"}]), codes)
+    assert permitted.purposes == ("TREAT",)
+    below = toml("access_consents.toml")["purposes_denied"]
+    known = toml("saml.toml")["purposes"]["hl7"]
+    assert {*below} | {code for codes in below.values() for code in codes} <= {*known}
+    research = {"HRESCH", *toml("access_consents.toml")["purposes"]["HRESCH"]}
+    assert {code for code in known if code not in denied_purposes(*below)} == {"HMARKT", *research}
 
 
 @pytest.mark.parametrize(
@@ -264,7 +285,7 @@ def test_an_exception_to_an_exception_is_about_what_that_one_is_about(codes: Aff
         Provision(permit=False, purposes=("BTG",), condition=Condition(labels=("V",))),
         Provision(permit=True, **to_doctor, condition=Condition(**about)),  # the root is not about it
         Provision(permit=True, **to_doctor, condition=of_restricted),
-        Provision(permit=False, **to_doctor, condition=of_restricted),
+        Provision(False, (DOCTOR,), None, denied_purposes("TREAT"), Period(None, ENDS), of_restricted),
         Provision(False, (RESEARCHERS,), None, ("BTG",), Period(None, ENDS), Condition(**about)),
     )
     unknown = {"type": "permit", "purpose": [{"code": "FooBar"}], "provision": [{"type": "permit"}]}

@@ -215,7 +215,11 @@ class _Meaning:
                     f"nobody has the purpose {code[:40]!r}, so this would restrict nobody: give a code of PurposeOfUse"
                 )
                 self._refuse("TableValueNotFound", detail, place)
-            found |= dict.fromkeys((code, *TABLE["purposes"].get(code, ())))
+            narrower = (
+                *TABLE["purposes"].get(code, ()),
+                *(TABLE["purposes_denied"].get(code, ()) if said.denies else ()),
+            )
+            found |= dict.fromkeys((code, *narrower))
         return tuple(found) or None
 
     def _period(self, holder: Mapping[str, Any], element: str, where: str) -> Period:
