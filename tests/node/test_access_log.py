@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import peer
 import pytest
-from test_access_enforced import CLERK, DOCTOR, PATIENT, Caller, World
+from test_access_enforced import CLERK, DOCTOR, NPWZ, PATIENT, WHOLE, Caller, World
 from test_decisions import TYPE, ask, document, question
 from test_emergency import RESCUER, WHY, opened, rows
 from test_whose import consent
 from typer.testing import CliRunner
 
+import commanding
 from obieg.ops.cli import app
 
 pytestmark = pytest.mark.node
@@ -86,6 +88,33 @@ def test_the_patient_sees_who_read_what_and_why(world: World, callers: Any) -> N
     assert {e["entity"][0]["what"]["reference"] for e in events} == {f"Patient/{world.logical}"}
     again = log(patient, world)
     assert told(again[0])[0] == "OBIEG-2"  # whoever reads it is in it
+
+
+def test_who_stands_in_a_proof_by_a_number_has_the_name_of_the_directory(
+    region: peer.Node, world: World, callers: Any, tmp_path: Path
+) -> None:
+    zofia = {**DOCTOR, "person": f"{NPWZ}#5425740"}
+    known = {
+        "resourceType": "Practitioner", "id": "zofia", "name": [{"family": "Nowakowska", "given": ["Zofia"]}],
+        "identifier": [{"system": f"urn:oid:{NPWZ}", "value": "5425740"}],
+    }  # fmt: skip
+    (tmp_path / "a.ndjson").write_text(json.dumps(known) + "\n")
+    settings = region.endpoints["settings"]
+    done = commanding.obieg("directory", "import", tmp_path / "a.ndjson", "--settings", settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    world.state("notices", True)
+    declared = {"professional": zofia["person"], "kind": "doctor", "organisation": "", "period": WHOLE}
+    world.state("declaration", declared)
+    read(callers(zofia), world)
+    read(callers({**zofia, "role": "medical-assistant", "person": "1.2#aide", "acting_for": zofia["person"]}), world)
+    patient = callers(own(world))
+    by_aide, by_doctor, *_ = [e for e in log(patient, world) if told(e)[0] == "ITI-67"]
+    assert told(by_doctor)[1][0] == "Zofia Nowakowska"
+    assert "Zofia Nowakowska" in json.dumps(by_aide, ensure_ascii=False)
+    listed = patient.get(f"Patient/{world.logical}/$notices").json()["parameter"]
+    parts = [{p["name"]: p.get("valueString", "") for p in notice["part"]} for notice in listed]
+    said = [(p["who"], p.get("actingFor", "")) for p in parts]
+    assert said == [("1.2#aide", "Zofia Nowakowska"), ("Zofia Nowakowska", "")]
 
 
 def test_who_looked_in_vain_is_not_called_an_author(world: World, callers: Any) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
 from obieg.actors.access_control import AccessControl
 from obieg.actors.provider_directory import ProviderDirectory
 from obieg.domain.access import Act
@@ -47,7 +45,8 @@ class AccessLog:
         without = requester.person if asked.others else ""
         found = await asyncio.to_thread(_entries, page, withheld, without)
         places = await self._directory.organisation_names({a.organisation for a in found if a.organisation})
-        told = [msgspec.structs.replace(a, organisation_name=places.get(a.organisation, "")) for a in found]
+        people = await self._directory.practitioner_names({p for a in found for p in a.nameless})
+        told = [a.named(people, places) for a in found]
         return AccessLogPage(asked.patient, told, page[-1].audit_id if len(rows) > asked.count else None)
 
 

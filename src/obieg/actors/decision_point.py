@@ -65,6 +65,8 @@ class DecisionPoint:
         if documents:  # one that is not shown is as if nobody had it: nothing rests on what holds of its patient
             whose = {tuple(keys) for keys in shown.values()}
             seen = seen._replace(decisions=[(person, d) for person, d in seen.decisions if tuple(person.keys) in whose])
+        if not any(permitted):  # nothing is opened by what the caller may see besides: nobody is told of a reading
+            seen = seen._replace(decisions=())
         seen.told(asking, shown=any(permitted))
         await self._audit.record(asking.audit())
         context.audited = context.decided = True

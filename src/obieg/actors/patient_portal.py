@@ -87,9 +87,10 @@ class PatientPortal:
         said = [_unnamed(notice.said, withheld) for notice in found]
         named = [o for each in said for o in _organisations(each)]
         places = await self._directory.organisation_names(dict.fromkeys(named))
+        people = await self._directory.practitioner_names(dict.fromkeys(p for each in said for p in _nameless(each)))
         await self._record(context)
         return [
-            msgspec.structs.replace(notice, said=each, organisation_name=_place(each, places))
+            msgspec.structs.replace(notice, said=_named(each, people), organisation_name=_place(each, places))
             for notice, each in zip(found, said, strict=True)
         ]
 
@@ -123,6 +124,20 @@ def _unnamed(said: dict[str, Any], withheld: frozenset[str]) -> dict[str, Any]:
         return said
     kept = {key: value for key, value in said.items() if key not in ("person", "name", "acting_for", "acting_for_name")}
     return {**kept, "withheld": True}
+
+
+_NAMES = (("person", "name"), ("acting_for", "acting_for_name"))
+
+
+def _nameless(said: Mapping[str, Any]) -> list[str]:
+    """Who stands in it by a number alone."""
+    return [said[person] for person, name in _NAMES if said.get(person) and not said.get(name)]
+
+
+def _named(said: Mapping[str, Any], people: Mapping[str, str]) -> dict[str, Any]:
+    """With the names that a directory has of these."""
+    found = {name: people.get(said.get(person, ""), "") for person, name in _NAMES}
+    return {**{name: value for name, value in found.items() if value}, **said}
 
 
 def _organisations(said: Mapping[str, Any]) -> list[str]:

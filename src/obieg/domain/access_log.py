@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from obieg.domain.audit import AuditEvent
 from obieg.domain.documents import Value
 from obieg.domain.identifiers import PatientId
@@ -44,6 +46,21 @@ class Access(Value, frozen=True):
     def emergency(self) -> bool:
         """Whether it rests on break-glass."""
         return "emergency" in self.bases or self.transaction in _OVERRIDES
+
+    @property
+    def nameless(self) -> tuple[str, ...]:
+        """Who stands in it by a number alone."""
+        both = ((self.person, self.name), (self.acting_for, self.acting_for_name))
+        return tuple(person for person, name in both if person and not name)
+
+    def named(self, people: Mapping[str, str], places: Mapping[str, str]) -> Access:
+        """With the names that a directory has of those who stand in it by a number, and of the facility."""
+        return replace(
+            self,
+            name=self.name or people.get(self.person, ""),
+            acting_for_name=self.acting_for_name or people.get(self.acting_for, ""),
+            organisation_name=places.get(self.organisation, ""),
+        )
 
 
 class LogQuestion(Value, frozen=True):

@@ -240,10 +240,10 @@ class _Log:
     ``unnamed`` leaves these out of all else.
     """
 
-    def __init__(self, withheld: frozenset[str], places: Mapping[str, str]) -> None:
+    def __init__(self, withheld: frozenset[str], people: Mapping[str, str], places: Mapping[str, str]) -> None:
         self.unnamed = Withheld(withheld, WITHHELD)
         self._withheld = withheld
-        self._places = places
+        self._people, self._places = people, places
 
     @classmethod
     async def of(
@@ -254,14 +254,18 @@ class _Log:
         for each in filter(None, map(patient_id, ids)):
             rows = _rows(connection, _WITHHELD, authority=each.authority, value=each.value)
             withheld |= {person for (person,) in rows}
-        placed = {entry(row).organisation for row in _accesses(connection, access, patient_key)} - {""}
+        people: set[str] = set()
+        places: set[str] = set()
+        for found in map(entry, _accesses(connection, access, patient_key)):
+            people.update(found.nameless)
+            places.add(found.organisation)
         directory = ProviderDirectory(PostgresDirectoryStore(access.database, access.audit))
-        return cls(frozenset(withheld), await directory.organisation_names(placed))
+        named = await directory.practitioner_names(people)
+        return cls(frozenset(withheld), named, await directory.organisation_names(places - {""}))
 
     def entry(self, row: StoredAudit) -> Logged:
         """As the log shows it."""
-        found = hidden(entry(row), self._withheld)
-        return msgspec.structs.replace(found, organisation_name=self._places.get(found.organisation, ""))
+        return hidden(entry(row), self._withheld).named(self._people, self._places)
 
     def said(self, row: StoredAudit) -> dict[str, Any]:
         """A line; of whom an officer withholds, without the record itself, which has the name."""

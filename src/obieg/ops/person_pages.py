@@ -18,6 +18,7 @@ import msgspec
 from obieg.codes.load import rows, toml
 from obieg.domain.access import BASES
 from obieg.domain.access_log import Access
+from obieg.domain.obligations import REASONS
 from obieg.domain.zone import WARSAW
 from obieg.ops.failure import Failure
 from obieg.web.kit import texts
@@ -154,6 +155,8 @@ def _word(member: str, text: str) -> str:
         return _basis(text)
     if member == "role":
         return _role(text)
+    if member == "reason" and text in REASONS:
+        return REASONS[text][LANGUAGE]
     if member == "mark":
         return str(_MARKS.get(text, text))
     return str(_WORDS.get(text, text))

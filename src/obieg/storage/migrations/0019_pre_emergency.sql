@@ -60,7 +60,7 @@ BEGIN
   LOOP
     IF coalesce(t.notify, true) THEN  -- values leave their defaults out
       INSERT INTO access_notice AS n (patient_key, kind, key, said) VALUES (t.patient_key, t.kind, t.key, t.said)
-      ON CONFLICT (patient_key, key) DO UPDATE SET times = n.times + 1, last_at = now()
+      ON CONFLICT (patient_key, key) DO UPDATE SET said = EXCLUDED.said, times = n.times + 1, last_at = now()
       RETURNING n.notice_id, n.times INTO made;
       IF made.times = 1 THEN
         INSERT INTO outbox (patient_key, destination, transaction, key, body)
