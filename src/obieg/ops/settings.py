@@ -317,8 +317,8 @@ class AuthoritySettings(Section):
     )
     assigners: tuple[str, ...] = Field(
         (),
-        description="Sending applications (MSH-3) or facilities (MSH-4) that may give out new identifiers of it. "
-        "Empty: anybody.",
+        description="Who may give out new identifiers of it: names of [[nodes]] where access is enforced, elsewhere "
+        "sending applications (MSH-3) or facilities (MSH-4). Empty: anybody.",
     )
 
 

@@ -183,7 +183,14 @@ class PostgresCurationStore:
                 )
                 version += 1
             saved = SavedRecord(
-                to, known.record_key, version, known.source, known.record, known.blocks, blocks_changed=False
+                to,
+                known.record_key,
+                version,
+                known.source,
+                known.record,
+                known.blocks,
+                blocks_changed=False,
+                fed_by=known.fed_by,
             )
             calls += record_calls(saved)
         if moving.moved and target != source:
