@@ -250,6 +250,12 @@ async def test_a_merge_takes_hold_of_own_records(region: Region) -> None:
     await region.refuse("poz", "A40", cx(one, OURS), merged=cx("X9", OURS))
     await region.take("mpi", "A40", cx("X9", OURS), merged=cx(one, OURS))
     assert await region.ids(("1", HOSPITAL), ("7", CLINIC)) == {"X9"}
+    # A number goes to another patient of the same feeder.
+    await region.take("his", "A04", cx("4", HOSPITAL), rest="||SOWA^ADAM||19700101|M")
+    four = await region.node.id("4", HOSPITAL)
+    await region.take("his", "A43", cx(three, OURS), cx("4", HOSPITAL), merged=f"{cx(four, OURS)}~{cx('4', HOSPITAL)}")
+    assert await region.node.id("4", HOSPITAL) == three
+    assert region.fed_by("4", HOSPITAL) == ["his"]
 
 
 async def test_nobodys_records_are_adopted_and_withdrawn_ones_are_nobodys_way_in(region: Region) -> None:

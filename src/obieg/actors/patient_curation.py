@@ -363,7 +363,7 @@ class PatientCuration:
         known = facts.standings
         theirs = [r for r in facts.records if r.survivor_key == source.patient_key]
         records = [r for r in theirs if came & set(r.record.identifiers)]
-        self._expect_own(feed, facts.records, records or theirs, source, target, context)
+        compared = self._expect_own(feed, facts.records, records or theirs, source, target, context)
         kept = {i for r in theirs if r not in records for i in r.record.identifiers}
         replaced = {i: n for i in old for n in new if n.authority == i.authority and n != i}
         # Where both numbers are known each keeps its record, as after a merge.
@@ -401,6 +401,7 @@ class PatientCuration:
             claimed,
             retired,
             outgoing,
+            compared,
         )
 
     def _expect_own(
@@ -411,11 +412,14 @@ class PatientCuration:
         source: Standing,
         target: Standing,
         context: Context,
-    ) -> None:
-        """What goes is the feeder's, and goes to nobody of whom others have records. Raises Problem."""
+    ) -> tuple[tuple[int, int], ...]:
+        """What goes is the feeder's, and goes to nobody of whom others have records. Raises Problem.
+
+        Returns the versions of the patients by which it was judged.
+        """
         feeder = self._index.feeder(context.requester)
         if feeder.region or not feeder.bound:
-            return
+            return ()
         named = {i for i in (*feed.identifiers, *feed.merged) if i.authority != self._authority}
         stating = [r for r in known if named & set(r.record.identifiers)]
         findings = [*not_yours(feed, feed.merged[0], (*going, *stating), feeder)]
@@ -424,6 +428,8 @@ class PatientCuration:
             findings += not_yours(feed, feed.identifiers[0], to, feeder)
         if findings:
             raise Problem(findings)
+        both = {source.patient_key, target.patient_key}
+        return tuple(sorted({(r.survivor_key, r.patient_version) for r in known if r.survivor_key in both}))
 
     def _renumbered(self, known: KnownRecord, replaced: Mapping[PatientId, PatientId]) -> KnownRecord:
         identifiers = tuple(dict.fromkeys(replaced.get(i) or i for i in known.record.identifiers))

@@ -166,6 +166,9 @@ class PostgresCurationStore:
         calls = [
             _PATIENTS.lock_patients(patient_keys=sorted({source, target})),
             _PATIENTS.expect_unlinked(patient_keys=sorted({source, target})),
+            _PATIENTS.expect_versions(
+                patient_keys=[key for key, _ in moving.compared], versions=[version for _, version in moving.compared]
+            ),
             _PATIENTS.touch_patient(patient_key=source),
         ]
         if target != source:
