@@ -232,6 +232,21 @@ async def test_a_second_feeder_joins_by_what_is_nobodys_own(region: Region) -> N
     assert region.fed_by("1", HOSPITAL) == ["his"]
 
 
+async def test_whose_a_record_is_takes_no_round_trip(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    run = region.node.database.run
+
+    async def counted(*calls: Any) -> Any:
+        batches.append(len(calls))
+        return await run(*calls)
+
+    monkeypatch.setattr(region.node.database, "run", counted)
+    for event, number, merged in (("A04", "1", ""), ("A08", "1", ""), ("A04", "2", ""), ("A40", "1", "2")):
+        batches.clear()
+        await region.take("his", event, cx(number, HOSPITAL), merged=merged and cx(merged, HOSPITAL))
+        assert 2 <= len(batches) <= 3
+
+
 async def test_a_merge_takes_hold_of_own_records(region: Region) -> None:
     await region.take("his", "A04", cx("1", HOSPITAL), cx(ANNAS, PESEL))
     await region.take("his", "A04", cx("2", HOSPITAL))
