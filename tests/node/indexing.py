@@ -63,10 +63,10 @@ def feed(
     )
 
 
-def context(transaction: Any = ITI_8, system: str = "test") -> Context:
+def context(transaction: Any = ITI_8, system: str = "test", proof: str = "") -> Context:
     return Context(
         transaction=transaction,
-        requester=Requester(system=system, repositories=None),
+        requester=Requester(system=system, proof=proof, repositories=None),
         request_id=system,
         received_at=datetime.now(UTC),
     )

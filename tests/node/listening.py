@@ -14,6 +14,7 @@ import psycopg
 from hl7.client import MLLPClient
 from indexing import CLINIC, HOSPITAL, OTHER, OURS, PESEL, make_index
 
+from obieg.actors.access_control import AccessControl
 from obieg.actors.patient_curation import PatientCuration
 from obieg.actors.patient_index import PatientIndex
 from obieg.domain.authorities import AssigningAuthority, Authorities
@@ -137,15 +138,19 @@ def adt(
 
 @asynccontextmanager
 async def running(
-    dsn: str, limits: MllpLimits | None = None, authorities: Authorities = AUTHORITIES
+    dsn: str,
+    limits: MllpLimits | None = None,
+    authorities: Authorities = AUTHORITIES,
+    authenticator: Any = None,
+    access: AccessControl | None = None,
 ) -> AsyncIterator[Node]:
-    """A node that answers all that is asked over MLLP."""
+    """A node that answers all that is asked over MLLP; with ``access`` it enforces it."""
     database = Database(dsn)
     await database.open()
     audit = AuditStore(
         database, source_id="test", names={t.id: t.name for t in TRANSACTIONS}, now=lambda: datetime.now(UTC)
     )
-    index = make_index(database, authorities=authorities)
+    index = make_index(database, authorities=authorities, access=access)
     outbox = PostgresOutbox(database, audit)
     patients = PostgresPatientStore(database, audit, outbox, assigning_authority=OURS, tells=True)
     curation = PatientCuration(
@@ -160,7 +165,8 @@ async def running(
     edge = MllpEdge(
         transactions=TRANSACTIONS,
         actors=actors,
-        authenticator=Laboratory(),
+        authenticator=authenticator or Laboratory(),
+        gate=access,
         audit=audit,
         authorities=authorities,
         limits=limits or MllpLimits(),

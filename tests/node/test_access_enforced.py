@@ -14,9 +14,11 @@ import peer
 import pytest
 import test_audit_complete as golden
 from hooks import hook
+from peer_v3 import Index
 from test_lifecycle import Desk
 from test_subscriptions import ids_of, subscription
 
+import hl7v3_messages as v3
 from obieg.domain.access import Act, act_of
 from obieg.transactions import TRANSACTIONS
 
@@ -487,6 +489,57 @@ def test_patients_know_only_of_themselves(region: peer.Node) -> None:
     assert "entry" not in found or all(e["resource"]["resourceType"] != "Patient" for e in found["entry"])
     assert me.get(f"Patient?identifier={quote(f'urn:oid:{authority}|')}{logical}").json()["total"] == 1
     me.node.close()
+
+
+def test_whoever_fed_a_patient_alone_changes_the_record(region: peer.Node) -> None:
+    root = peer.oid()
+    number, other, third = ((peer.number(), root) for _ in range(3))
+    feeds = {
+        name: Caller(region, {"system": name, "proof": proof})
+        for name, proof in (("szpital", "certificate"), ("poz", "oauth"), ("nobody", "laboratory"))
+    }
+
+    def put(name: str, *ids: tuple[str, str], **more: Any) -> httpx.Response:
+        identifiers = [{"system": f"urn:oid:{root}", "value": value} for value, root in ids]
+        patient = {"resourceType": "Patient", "identifier": identifiers, "name": [{"family": "Lis", "given": ["Ewa"]}]}
+        return act(name, "PUT", ids[0], json={**patient, "birthDate": "1990-01-01", **more})
+
+    def act(name: str, method: str, of: tuple[str, str], **more: Any) -> httpx.Response:
+        params = {"identifier": f"urn:oid:{of[1]}|{of[0]}"}
+        headers = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
+        return feeds[name].node.http.request(
+            method, f"{region.endpoints['fhir']}/Patient", params=params, headers=headers, **more
+        )
+
+    assert put("szpital", number).status_code == 201
+    assert put("poz", other).status_code == 201
+    last = region.last_audit()
+    active = {"active": False, "link": [{"other": {"identifier": {"system": f"urn:oid:{other[1]}", "value": other[0]}},
+                                         "type": "replaced-by"}]}  # fmt: skip
+    refused = (
+        put("poz", number), put("poz", third, number), put("poz", number, **active), act("poz", "DELETE", number),
+    )  # fmt: skip
+    for answer in refused:
+        assert answer.status_code == 403, answer.text
+        [issue] = answer.json()["issue"]
+        assert issue["code"] == "forbidden"
+        assert "send your own record" in issue["diagnostics"]
+        assert "szpital" not in answer.text
+    records = region.rows("SELECT outcome, message FROM audit_event WHERE audit_id > %s", last)
+    assert [outcome for outcome, _ in records] == [8] * len(refused)
+    assert all("RecordNotYours; fed by szpital" in message for _, message in records)
+    # HL7 v3 says the same; who is not proved, as in the laboratory, is not asked.
+    v3_index = Index(feeds["poz"].node)
+    person = v3.name("Lis", "Ewa") + '<birthTime value="19900101"/>'
+    body = v3_index.send(v3.feed("revise", number, person=person))
+    assert v3.acknowledged(body) == "CE"
+    assert [code for code, _ in v3.details(body)] == ["204"]
+    assert put("nobody", number, birthDate="1990-01-02").status_code == 200
+    for name, of in (("szpital", number), ("poz", other)):
+        assert put(name, of, birthDate="1990-01-03").status_code == 200
+        assert act(name, "DELETE", of).status_code == 204
+    for caller in feeds.values():
+        caller.node.close()
 
 
 def test_only_authors_change_documents(region: peer.Node, world: World) -> None:

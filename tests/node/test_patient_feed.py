@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hl7
+import psycopg
 import pytest
 from hl7apy.core import Message as PeerMessage
+from indexing import context, feed
 from listening import (
     CLINIC,
     HOSPITAL,
@@ -26,14 +28,18 @@ from listening import (
     connected,
     cx,
     error,
+    errors,
     running,
 )
 
+from obieg.actors.access_control import AccessControl
+from obieg.domain.authorities import AssigningAuthority, Authorities
 from obieg.domain.identifiers import PatientId
-from obieg.domain.patients import PatientFeed
+from obieg.domain.patients import FeedEvent, PatientFeed
 from obieg.domain.problems import Problem, RetryLater
+from obieg.domain.requester import Requester
 from obieg.edges.mllp import MllpLimits
-from obieg.protocol import Context
+from obieg.protocol import Context, Credentials
 from obieg.wire import hl7v2
 
 pytestmark = pytest.mark.node
@@ -110,6 +116,182 @@ async def test_a_feed_is_at_most_three_round_trips(node: Node, monkeypatch: pyte
         batches.clear()
         assert code(await node.send(message)) == "AA"
         assert 2 <= len(batches) <= 3
+
+
+# what another has fed -------------------------------------------------------------------------------------------------
+
+ANNA, JAN = "||WRZESIŃSKA^ANNA||19800512|F|||Długa 5^^Kraków", "||ZAWADZKI^JAN||19551103|M|||Polna 1^^Opole"
+ANNAS, JANS = "80051212326", "55110312352"
+CARD = "2.16.840.1.113883.3.4424.1.2.616"  # identity cards of one country
+
+
+class Shown:
+    """Whoever the test says, as by a certificate; what a message says of its sender is not looked at."""
+
+    system = ""
+
+    async def authenticate(self, credentials: Credentials) -> Requester:
+        return Requester(self.system, credentials.address, "certificate", organisation=self.system)
+
+
+class Region:
+    """A node that enforces access, and systems of which two are of one hospital."""
+
+    def __init__(self, node: Node, shown: Shown) -> None:
+        self.node = node
+        self._shown = shown
+
+    async def send(self, system: str, event: str, *identifiers: str, **said: str) -> hl7.Message:
+        self._shown.system = system
+        version = "2.5" if event in ("A28", "A31", "A43", "A47") else "2.3.1"
+        return await self.node.send(adt(event, *identifiers, **{"rest": ANNA, "version": version} | said))
+
+    async def take(self, system: str, event: str, *identifiers: str, **said: str) -> None:
+        answer = await self.send(system, event, *identifiers, **said)
+        assert code(answer) == "AA", answer
+
+    async def refuse(self, system: str, event: str, *identifiers: str, **said: str) -> None:
+        """Refused for whose it is, and nothing is changed."""
+        before = self.node.state()
+        answer = await self.send(system, event, *identifiers, **said)
+        where = errors(answer) if event in ("A28", "A31", "A43", "A47") else {error(answer)[1:]}
+        assert code(answer) == "AE"
+        assert {number for _, number in where} == {"204"}, answer
+        [(outcome, message)] = self.node.rows("SELECT outcome, message FROM audit_event ORDER BY audit_id DESC LIMIT 1")
+        assert outcome == 8
+        assert "RecordNotYours; fed by " in message
+        assert self.node.state() == before
+
+    async def ids(self, *identifiers: tuple[str, str]) -> set[str | None]:
+        return {await self.node.id(*identifier) for identifier in identifiers}
+
+    def fed_by(self, *identifier: str) -> list[str]:
+        value, authority = identifier
+        return [
+            by
+            for by, values, authorities in self.node.rows(
+                'SELECT fed_by, "values", authorities FROM patient_record WHERE removed_at IS NULL ORDER BY created_at'
+            )
+            if (value, authority) in zip(values, authorities, strict=True)
+        ]
+
+
+@pytest.fixture
+async def region(database_dsn: str) -> AsyncIterator[Region]:
+    shown = Shown()
+    access = AccessControl(cast("Any", object()), systems={"his": "1.2#S", "lis": "1.2#S", "poz": "1.2#P"})
+    authorities = Authorities(
+        [AssigningAuthority(OURS, assigners=("mpi",)), AssigningAuthority(PESEL, single=True),
+         AssigningAuthority(HOSPITAL, assigners=("his",)), AssigningAuthority(CLINIC)],
+        nodes={CARD.rpartition(".")[0]: False},
+    )  # fmt: skip
+    async with running(database_dsn, authorities=authorities, authenticator=shown, access=access) as node:
+        yield Region(node, shown)
+
+
+async def test_what_another_system_feeds_is_not_changed(region: Region) -> None:
+    await region.take("his", "A04", cx("1", HOSPITAL))
+    await region.take("poz", "A04", cx("7", CLINIC), cx(JANS, PESEL), rest=JAN)
+    hers, his = await region.node.id("1", HOSPITAL), await region.node.id("7", CLINIC)
+    for event, identifiers, merged in (
+        ("A08", (cx("1", HOSPITAL), cx(JANS, PESEL)), ""),  # another person's number
+        ("A08", (cx("1", HOSPITAL),), ""),
+        ("A31", (cx("8", CLINIC), cx("1", HOSPITAL)), ""),
+        ("A04", (cx(hers, OURS), cx("8", CLINIC)), ""),  # a stranger, by the region's id
+        ("A28", (cx(hers, OURS), cx(JANS, PESEL)), ""),
+        ("A40", (cx(his, OURS),), cx(hers, OURS)),
+        ("A40", (cx(hers, OURS),), cx(his, OURS)),
+        ("A47", (cx("2", HOSPITAL),), cx("1", HOSPITAL)),
+        ("A43", (cx(his, OURS), cx("1", HOSPITAL)), f"{cx(hers, OURS)}~{cx('1', HOSPITAL)}"),
+        ("A43", (cx(hers, OURS), cx("7", CLINIC)), f"{cx(his, OURS)}~{cx('7', CLINIC)}"),
+    ):
+        await region.refuse("poz", event, *identifiers, merged=merged, sender="APP|SZPITAL")
+    answer = await region.send("poz", "A04", cx("2", HOSPITAL), sender="his|his")
+    assert error(answer) == ("AE", "PID-3", "204"), "numbers of the hospital are given out by its system alone"
+    # The hospital's systems are one; its number goes on being its own by whichever.
+    await region.take("lis", "A08", cx("1", HOSPITAL), cx(ANNAS, PESEL))
+    assert region.fed_by("1", HOSPITAL) == ["lis"]
+    await region.take("his", "A08", cx("1", HOSPITAL), rest="||WRZESIŃSKA-LIS^ANNA||19800512|F")
+    await region.take("lis", "A47", cx("2", HOSPITAL), merged=cx("1", HOSPITAL))
+    assert await region.node.id(ANNAS, PESEL) == await region.node.id("2", HOSPITAL) == hers
+
+
+async def test_a_second_feeder_joins_by_what_is_nobodys_own(region: Region) -> None:
+    await region.take("his", "A04", cx("1", HOSPITAL), cx(ANNAS, PESEL), cx("ABA300000", CARD))
+    one = await region.node.id("1", HOSPITAL)
+    await region.take("poz", "A04", cx("7", CLINIC), cx(ANNAS, PESEL))
+    await region.take("other", "A04", cx("7", OTHER), cx("ABA300000", CARD))
+    assert await region.ids(("7", CLINIC), ("7", OTHER)) == {one}
+    assert region.fed_by(ANNAS, PESEL) == ["his", "poz"]
+    assert region.fed_by("ABA300000", CARD) == ["his", "other"]
+    # Who has a record of the patient may name them by the region's id, and correct the own record.
+    await region.take("poz", "A08", cx("7", CLINIC), cx(one, OURS), rest="||WRZESIŃSKA^ANNA^MARIA||19800512|F")
+    # A card alone joins nobody of whom all else says that it is another one.
+    await region.take("poz", "A04", cx("8", CLINIC), cx("ABA300000", CARD), rest=JAN)
+    assert await region.node.id("8", CLINIC) not in (None, one)
+    assert region.fed_by("1", HOSPITAL) == ["his"]
+
+
+async def test_whose_a_record_is_takes_no_round_trip(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    run = region.node.database.run
+
+    async def counted(*calls: Any) -> Any:
+        batches.append(len(calls))
+        return await run(*calls)
+
+    monkeypatch.setattr(region.node.database, "run", counted)
+    for event, number, merged in (("A04", "1", ""), ("A08", "1", ""), ("A04", "2", ""), ("A40", "1", "2")):
+        batches.clear()
+        await region.take("his", event, cx(number, HOSPITAL), merged=merged and cx(merged, HOSPITAL))
+        assert 2 <= len(batches) <= 3
+
+
+async def test_a_merge_takes_hold_of_own_records(region: Region) -> None:
+    await region.take("his", "A04", cx("1", HOSPITAL), cx(ANNAS, PESEL))
+    await region.take("his", "A04", cx("2", HOSPITAL))
+    await region.take("his", "A04", cx("3", HOSPITAL), cx(JANS, PESEL), rest=JAN)
+    await region.take("poz", "A04", cx("7", CLINIC), cx(ANNAS, PESEL))
+    one, three = await region.node.id("1", HOSPITAL), await region.node.id("3", HOSPITAL)
+    # The clinic knows the patient, too: the hospital's second chart is hers all the same, by the number of the hospital.
+    await region.take("his", "A40", cx("1", HOSPITAL), cx(ANNAS, PESEL), merged=cx("2", HOSPITAL))
+    await region.take("his", "A40", cx("1", HOSPITAL), merged=cx("2", HOSPITAL))  # again
+    # Two valid PESELs are no longer the hospital's alone to join, where another has fed one of them; nor is her number.
+    await region.refuse("his", "A40", cx("3", HOSPITAL), merged=cx("1", HOSPITAL), rest=JAN)
+    await region.refuse("his", "A40", cx(three, OURS), merged=cx(one, OURS), rest=JAN)
+    await region.refuse("his", "A40", cx(JANS, PESEL), merged=cx(ANNAS, PESEL), rest=JAN)
+    # Who gives out the region's ids says whose they are.
+    await region.take("mpi", "A04", cx("X9", OURS), rest="||LIS^EWA||19900101|F")
+    await region.refuse("poz", "A40", cx(one, OURS), merged=cx("X9", OURS))
+    await region.take("mpi", "A40", cx("X9", OURS), merged=cx(one, OURS))
+    assert await region.ids(("1", HOSPITAL), ("7", CLINIC)) == {"X9"}
+    # A number goes to another patient of the same feeder.
+    await region.take("his", "A04", cx("4", HOSPITAL), rest="||SOWA^ADAM||19700101|M")
+    four = await region.node.id("4", HOSPITAL)
+    await region.take("his", "A43", cx(three, OURS), cx("4", HOSPITAL), merged=f"{cx(four, OURS)}~{cx('4', HOSPITAL)}")
+    assert await region.node.id("4", HOSPITAL) == three
+    assert region.fed_by("4", HOSPITAL) == ["his"]
+
+
+async def test_nobodys_records_are_adopted_and_withdrawn_ones_are_nobodys_way_in(region: Region) -> None:
+    await region.take("his", "A04", cx("1", HOSPITAL))
+    one = await region.node.id("1", HOSPITAL)
+    with psycopg.connect(region.node.dsn) as connection:
+        connection.execute("UPDATE patient_record SET fed_by = ''")
+    await region.take("poz", "A08", cx("1", HOSPITAL))  # as it was imported: whoever feeds it first
+    assert region.fed_by("1", HOSPITAL) == ["poz"]
+    await region.refuse("his", "A08", cx("1", HOSPITAL))
+    removal = feed(PatientId("1", HOSPITAL), event=FeedEvent.REMOVE)
+    with pytest.raises(Problem, match="RecordNotYours"):
+        await region.node.index.feed(removal, context(system="his", proof="oauth"))
+    await region.node.index.feed(removal, context(system="poz", proof="oauth"))
+    assert region.fed_by("1", HOSPITAL) == []
+    # What was registered for the patient is still there: nobody comes to it by the id alone.
+    await region.refuse("his", "A08", cx(one, OURS), cx("2", HOSPITAL))
+    await region.take("his", "A04", cx("2", HOSPITAL))
+    two = await region.node.id("2", HOSPITAL)
+    await region.refuse("his", "A40", cx(two, OURS), merged=cx(one, OURS))
+    await region.refuse("his", "A43", cx(one, OURS), cx("2", HOSPITAL), merged=f"{cx(two, OURS)}~{cx('2', HOSPITAL)}")
 
 
 async def test_updates_change_what_they_state(node: Node) -> None:

@@ -331,7 +331,7 @@ class Bench:
             named = [i for i in (*feed.identifiers, *feed.merged) if i.authority != OURS]
             objects = tuple(AuditObject("patient", str(i)) for i in named)
             context = Context(
-                transaction=TRANSACTIONS[0], requester=Requester(system="t"), request_id="r",
+                transaction=TRANSACTIONS[0], requester=Requester(system="t", proof="certificate"), request_id="r",
                 received_at=utc_now(), objects=objects,
             )  # fmt: skip
             try:
@@ -347,8 +347,9 @@ class Bench:
         store = BulkStore(self.dsn, audit=self.audit, patients=self.patients, name="test")
         source = Source(tmp_path / "x.csv", len(feeds), "csv", "utf-8", "", None, b"")
         importer = importing.Importer(
-            store, Feeding(**self.parts(matcher)), matcher, self.audit, source=source, event=event, fingerprint="f"
-        )
+            store, Feeding(**self.parts(matcher)), matcher, self.audit, source=source, event=event, fingerprint="f",
+            fed_by="t",
+        )  # fmt: skip
         store.start("f", file="x", size=len(feeds), position=0, by="t")
         reading = msgspec.structs.replace(reading_of(source), audit=importer.around)
         reader = Reader(reading)
@@ -370,7 +371,7 @@ class Bench:
         with psycopg.connect(self.dsn) as c:
             records = c.execute(
                 "SELECT patient_key, record_key, source, authorities, values, demographics, blocks, names, sounds, birth_date,"
-                " sex, version, removed_at IS NULL FROM patient_record"
+                " sex, version, fed_by, removed_at IS NULL FROM patient_record"
             ).fetchall()
             own = dict(c.execute("SELECT patient_key, affinity_domain_id FROM patient").fetchall())
             name: dict = {key: [] for key in own}
@@ -730,3 +731,16 @@ def test_hl7_and_fhir_are_imported_with_their_merges(node, database_dsn, tmp_pat
     with psycopg.connect(database_dsn) as c:
         assert c.execute("SELECT reason FROM patient_link").fetchall() == [("A40",)]
         assert c.execute("SELECT count(*) FROM audit_event WHERE patient_id <> ''").fetchone() == (3,)
+        whose = "SELECT fed_by FROM patient_record WHERE values[1] = '1'"
+        assert c.execute(whose).fetchall() == [("",)]
+        # Whose they are may be said afterwards, of those that are nobody's.
+        named = [f'[[nodes]]\nname = "{name}"\naddress = "127.0.0.{n}"\n' for n, name in enumerate(("his", "lis"), 2)]
+        node.write_text(node.read_text("utf-8") + "".join(named), "utf-8")
+        assert run(node, database_dsn, "import", file, "--fed-by", "stranger").returncode == 2
+        for name in ("his", "lis"):
+            done = run(node, database_dsn, "import", file, "--fed-by", name, "--rejects", tmp_path / name)
+            assert done.returncode == 1, done.stderr
+            assert (tmp_path / name).read_text("utf-8").count("# line") == 1, "the number that was merged away"
+            assert c.execute(whose).fetchall() == [("his",)]
+    shown = run(node, database_dsn, "show", f"1^^^&{HOSPITALS[0]}&ISO")
+    assert "fed by his" in shown.stdout

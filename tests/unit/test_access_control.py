@@ -89,6 +89,22 @@ def test_nothing_is_asked_where_nothing_is_enforced() -> None:
     assert not control.enforced
 
 
+def test_a_record_is_of_who_fed_it_and_of_the_systems_of_their_organisation() -> None:
+    control = AccessControl(Store(POZ), systems={"his": "1.2#S", "lis": "1.2#S", "poz": "1.2#P"})
+    his, other = (control.feeder(Requester(name, proof="certificate")) for name in ("his", "other"))
+    assert [his.owns(by) for by in ("his", "lis", "poz", "other", "")] == [True, True, False, False, True]
+    assert [other.owns(by) for by in ("his", "other", "")] == [False, True, True]
+    assert [his.after(by) for by in ("his", "lis", "poz", "")] == ["his", "his", "poz", "his"]
+    # What a proof says of its organisation binds nobody: a system may be told one by whoever issues its tokens.
+    assert not control.feeder(Requester("other", proof="saml", organisation="1.2#S")).owns("his")
+    for nobody in ("laboratory", ""):
+        assert control.feeder(Requester("poz", proof=nobody)).owns("his")
+        assert control.feeder(Requester("poz", proof=nobody)).after("his") == "his"
+    open_to_all = AccessControl().feeder(Requester("poz", proof="certificate"))
+    assert open_to_all.owns("his"), "nothing is enforced; whose it is is remembered all the same"
+    assert (open_to_all.after("his"), open_to_all.after("")) == ("his", "poz")
+
+
 def test_what_is_permitted_is_named_with_its_end() -> None:
     found, asking = seen(DOCTOR)
     assert found.sight.permitted == (7, 8)

@@ -23,18 +23,20 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "oid", "may"),
+    ("names", "oid", "may"),
     [
-        ("SZPITAL|LAB", "1.2", True),
-        ("INNY|HIS", "1.2", True),
-        ("INNY|LAB", "1.2", False),
-        ("", "1.2", False),
-        ("INNY|LAB", "1.3", True),
-        ("", "1.3", True),
+        ({"SZPITAL", "LAB"}, "1.2", True),
+        ({"INNY", "HIS"}, "1.2", True),
+        ({"INNY", "LAB"}, "1.2", False),
+        ({""}, "1.2", False),
+        ({"INNY", "LAB"}, "1.3", True),
+        ({""}, "1.3", True),
     ],
 )
-def test_who_may_assign(source: str, oid: str, may: bool) -> None:
-    assert Authorities(LISTED).may_assign(source, oid) is may
+def test_who_may_assign(names: set[str], oid: str, may: bool) -> None:
+    authorities = Authorities(LISTED)
+    assert authorities.may_assign(names, oid) is may
+    assert authorities.is_assigner(names, oid) is (may and oid == "1.2"), "only who is listed"
 
 
 def test_open_and_closed() -> None:
@@ -44,14 +46,17 @@ def test_open_and_closed() -> None:
         assert authorities.accepts("1.7.616")
         assert authorities.accepts("1.9") is not closed
         assert authorities.accepts("1.7") is not closed, "the node itself is no authority"
-        assert authorities.may_assign("", "1.9") is not closed
-        assert authorities.may_assign("", "1.8.1")
+        assert authorities.may_assign({""}, "1.9") is not closed
+        assert authorities.may_assign({""}, "1.8.1")
 
 
 def test_one_number_for_a_person() -> None:
     authorities = Authorities(LISTED, nodes=NODES)
     assert [oid for oid in ("1.2", "1.4", "1.7.1", "1.8.1", "1.9", "1.70.1") if authorities.is_single(oid)] == [
         "1.4", "1.7.1"
+    ]  # fmt: skip
+    assert [oid for oid in ("1.2", "1.4", "1.7.1", "1.8.1", "1.9", "1.80.1") if authorities.is_shared(oid)] == [
+        "1.4", "1.7.1", "1.8.1"
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -33,6 +34,7 @@ from obieg.domain.access_explained import Explanation, explain
 from obieg.domain.audit import AuditObject
 from obieg.domain.identifiers import PatientId
 from obieg.domain.obligations import Told, obliges, of_reading
+from obieg.domain.patients import Feeder
 from obieg.domain.permits import FactsStore, Named, Person
 from obieg.domain.problems import Finding, Problem
 from obieg.domain.requester import Requester
@@ -140,8 +142,18 @@ class _Known:
 class AccessControl:
     """Decides; without a store of facts everybody may do everything."""
 
-    def __init__(self, store: FactsStore | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        store: FactsStore | None = None,
+        settings: Settings | None = None,
+        systems: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """``systems``: by the name of a system the organisation that it is bound to, where it is to one."""
         self._store = store
+        self._kin = {
+            name: frozenset(other for other in systems if systems[other] == organisation)
+            for name, organisation in systems.items()
+        }
         self._settings = self.settings = settings or Settings()
         self._kept: dict[PatientId, _Known] = {}
 
@@ -187,6 +199,12 @@ class AccessControl:
         """Raises where something was answered about patients without a decision: nothing may go round."""
         if self._store is not None and not context.decided:
             raise AssertionError(f"{context.transaction.id} has answered without asking whether it may")
+
+    def feeder(self, requester: Requester) -> Feeder:
+        """Who feeds. In the laboratory, and at the command line, nobody is proved, and nothing is anybody's."""
+        if requester.proof in ("", "laboratory"):
+            return Feeder()
+        return Feeder(requester.system, self._kin.get(requester.system, frozenset()), bound=self.enforced)
 
     def changes(self, context: Context) -> Filter | None:
         """What of documents the caller may change, by whose they are; None: all. They were admitted."""

@@ -27,6 +27,7 @@ from obieg.domain.curation import (
     divide,
     mixing,
 )
+from obieg.domain.feeding import not_yours
 from obieg.domain.identifiers import PatientId, patient_id
 from obieg.domain.matching import Judgement, Matcher, Record
 from obieg.domain.notices import ChangeKind, Moved, PatientChange, Subscribers
@@ -305,7 +306,7 @@ class PatientCuration:
             old = [i for i in feed.merged if i != source] or new
             self._expect_free(feed, new, old, known, (known[source].patient_key, known[target].patient_key))
             context.objects = about([target], context.objects)
-            moving = await self._moving(known[source], known[target], old, new, context.received_at)
+            moving = await self._moving(feed, known[source], known[target], old, new, context)
             try:
                 await self._store.move(moving, context.audit())
             except LostRace:
@@ -349,17 +350,20 @@ class PatientCuration:
 
     async def _moving(
         self,
+        feed: PatientFeed,
         source: Standing,
         target: Standing,
         old: Sequence[PatientId],
         new: Sequence[PatientId],
-        now: datetime,
+        context: Context,
     ) -> Moving:
         came = set(await self._store.replaced(old)) if old else set()
-        facts = await self._patients.facts((*sorted(came.union(old)), *new), ())
+        both = [PatientId(standing.affinity_domain_id, self._authority) for standing in (source, target)]
+        facts = await self._patients.facts((*sorted(came.union(old, both)), *new), ())
         known = facts.standings
         theirs = [r for r in facts.records if r.survivor_key == source.patient_key]
         records = [r for r in theirs if came & set(r.record.identifiers)]
+        compared = self._expect_own(feed, facts.records, records or theirs, source, target, context)
         kept = {i for r in theirs if r not in records for i in r.record.identifiers}
         replaced = {i: n for i in old for n in new if n.authority == i.authority and n != i}
         # Where both numbers are known each keeps its record, as after a merge.
@@ -385,7 +389,7 @@ class PatientCuration:
             patient=PatientId(target.affinity_domain_id, self._authority),
             patient_key=target.patient_key if target.patient_key != source.patient_key else None,
             former=PatientId(source.affinity_domain_id, self._authority),
-            now=now.strftime("%Y%m%d%H%M%S"),
+            now=context.received_at.strftime("%Y%m%d%H%M%S"),
             new_uuid=self._new_uuid,
         )
         return Moving(
@@ -397,7 +401,35 @@ class PatientCuration:
             claimed,
             retired,
             outgoing,
+            compared,
         )
+
+    def _expect_own(
+        self,
+        feed: PatientFeed,
+        known: Sequence[KnownRecord],
+        going: Sequence[KnownRecord],
+        source: Standing,
+        target: Standing,
+        context: Context,
+    ) -> tuple[tuple[int, int], ...]:
+        """What goes is the feeder's, and goes to nobody of whom others have records. Raises Problem.
+
+        Returns the versions of the patients by which it was judged.
+        """
+        feeder = self._index.feeder(context.requester)
+        if feeder.region or not feeder.bound:
+            return ()
+        named = {i for i in (*feed.identifiers, *feed.merged) if i.authority != self._authority}
+        stating = [r for r in known if named & set(r.record.identifiers)]
+        findings = [*not_yours(feed, feed.merged[0], (*going, *stating), feeder)]
+        if target.patient_key != source.patient_key:
+            to = [r for r in known if r.survivor_key == target.patient_key]
+            findings += not_yours(feed, feed.identifiers[0], to, feeder)
+        if findings:
+            raise Problem(findings)
+        both = {source.patient_key, target.patient_key}
+        return tuple(sorted({(r.survivor_key, r.patient_version) for r in known if r.survivor_key in both}))
 
     def _renumbered(self, known: KnownRecord, replaced: Mapping[PatientId, PatientId]) -> KnownRecord:
         identifiers = tuple(dict.fromkeys(replaced.get(i) or i for i in known.record.identifiers))

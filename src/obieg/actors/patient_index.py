@@ -31,6 +31,7 @@ from obieg.domain.patients import (
     Continuation,
     CrossReferenceQuery,
     DemographicsQuery,
+    Feeder,
     PatientFeed,
     PatientMatch,
     Question,
@@ -39,6 +40,7 @@ from obieg.domain.permits import Named
 from obieg.domain.persons import Demographics
 from obieg.domain.problems import Finding, Problem, RetryLater
 from obieg.domain.registry import LostRace
+from obieg.domain.requester import Requester
 from obieg.domain.searching import fit, plan
 from obieg.protocol import Context
 
@@ -407,7 +409,7 @@ class PatientIndex:
         ``if_match`` is the version that the patient whom the feed names first must have in that commit; "*": any.
         Raises Problem with everything that is wrong with it, RetryLater where others keep changing the same patient.
         """
-        fed = context.objects
+        fed, feeder = context.objects, self.feeder(context.requester)
         blocks = self._feeding.blocks(feed)
         identifiers = (*feed.identifiers, *feed.merged)
         for attempt in range(ATTEMPTS_MAX):
@@ -415,10 +417,10 @@ class PatientIndex:
             context.objects = fed
             expected = await self._expected((*feed.merged, *feed.identifiers)[0], if_match) if if_match else None
             facts = await self._store.facts(identifiers, blocks)
-            change, patient, look = self._feeding.decide(feed, facts, blocks)
+            change, patient, look = self._feeding.decide(feed, facts, blocks, feeder)
             if look:
                 facts = await self._store.facts(identifiers, look)
-                change, patient, look = self._feeding.decide(feed, facts, look)
+                change, patient, look = self._feeding.decide(feed, facts, look, feeder)
             if look:
                 continue  # the record was changed just now
             context.objects = about([patient], context.objects)
@@ -434,6 +436,13 @@ class PatientIndex:
             context.audited = True
             return patient
         raise RetryLater(f"the patient was changed by others {ATTEMPTS_MAX} times while this feed was taken in")
+
+    def feeder(self, requester: Requester) -> Feeder:
+        """Who feeds, and whether it is the one who gives out the affinity domain's ids."""
+        feeder = self._access.feeder(requester)
+        if feeder.bound and self._authorities.is_assigner(feeder.names, self._authority):
+            return msgspec.structs.replace(feeder, region=True)
+        return feeder
 
     async def _expected(self, identifier: PatientId, version: str) -> tuple[int, int]:
         """The patient whom the identifier names and its version; raises Problem where that is another one."""

@@ -7,7 +7,7 @@ nothing outside of it: names are translated to OIDs when a message is read and b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from obieg.domain.documents import Value
@@ -19,7 +19,7 @@ class AssigningAuthority(Value, frozen=True):
     oid: str
     name: str = ""  # namespace (CX-4.1)
     single: bool = False  # a person has one number there, nationwide (PESEL)
-    assigners: tuple[str, ...] = ()  # applications (MSH-3) or facilities (MSH-4) that give out new numbers; none: all
+    assigners: tuple[str, ...] = ()  # who gives out new numbers, by any name; none: all
 
 
 _REMEMBERED_MAX = 10_000  # OIDs; anybody may send another one
@@ -97,12 +97,21 @@ class Authorities:
                 self._single[oid] = known
         return known
 
-    def may_assign(self, source: str, oid: str) -> bool:
-        """Whether ``source`` (facility|application) may announce identifiers of this authority that are yet unknown."""
+    def is_shared(self, oid: str) -> bool:
+        """Whether its numbers are of people, not of who keeps records of them: PESEL, identity papers."""
+        return self.is_single(oid) or self._node(oid) is not None
+
+    def may_assign(self, names: Collection[str], oid: str) -> bool:
+        """Whether a sender of any of these names may announce identifiers of this authority that are yet unknown."""
         authority = self._by_oid.get(oid)
         if authority is None:
             return self.accepts(oid)
-        return not authority.assigners or not set(authority.assigners).isdisjoint(source.split("|"))
+        return not authority.assigners or not set(authority.assigners).isdisjoint(names)
+
+    def is_assigner(self, names: Collection[str], oid: str) -> bool:
+        """Whether one of these names is among those that alone give out identifiers of this authority."""
+        authority = self._by_oid.get(oid)
+        return authority is not None and not set(authority.assigners).isdisjoint(names)
 
     def _node(self, oid: str) -> bool | None:
         return next((single for node, single in self._nodes.items() if oid.startswith(node)), None)

@@ -91,6 +91,7 @@ class Moving(NamedTuple):
     claimed: tuple[PatientId, ...]
     retired: tuple[Retirement, ...]
     outgoing: tuple[Outgoing, ...] = ()
+    compared: tuple[tuple[int, int], ...] = ()  # patients, and the versions that they must still have
 
 
 class Access(Value, frozen=True):

@@ -13,11 +13,15 @@ either id is unknown or already subsumed, where both are the same, or where they
 3.8.4.2.4, Document Registry); each of these is refused with its reason and creates nothing. A merge that was already
 made as asked is acknowledged, since its source only missed the first acknowledgement. A link that the index makes by
 itself, or a person by deciding, retires nothing: both ids answer for both.
+
+A :class:`~obieg.domain.patients.Feeder` who is bound changes its own records alone, and speaks of no patient of whom it
+has none. Numbers that are nobody's own (PESEL, identity papers) then never say by themselves whom it means: the matcher
+joins its record to those of others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,12 +32,13 @@ from obieg.domain.linkage import of_one_person
 from obieg.domain.matching import Judgement, Matcher, Record, Verdict
 from obieg.domain.notices import ChangeKind, Moved, PatientChange, Subscribers
 from obieg.domain.patient_index import Change, Facts, KnownRecord, NewLink, NewTask, Retirement, SavedRecord
-from obieg.domain.patients import FeedEvent, PatientFeed, Standing, TaskKind
+from obieg.domain.patients import Feeder, FeedEvent, PatientFeed, Standing, TaskKind
 from obieg.domain.persons import Demographics
 from obieg.domain.problems import Finding, Problem
 
 TASKS_MAX = 3  # lines that one feed adds to the worklist: the likeliest
 MERGED_BY_SOURCE = "merged by its source"  # a line about a merge of two national numbers
+ANYBODY = Feeder()
 
 
 class Decision(NamedTuple):
@@ -82,26 +87,60 @@ class Feeding:
             return ()
         return self._matcher.blocks(Record(feed.identifiers, feed.demographics))
 
-    def decide(self, feed: PatientFeed, facts: Facts, looked: tuple[int, ...] = ()) -> Decision:
+    def decide(
+        self, feed: PatientFeed, facts: Facts, looked: tuple[int, ...] = (), feeder: Feeder = ANYBODY
+    ) -> Decision:
         """What the feed changes; raises Problem with everything that is wrong with it.
 
         The candidates of ``facts`` are those under the blocks ``looked``.
         """
         if feed.event is FeedEvent.MERGE:
-            return self._merge(feed, facts)
+            return self._merge(feed, facts, feeder)
         if feed.event is FeedEvent.CHANGE_IDENTIFIERS:
-            return self._change_identifiers(feed, facts)
+            return self._change_identifiers(feed, facts, feeder)
         if feed.event is FeedEvent.REMOVE:
-            return self._remove(feed, facts)
-        return self._state(feed, facts, looked)
+            return self._remove(feed, facts, feeder)
+        return self._state(feed, facts, looked, feeder)
+
+    # whose records ----------------------------------------------------------------------------------------------
+
+    def _foreign(
+        self, feed: PatientFeed, identifiers: Iterable[PatientId], facts: Facts, feeder: Feeder
+    ) -> Iterator[Finding]:
+        """Facilities' own numbers that records of other feeders state."""
+        if not feeder.bound:
+            return
+        for i in identifiers:
+            if i.authority != self._authority and not self._authorities.is_shared(i.authority):
+                stating = [r for r in facts.records if i in r.record.identifiers]
+                yield from not_yours(feed, i, stating, feeder) if stating else ()
+
+    def _stranger(self, feed: PatientFeed, patient: Standing, facts: Facts, feeder: Feeder) -> Iterator[Finding]:
+        """A patient of whom the feeder has no record: others have, or had and their documents are still there."""
+        kin = [r for r in facts.records if r.survivor_key == patient.patient_key]
+        if not feeder.region and not any(feeder.owns(r.fed_by) for r in kin):
+            named = (i for i in feed.identifiers if i in facts.standings)
+            yield from not_yours(feed, next(named), kin, feeder)
+
+    def _means(self, identifier: PatientId, facts: Facts, feeder: Feeder) -> bool:
+        """Whether the identifier says by itself whom the feeder means."""
+        if self._authorities.is_single(identifier.authority):
+            return False
+        if not feeder.bound or not self._authorities.is_shared(identifier.authority):
+            return True
+        return any(identifier in r.record.identifiers and feeder.owns(r.fed_by) for r in facts.records)
 
     # a record ---------------------------------------------------------------------------------------------------
 
-    def _state(self, feed: PatientFeed, facts: Facts, looked: tuple[int, ...]) -> Decision:
+    def _state(self, feed: PatientFeed, facts: Facts, looked: tuple[int, ...], feeder: Feeder) -> Decision:
         known = facts.standings
-        trusted = [i for i in feed.identifiers if not self._authorities.is_single(i.authority)]
+        trusted = [i for i in feed.identifiers if self._means(i, facts, feeder)]
         anchor, findings = _named(feed, trusted, known)
-        findings += self._unassignable(feed, known)
+        findings += self._unassignable(feed, known, feeder)
+        foreign = [*self._foreign(feed, feed.identifiers, facts, feeder)]
+        if feeder.bound and anchor is not None and not foreign:
+            foreign += self._stranger(feed, anchor, facts, feeder)
+        findings += foreign
         own = [i for i in feed.identifiers if i.authority == self._authority]
         if len(own) > 1:
             findings.append(_finding(feed, own[1], "DuplicateKeyIdentifier", "a patient has one affinity-domain id"))
@@ -116,12 +155,15 @@ class Feeding:
         if findings:
             raise Problem(findings)
         if anchor is not None:
-            return self._of_known(feed, facts, anchor, looked)
-        return self._of_unnamed(feed, facts, own[0] if own else None)
+            return self._of_known(feed, facts, anchor, looked, feeder)
+        return self._of_unnamed(feed, facts, own[0] if own else None, feeder)
 
-    def _unassignable(self, feed: PatientFeed, known: Mapping[PatientId, Standing]) -> Iterator[Finding]:
+    def _unassignable(
+        self, feed: PatientFeed, known: Mapping[PatientId, Standing], feeder: Feeder
+    ) -> Iterator[Finding]:
+        names = feeder.names if feeder.bound else feed.source.split("|")
         for i in feed.identifiers:
-            if i not in known and not self._authorities.may_assign(feed.source, i.authority):
+            if i not in known and not self._authorities.may_assign(names, i.authority):
                 said = "this sender may not give out new numbers of this assigning authority; nothing was stored"
                 yield _finding(feed, i, "AuthorityNotYours", said)
 
@@ -132,11 +174,13 @@ class Feeding:
                 said = "a person has one number in this authority, and the message gives two; nothing was stored"
                 yield _finding(feed, i, "DuplicateKeyIdentifier", said)
 
-    def _of_known(self, feed: PatientFeed, facts: Facts, patient: Standing, looked: tuple[int, ...]) -> Decision:
+    def _of_known(
+        self, feed: PatientFeed, facts: Facts, patient: Standing, looked: tuple[int, ...], feeder: Feeder
+    ) -> Decision:
         """A feed about a patient whom the source's own numbers name."""
         key = patient.patient_key
         kin = [r for r in facts.records if r.survivor_key == key]
-        old = self._own_record(feed, kin)
+        old = self._own_record(feed, kin, feeder)
         record = _merged(old.record if old else Record(), feed)
         released: tuple[PatientId, ...] = ()
         if old is not None:
@@ -158,7 +202,9 @@ class Feeding:
         # A mistyped number leads to nobody; one that another patient gave up leads to who still states it.
         claimed = [i for i in feed.identifiers if i not in facts.standings and not self._has_another(others, i)]
         tasks = [*meeting.tasks, *self._unfit(old, record, others, key)]
-        if old is not None and record == old.record and not tasks and not meeting.links and not claimed:
+        fed_by = feeder.after(old.fed_by if old else "")
+        stands = old is not None and record == old.record and bool(old.fed_by) == bool(fed_by)
+        if stands and not tasks and not meeting.links and not claimed:
             return Decision(None, PatientId(patient.affinity_domain_id, self._authority))
         saved = SavedRecord(
             patient_key=old.patient_key if old else key,
@@ -168,6 +214,7 @@ class Feeding:
             record=record,
             blocks=blocks,
             blocks_changed=moved,
+            fed_by=fed_by,
         )
         survivor, id_ = meeting.survivor(), PatientId(patient.affinity_domain_id, self._authority)
         links = [link._replace(patient_key=key) if link.patient_key == survivor else link for link in meeting.links]
@@ -190,7 +237,7 @@ class Feeding:
         )
         return Decision(self.announced(change, id_, facts, kin), id_)
 
-    def _of_unnamed(self, feed: PatientFeed, facts: Facts, own: PatientId | None) -> Decision:
+    def _of_unnamed(self, feed: PatientFeed, facts: Facts, own: PatientId | None, feeder: Feeder) -> Decision:
         """A feed whose source's own numbers name nobody yet: a national number or the matcher may."""
         record = Record(feed.identifiers, feed.demographics)
         groups = by_patient(facts.candidates)
@@ -200,7 +247,7 @@ class Feeding:
                 groups[standing.patient_key] = [r for r in facts.records if r.survivor_key == standing.patient_key]
                 by_number.add(standing.patient_key)
         if not groups:
-            return self._of_newcomer(feed, record, facts, own)
+            return self._of_newcomer(feed, record, facts, own, feeder)
         fitting = self._fitting(record, facts, groups, by_number, own)
         joined, taken = fitting.joined, fitting.taken
         key = joined if joined is not None else self._new_key()
@@ -228,7 +275,7 @@ class Feeding:
         change = Change(
             patient_key=key,
             affinity_domain_id=id_ if joined is None else None,
-            record=SavedRecord(key, self._new_key(), 0, feed.source, record, blocks),
+            record=SavedRecord(key, self._new_key(), 0, feed.source, record, blocks, fed_by=feeder.name),
             claimed=tuple(claimed),
             numbers=self._numbers_then(record, set(), theirs) if joined is not None and not links else (),
             versions=_versions(theirs) if links else (),
@@ -242,7 +289,9 @@ class Feeding:
         )
         return Decision(self.announced(change, id_, facts, kin), id_)
 
-    def _of_newcomer(self, feed: PatientFeed, record: Record, facts: Facts, own: PatientId | None) -> Decision:
+    def _of_newcomer(
+        self, feed: PatientFeed, record: Record, facts: Facts, own: PatientId | None, feeder: Feeder
+    ) -> Decision:
         """A feed that nobody known is near to."""
         key = self._new_key()
         id_ = own or PatientId(self._new_id(), self._authority)
@@ -250,7 +299,7 @@ class Feeding:
         change = Change(
             key,
             id_,
-            SavedRecord(key, self._new_key(), 0, feed.source, record, blocks),
+            SavedRecord(key, self._new_key(), 0, feed.source, record, blocks, fed_by=feeder.name),
             tuple([i for i in feed.identifiers if i != id_]),
             blocks=blocks,
             in_blocks=facts.in_blocks,
@@ -295,10 +344,11 @@ class Feeding:
         """Whether the affinity domain's own authority has given the patient an id."""
         return any(i.authority == self._authority for r in records for i in r.record.identifiers)
 
-    def _own_record(self, feed: PatientFeed, kin: Sequence[KnownRecord]) -> KnownRecord | None:
+    def _own_record(self, feed: PatientFeed, kin: Sequence[KnownRecord], feeder: Feeder) -> KnownRecord | None:
         """The record that this feed says anew: that of its local number, else what the same source said before."""
         local = {i for i in feed.identifiers if i.authority != self._authority}
         local = {i for i in local if not self._authorities.is_single(i.authority)}
+        kin = [r for r in kin if feeder.owns(r.fed_by)]
         for record in kin:
             if local & set(record.record.identifiers):
                 return record
@@ -377,7 +427,7 @@ class Feeding:
 
     # identifiers ------------------------------------------------------------------------------------------------
 
-    def _merge(self, feed: PatientFeed, facts: Facts) -> Decision:
+    def _merge(self, feed: PatientFeed, facts: Facts, feeder: Feeder) -> Decision:
         known = facts.standings
         survivor, findings = _named(feed, feed.identifiers, known)
         if survivor is None and not findings:
@@ -392,6 +442,9 @@ class Feeding:
             return Decision(None, id_)
         subsumed = {s.patient_key: s.affinity_domain_id for s in active.values()}
         subsumed.pop(survivor.patient_key, None)  # the region knew already that both are one person
+        tasks = self._contradictions(facts, survivor.patient_key, subsumed)
+        if feeder.bound and (findings := self._not_theirs(feed, facts, survivor, active, tasks, feeder)):
+            raise Problem(findings)
         places = {i.authority: i for i in feed.identifiers}
         retired = {i: Retirement(i, _by(s, survivor), places.get(i.authority)) for i, s in active.items()}
         for key, value in subsumed.items():
@@ -401,11 +454,39 @@ class Feeding:
             patient_key=survivor.patient_key,
             links=tuple(NewLink(key, "A40", feed.source) for key in sorted(subsumed)),
             retired=tuple(retired[i] for i in sorted(retired)),
-            tasks=self._contradictions(facts, survivor.patient_key, subsumed),
+            tasks=tasks,
+            # That they are the feeder's to merge was judged by the records of both.
+            versions=_versions(facts.records) if feeder.bound else (),
             standing=tuple((i, known[i].patient_key) for i in sorted({*feed.identifiers, *active}) if i in known),
         )
         kin = [r for r in facts.records if r.survivor_key == survivor.patient_key]
         return Decision(self.announced(change, id_, facts, kin), id_)
+
+    def _not_theirs(
+        self,
+        feed: PatientFeed,
+        facts: Facts,
+        survivor: Standing,
+        active: Mapping[PatientId, Standing],
+        contradictions: Sequence[NewTask],
+        feeder: Feeder,
+    ) -> list[Finding]:
+        """Whose records a merge would take hold of that are not the feeder's.
+
+        A person of whom others have records, too, stays the feeder's to merge by its own numbers, as long as no
+        national number says that these are two people.
+        """
+        findings = [*self._foreign(feed, (*feed.identifiers, *active), facts, feeder)]
+        if findings or feeder.region:
+            return findings
+        findings += self._stranger(feed, survivor, facts, feeder)
+        for i, standing in active.items():
+            theirs = [r for r in facts.records if r.survivor_key == standing.patient_key]
+            stating = [r for r in theirs if i in r.record.identifiers and i.authority != self._authority]
+            findings += not_yours(feed, i, stating or theirs, feeder)
+        if contradictions and not findings:
+            findings += not_yours(feed, next(iter(active)), facts.records, feeder)
+        return findings
 
     def _contradictions(self, facts: Facts, survivor: int, subsumed: Iterable[int]) -> tuple[NewTask, ...]:
         """A source that merges two valid PESELs is obeyed, and somebody looks at it."""
@@ -428,7 +509,7 @@ class Feeding:
             tuple(i for i in record.identifiers if self._authorities.is_single(i.authority)), record.demographics
         )
 
-    def _change_identifiers(self, feed: PatientFeed, facts: Facts) -> Decision:
+    def _change_identifiers(self, feed: PatientFeed, facts: Facts, feeder: Feeder) -> Decision:
         """A47: one person, other numbers (HL7 2.5 section 3.3.47, ITI TF-2:3.30.4.11)."""
         known = facts.standings
         places = {(s.patient_key, s.retired) for s in map(known.get, feed.identifiers) if s}
@@ -449,7 +530,8 @@ class Feeding:
             elif i.authority not in old_by_authority:
                 said = "both identifiers of a change must be of one assigning authority"
                 findings.append(_finding(feed, i, "UnknownKeyIdentifier", said))
-        findings += self._unassignable(feed, known)
+        findings += self._unassignable(feed, known, feeder)
+        findings += self._foreign(feed, dict.fromkeys((*feed.merged, *feed.identifiers)), facts, feeder)
         if any(i.authority == self._authority for i in feed.merged):
             said = "an affinity-domain id is never changed; merge it into the new one (A40)"
             findings.append(_finding(feed, feed.merged[0], "UnknownKeyIdentifier", said))
@@ -457,7 +539,10 @@ class Feeding:
             raise Problem(findings)
         id_ = PatientId(patient.affinity_domain_id, self._authority)
         kin = [r for r in facts.records if r.survivor_key == patient.patient_key]
-        old = next((r for r in kin if set(feed.merged) & set(r.record.identifiers)), None)
+        named = [r for r in kin if set(feed.merged) & set(r.record.identifiers)]
+        old = next((r for r in named if feeder.owns(r.fed_by)), None)
+        if old is None and named:
+            raise Problem([*not_yours(feed, feed.merged[0], named, feeder)])
         gone = [i for i in feed.merged if i not in feed.identifiers and not known[i].retired]
         new = {i.authority: i for i in feed.identifiers}
         if old is None or not gone:
@@ -475,7 +560,14 @@ class Feeding:
         change = Change(
             patient_key=patient.patient_key,
             record=SavedRecord(
-                old.patient_key, old.record_key, old.version, old.source, record, blocks, blocks != old.blocks
+                old.patient_key,
+                old.record_key,
+                old.version,
+                old.source,
+                record,
+                blocks,
+                blocks != old.blocks,
+                fed_by=feeder.after(old.fed_by),
             ),
             claimed=tuple(i for i in feed.identifiers if i not in known),
             retired=tuple(Retirement(i, 0, new.get(i.authority)) for i in gone),
@@ -483,18 +575,22 @@ class Feeding:
         )
         return Decision(self.announced(change, id_, facts, kin), id_)
 
-    def _remove(self, feed: PatientFeed, facts: Facts) -> Decision:
+    def _remove(self, feed: PatientFeed, facts: Facts, feeder: Feeder) -> Decision:
         """A source withdraws its record; what was registered for the patient stays (ITI-104)."""
         patient, findings = _named(feed, feed.identifiers, facts.standings)
         if patient is None and not findings:
             said = "no patient has this identifier: there is nothing to remove"
             findings.append(_finding(feed, feed.identifiers[0], "UnknownKeyIdentifier", said))
+        findings += self._foreign(feed, feed.identifiers, facts, feeder)
         if findings or patient is None:
             raise Problem(findings)
         id_ = PatientId(patient.affinity_domain_id, self._authority)
         kin = [r for r in facts.records if r.survivor_key == patient.patient_key]
-        named = [r for r in kin if set(feed.identifiers) & set(r.record.identifiers)]
-        old = self._own_record(feed, kin) or (named[0] if len(named) == 1 else None)
+        stating = [r for r in kin if set(feed.identifiers) & set(r.record.identifiers)]
+        named = [r for r in stating if feeder.owns(r.fed_by)]
+        old = self._own_record(feed, kin, feeder) or (named[0] if len(named) == 1 else None)
+        if stating and not named:
+            raise Problem([*not_yours(feed, feed.identifiers[0], stating, feeder)])
         if old is None and named:
             said = "several sources state this identifier; name the record that is to be removed by its own number"
             raise Problem([_finding(feed, feed.identifiers[0], "DuplicateKeyIdentifier", said)])
@@ -513,6 +609,7 @@ class Feeding:
                 (),
                 blocks_changed=True,
                 removed=True,
+                fed_by=old.fed_by,
             ),
             released=released,
             kin=_linked(kin, patient.patient_key),
@@ -563,6 +660,11 @@ class Feeding:
         return change._replace(outgoing=outgoing) if outgoing else change
 
 
+_NOT_YOURS = (
+    "another system feeds records of this patient, and they are its to change: send your own record, with your own "
+    "number and national ones alone (the index joins both); what is wrong is corrected by whoever fed it, or by the "
+    "operators of the region"
+)
 _RETIRED = "the identifier was merged into another and names nobody; send the surviving one"
 
 
@@ -758,6 +860,16 @@ def _unmergeable(
         elif standing.retired and (survivor is None or standing.patient_key != survivor.patient_key):
             said = "the identifier was already merged into another patient"
             yield _finding(feed, identifier, "UnknownKeyIdentifier", said)
+
+
+def not_yours(
+    feed: PatientFeed, identifier: PatientId, records: Collection[KnownRecord], feeder: Feeder
+) -> Iterator[Finding]:
+    """A finding about the identifier, unless the records are all the feeder's; whose they are only the audit says."""
+    others = sorted({r.fed_by for r in records if not feeder.owns(r.fed_by)})
+    if others or not records:
+        finding = _finding(feed, identifier, "RecordNotYours", _NOT_YOURS)
+        yield finding._replace(reason=f"fed by {', '.join(others) or 'nobody now'}")
 
 
 def _finding(feed: PatientFeed, identifier: PatientId, code: str, detail: str) -> Finding:

@@ -287,6 +287,7 @@ class Memory:
             saved.record,
             saved.blocks,
             self._at,
+            fed_by=saved.fed_by,
         )
         before: tuple[int, ...] = ()
         if place is None:

@@ -28,6 +28,7 @@ class KnownRecord(NamedTuple):
     blocks: tuple[int, ...]
     updated_at: datetime
     patient_version: int = 0  # of the patient it is of
+    fed_by: str = ""  # the system, as it was proved; "": nobody's
 
 
 class Facts(NamedTuple):
@@ -52,6 +53,7 @@ class SavedRecord(NamedTuple):
     blocks: tuple[int, ...]
     blocks_changed: bool = True
     removed: bool = False
+    fed_by: str = ""
 
 
 class NewLink(NamedTuple):

@@ -59,6 +59,32 @@ class PatientFeed(Value, frozen=True):
     source: str = ""  # who says so: facility|application, or the system's name
 
 
+class Feeder(Value, frozen=True):
+    """Who feeds, as they proved who they are; what a message says of its sender is :attr:`PatientFeed.source`.
+
+    A Patient Identity Source is the authority for the identifiers of its own domain (ITI TF-1:5.1): what others have
+    fed is not its to change (docs/access.md, Feeds).
+    """
+
+    name: str = ""  # of the system; "" where nobody was proved, or an operator acts
+    kin: frozenset[str] = frozenset()  # all systems of its organisation
+    bound: bool = False  # whether only its own records are its to change
+    region: bool = False  # it gives out affinity-domain ids, and says whose they are
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Whoever it may speak for."""
+        return self.kin | {self.name}
+
+    def owns(self, fed_by: str) -> bool:
+        """Whether a record that this system has fed is its to change; one that nobody has fed is anybody's."""
+        return not self.bound or not fed_by or fed_by in self.names
+
+    def after(self, fed_by: str) -> str:
+        """Whose the record is once this feeder has changed it."""
+        return self.name if self.name and (not fed_by or fed_by in self.names) else fed_by
+
+
 class CrossReferenceQuery(Value, frozen=True):
     """Which identifiers name the patient whom ``identifier`` names, in which domains; none: in all.
 

@@ -92,6 +92,12 @@ def import_(
         str,
         typer.Option(metavar="FACILITY|APPLICATION", help="Whose records these are, where CSV and FHIR do not say."),
     ] = "",
+    fed_by: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="The system ([[nodes]]) that will feed these patients: no other one may change them."
+        ),
+    ] = "",
     format_: Annotated[str, typer.Option("--format", metavar="csv|fhir|hl7v2", help="If it is not recognised.")] = "",
     charset: Charset = "",
     rejects: Rejects = None,
@@ -116,6 +122,10 @@ def import_(
     results = []
     with Readers() as readers, opened(settings or settings_of(node)) as access:
         oid = _authority(access, authority)
+        if fed_by and fed_by not in (names := [n.name for n in access.settings.nodes]):
+            raise typer.BadParameter(
+                f"is one of {', '.join(names) or '[[nodes]], of which there are none'}", param_hint="--fed-by"
+            )
         for path in files:
             source_ = examined(path, format_, charset)
             with progress_bar("{task.fields[records]} records, {task.fields[rate]}/s") as progress:
@@ -126,6 +136,7 @@ def import_(
                     authority=oid,
                     speaker=source,
                     by=by or os_user(),
+                    fed_by=fed_by,
                     rejects=rejects or Path(f"{path}.rejected"),
                     again=again,
                     advance=_advancing(progress, source_),

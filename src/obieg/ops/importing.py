@@ -34,7 +34,7 @@ from obieg.domain.feeding import Feeding
 from obieg.domain.feeding_batch import Known, Memory, RememberingMatcher, together
 from obieg.domain.identifiers import PatientId
 from obieg.domain.patient_index import Change
-from obieg.domain.patients import PatientFeed
+from obieg.domain.patients import Feeder, PatientFeed
 from obieg.domain.problems import Problem, RetryLater
 from obieg.domain.registry import LostRace
 from obieg.ops.failure import Failure
@@ -163,9 +163,13 @@ class Importer:
         source: Source,
         event: AuditEvent,
         fingerprint: str,
+        fed_by: str = "",
         advance: Callable[[int, Mapping[str, int]], object] = lambda *_: None,
     ) -> None:
-        """``event`` is the audit record of a patient written; ``advance`` is told of each part that is stored."""
+        """``event`` is the audit record of a patient written; ``advance`` is told of each part that is stored.
+
+        ``fed_by`` is the system whose the records are that are nobody's yet.
+        """
         self._store = store
         self._feeding = feeding
         self._matcher = matcher
@@ -174,6 +178,7 @@ class Importer:
         self._writer = AuditWriter(audit, event)
         self._source = source
         self._fingerprint = fingerprint
+        self._feeder = Feeder(fed_by)
         self._advance = advance
         self._rejects: Rejects
         self._writing: tuple[Done, Future[None]] | None = None
@@ -416,13 +421,13 @@ class Importer:
         """What the feed changes, as the patient index decides it; raises Problem."""
         identifiers = (*feed.identifiers, *feed.merged)
         facts = memory.facts(identifiers, fed.blocks, in_blocks or 0)
-        decision = self._feeding.decide(feed, facts, fed.blocks)
+        decision = self._feeding.decide(feed, facts, fed.blocks, self._feeder)
         if look := decision.look:
             state = self._store.in_blocks(look) if in_blocks is not None else 0
             if missing := memory.missing(look):
                 memory.learn(self._store.read(columns(()), missing))
             facts = memory.facts(identifiers, look, state)
-            decision = self._feeding.decide(feed, facts, look)
+            decision = self._feeding.decide(feed, facts, look, self._feeder)
         if decision.look:
             raise RetryLater(f"the record of line {fed.line} cannot be decided about")
         return decision.change, decision.patient
@@ -469,14 +474,16 @@ def import_file(
     speaker: str,
     by: str,
     rejects: Path,
+    fed_by: str = "",
     again: bool = False,
     advance: Callable[[int, Mapping[str, int]], object] = lambda *_: None,
 ) -> Imported:
     """Imports the file, or what is left of it. Raises Failure.
 
-    ``authority`` is the OID of local numbers and ``speaker`` who says so, where the file does not tell.
+    ``authority`` is the OID of local numbers and ``speaker`` who says so, where the file does not tell; ``fed_by`` is
+    the system whose records they are.
     """
-    told = f"{source.sha256}|{source.format}|{source.charset}|{authority}|{speaker}"
+    told = f"{source.sha256}|{source.format}|{source.charset}|{authority}|{speaker}|{fed_by}"
     fingerprint = hashlib.sha256(told.encode()).hexdigest()
     event = AuditEvent(
         transaction=OPERATOR,
@@ -522,6 +529,7 @@ def import_file(
             source=source,
             event=event,
             fingerprint=fingerprint,
+            fed_by=fed_by,
             advance=advance,
         )
         try:

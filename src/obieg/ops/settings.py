@@ -273,7 +273,10 @@ class RegistrySettings(Section):
 class NodeSettings(Section):
     """Who may call this node: another node, or a system of this house. Nobody else may, except in a laboratory."""
 
-    name: str = Field(min_length=1, description="Its name, for people.")
+    name: str = Field(
+        min_length=1,
+        description="Its name, for people; it stays when the certificate changes: what it feeds is its own.",
+    )
     address: Address = Field("", description="The IP address its calls come from. Empty: any, with its certificate.")
     certificate: str = Field(
         "",
@@ -295,7 +298,8 @@ class NodeSettings(Section):
     organisation: Annotated[str, AfterValidator(_identifier_or_empty)] = Field(
         "",
         description="The organisation of its users, as root#extension or the OID alone: the only one in the tokens "
-        "that it asks for (WS-Trust), none of which is a patient's. Empty: any, as for a portal of patients.",
+        "that it asks for (WS-Trust), none of which is a patient's. Systems of one organisation may change what any of "
+        "them has fed. Empty: any, as for a portal of patients.",
     )
 
     @model_validator(mode="after")
@@ -317,8 +321,8 @@ class AuthoritySettings(Section):
     )
     assigners: tuple[str, ...] = Field(
         (),
-        description="Sending applications (MSH-3) or facilities (MSH-4) that may give out new identifiers of it. "
-        "Empty: anybody.",
+        description="Who may give out new identifiers of it: names of [[nodes]] where access is enforced, elsewhere "
+        "sending applications (MSH-3) or facilities (MSH-4). Empty: anybody.",
     )
 
 

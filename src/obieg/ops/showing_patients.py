@@ -223,6 +223,7 @@ class SourceRecord(NamedTuple):
     created_at: datetime
     updated_at: datetime
     removed_at: datetime | None
+    fed_by: str
 
 
 class Shown(NamedTuple):
@@ -259,6 +260,8 @@ def patient(console: Console, shown: Shown, authorities: Authorities, own: str) 
         head.append(
             f"  said {local(record.updated_at)}, {record.version} time{'s' * (record.version != 1)}", style="dim"
         )
+        if record.fed_by:
+            head.append(f"  fed by {record.fed_by}", style="dim")
         if record.patient != candidate.patient.value:
             head.append(f"  under {record.patient}", style="dim")
         if record.removed_at:
@@ -287,6 +290,7 @@ def patient_data(shown: Shown) -> dict[str, Any]:
             {
                 "patient": record.patient,
                 "source": record.source,
+                "fed_by": record.fed_by or None,
                 "identifiers": [str(i) for i in record.identifiers],
                 "demographics": record.demographics,
                 "version": record.version,

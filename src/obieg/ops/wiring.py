@@ -283,7 +283,13 @@ def access_control(settings: Settings, database: Database, *, enforced: bool) ->
             emergency_opens_restricted=settings.access.emergency_opens_restricted,
             restriction_binds_author=settings.access.restriction_binds_author,
         ),
+        organisations(settings),
     )
+
+
+def organisations(settings: Settings) -> dict[str, str]:
+    """By the name of a system the organisation that it is bound to, where it is to one."""
+    return {node.name: node.organisation for node in settings.nodes if node.organisation}
 
 
 class Role(NamedTuple):
@@ -593,7 +599,7 @@ def _token_service(settings: Settings) -> SecurityTokenService:
         own_key(settings),
         issuer=entity_id(settings),
         home_community_id=settings.identity.home_community_id,
-        organisations={node.name: node.organisation for node in settings.nodes if node.organisation},
+        organisations=organisations(settings),
         new_uuid=new_uuid,
     )
 

@@ -42,6 +42,7 @@ from obieg.storage.copy_rows import (
     marked,
     named,
     record_columns,
+    repeated,
     text,
 )
 from obieg.storage.link import DatabaseError
@@ -170,10 +171,11 @@ def batch(writes: Writes, told: Mapping[int, Told], audit: Sequence[bytes], prog
         if saved.found is None:
             at = instant(saved.updated_at)
             created_at = at if saved.saves == 1 else instant(saved.created_at)
-            records.append(_record_row(14, 8, key, 8, record_key, 4, saved.saves, 8, created_at, 8, at) + tail)
+            head = _record_row(15, 8, key, 8, record_key, 4, saved.saves, 8, created_at, 8, at)
+            records.append(head + repeated(record.fed_by) + tail)
             before: tuple[int, ...] = ()
         else:
-            changed.append(_changed(saved) + tail)
+            changed.append(_changed(saved) + repeated(record.fed_by) + tail)
             before = saved.found.blocks
         if before != record.blocks:
             gone[0].extend(before)
@@ -205,7 +207,7 @@ def _changed(saved: Saved) -> bytes:
     assert saved.found is not None  # noqa: S101 - the caller looked
     record, version = saved.record, saved.found.version
     at = instant(saved.updated_at)
-    return _changed_row(14, 8, record.patient_key, 8, record.record_key, 4, version, 4, version + saved.saves, 8, at)
+    return _changed_row(15, 8, record.patient_key, 8, record.record_key, 4, version, 4, version + saved.saves, 8, at)
 
 
 class BulkStore:
@@ -297,7 +299,7 @@ class BulkStore:
         versions: dict[int, int] = {}
         records: list[KnownRecord] = []
         [rows] = _run(self._reader, _SQL.find_persons(patient_keys=bigints(list(keys))))
-        for key, survivor, id_, record_key, version, source, authorities, values, said, blocks, at, of in rows:
+        for key, survivor, id_, record_key, version, source, authorities, values, said, blocks, at, of, fed_by in rows:
             ids[survivor] = id_
             versions[survivor] = of
             if key != survivor:
@@ -308,7 +310,7 @@ class BulkStore:
                     record = Record(tuple(map(PatientId, values, authorities)), _read_demographics(said))
                     self._seen[record_key, version] = record
                 records.append(
-                    KnownRecord(key, survivor, id_, record_key, version, source, record, tuple(blocks), at, of)
+                    KnownRecord(key, survivor, id_, record_key, version, source, record, tuple(blocks), at, of, fed_by)
                 )
         self._forget()
         [pairs] = _run(self._reader, _PATIENTS.find_apart(patient_keys=bigints(list(ids))))

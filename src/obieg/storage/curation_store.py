@@ -166,6 +166,9 @@ class PostgresCurationStore:
         calls = [
             _PATIENTS.lock_patients(patient_keys=sorted({source, target})),
             _PATIENTS.expect_unlinked(patient_keys=sorted({source, target})),
+            _PATIENTS.expect_versions(
+                patient_keys=[key for key, _ in moving.compared], versions=[version for _, version in moving.compared]
+            ),
             _PATIENTS.touch_patient(patient_key=source),
         ]
         if target != source:
@@ -183,7 +186,14 @@ class PostgresCurationStore:
                 )
                 version += 1
             saved = SavedRecord(
-                to, known.record_key, version, known.source, known.record, known.blocks, blocks_changed=False
+                to,
+                known.record_key,
+                version,
+                known.source,
+                known.record,
+                known.blocks,
+                blocks_changed=False,
+                fed_by=known.fed_by,
             )
             calls += record_calls(saved)
         if moving.moved and target != source:

@@ -293,6 +293,7 @@ def record_calls(saved: SavedRecord) -> list[Call]:
         **where,
         **columns(saved.record.identifiers),
         "source": saved.source,
+        "fed_by": saved.fed_by,
         "demographics": _write(demographics),
         "blocks": saved.blocks,
         "names": names,
@@ -336,9 +337,9 @@ def tasks_call(tasks: Iterable[NewTask]) -> Call:
 
 
 def _known(row: Row) -> KnownRecord:
-    key, survivor, id_, record_key, version, source, authorities, values, demographics, blocks, updated_at, of = row
+    key, survivor, id_, record_key, version, source, authorities, values, demographics, blocks, updated_at, *more = row
     record = Record(tuple(map(PatientId, values, authorities)), _read_demographics(demographics))
-    return KnownRecord(key, survivor, id_, record_key, version, source, record, tuple(blocks), updated_at, of)
+    return KnownRecord(key, survivor, id_, record_key, version, source, record, tuple(blocks), updated_at, *more)
 
 
 def _patient_records(rows: Sequence[Row]) -> PatientRecords:

@@ -3,7 +3,8 @@
 CREATE TABLE patient_record (
   patient_key bigint NOT NULL,
   record_key bigint NOT NULL,                -- random
-  source text NOT NULL,                      -- who says so
+  source text NOT NULL,                      -- who says so, by the message
+  fed_by text NOT NULL DEFAULT '',           -- whose it is: the system that fed it, as proved; '': nobody's
   authorities text[] NOT NULL,               -- of its identifiers, in the source's order
   values text[] NOT NULL,
   demographics bytea NOT NULL,               -- domain.persons.Demographics as JSON

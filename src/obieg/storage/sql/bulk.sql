@@ -50,7 +50,7 @@ WITH ends AS MATERIALIZED (
   CROSS JOIN LATERAL (SELECT patient_key FROM patient_link WHERE survivor_key = e.survivor_key OFFSET 0) k
 )
 SELECT n.patient_key, n.survivor_key, p.affinity_domain_id, r.record_key, r.version, r.source, r.authorities, r.values,
-       r.demographics, r.blocks, r.updated_at, p.version
+       r.demographics, r.blocks, r.updated_at, p.version, r.fed_by
 FROM kin n
 CROSS JOIN LATERAL (
   SELECT affinity_domain_id, version FROM patient WHERE patient_key = n.survivor_key OFFSET 0
@@ -77,8 +77,8 @@ COPY patient (patient_key, affinity_domain_id, version) FROM STDIN (FORMAT binar
 COPY patient_locator (authority, value, patient_key) FROM STDIN (FORMAT binary)
 
 -- name: copy_records
-COPY patient_record (patient_key, record_key, version, created_at, updated_at, source, authorities, values, demographics,
-                     blocks, names, sounds, birth_date, sex) FROM STDIN (FORMAT binary)
+COPY patient_record (patient_key, record_key, version, created_at, updated_at, fed_by, source, authorities, values,
+                     demographics, blocks, names, sounds, birth_date, sex) FROM STDIN (FORMAT binary)
 
 -- name: copy_blocks
 COPY patient_block (block, patient_key, record_key) FROM STDIN (FORMAT binary)
@@ -88,20 +88,20 @@ COPY audit_event (transaction, outcome, patient_id, request_id, message) FROM ST
 
 -- name: make_staging
 CREATE TEMPORARY TABLE IF NOT EXISTS changed_record (
-  patient_key bigint, record_key bigint, found_version integer, updated_at timestamptz, source text, authorities text[],
-  values text[], demographics bytea, blocks bigint[], names text, sounds text, birth_date text, sex text,
+  patient_key bigint, record_key bigint, found_version integer, updated_at timestamptz, fed_by text, source text,
+  authorities text[], values text[], demographics bytea, blocks bigint[], names text, sounds text, birth_date text, sex text,
   version integer
 ) ON COMMIT DELETE ROWS
 
 -- name: copy_changed
-COPY changed_record (patient_key, record_key, found_version, version, updated_at, source, authorities, values,
+COPY changed_record (patient_key, record_key, found_version, version, updated_at, fed_by, source, authorities, values,
                      demographics, blocks, names, sounds, birth_date, sex) FROM STDIN (FORMAT binary)
 
 -- name: update_records
 WITH saved AS (
   UPDATE patient_record r SET
-    source = c.source, authorities = c.authorities, values = c.values, demographics = c.demographics, blocks = c.blocks,
-    names = c.names, sounds = c.sounds, birth_date = c.birth_date, sex = c.sex, version = c.version,
+    source = c.source, fed_by = c.fed_by, authorities = c.authorities, values = c.values,
+    demographics = c.demographics, blocks = c.blocks, names = c.names, sounds = c.sounds, birth_date = c.birth_date, sex = c.sex, version = c.version,
     updated_at = c.updated_at
   FROM changed_record c
   WHERE r.patient_key = c.patient_key AND r.record_key = c.record_key AND r.version = c.found_version
@@ -215,7 +215,7 @@ SELECT weights_id, learned_at, records, weights FROM matching_weights ORDER BY w
 -- name: records_of
 -- What each source says of one person, oldest first.
 SELECT r.patient_key, p.affinity_domain_id, r.source, r.authorities, r.values, r.demographics, r.version, r.created_at,
-       r.updated_at, r.removed_at
+       r.updated_at, r.removed_at, r.fed_by
 FROM patient_record r JOIN patient p ON p.patient_key = r.patient_key
 WHERE r.patient_key = ANY(obieg_kin(:patient_key::bigint))
 ORDER BY r.created_at, r.record_key

@@ -42,7 +42,7 @@ WITH named AS MATERIALIZED (
   LEFT JOIN patient_link k ON k.patient_key = l.patient_key
 )
 SELECT r.patient_key, n.survivor_key, p.affinity_domain_id, r.record_key, r.version, r.source, r.authorities, r.values,
-       r.demographics, r.blocks, r.updated_at, p.version
+       r.demographics, r.blocks, r.updated_at, p.version, r.fed_by
 FROM named n
 JOIN patient p ON p.patient_key = n.survivor_key
 JOIN patient_record r ON r.patient_key = ANY(obieg_kin(n.survivor_key)) AND r.removed_at IS NULL
@@ -59,7 +59,7 @@ WITH named AS MATERIALIZED (
   LEFT JOIN patient_link k ON k.patient_key = b.patient_key
 )
 SELECT r.patient_key, n.survivor_key, p.affinity_domain_id, r.record_key, r.version, r.source, r.authorities, r.values,
-       r.demographics, r.blocks, r.updated_at, p.version
+       r.demographics, r.blocks, r.updated_at, p.version, r.fed_by
 FROM named n
 JOIN patient p ON p.patient_key = n.survivor_key
 JOIN patient_record r ON r.patient_key = ANY(obieg_kin(n.survivor_key)) AND r.removed_at IS NULL
@@ -100,15 +100,15 @@ INSERT INTO patient (patient_key, affinity_domain_id) VALUES (:patient_key::bigi
 UPDATE patient SET version = version + 1, updated_at = now() WHERE patient_key = :patient_key::bigint
 
 -- name: insert_record
-INSERT INTO patient_record (patient_key, record_key, source, authorities, values, demographics, blocks, names, sounds,
-                            birth_date, sex)
-VALUES (:patient_key::bigint, :record_key::bigint, :source::text, :authorities::text[], :values::text[],
+INSERT INTO patient_record (patient_key, record_key, source, fed_by, authorities, values, demographics, blocks, names,
+                            sounds, birth_date, sex)
+VALUES (:patient_key::bigint, :record_key::bigint, :source::text, :fed_by::text, :authorities::text[], :values::text[],
         :demographics::bytea, :blocks::bigint[], :names::text, :sounds::text, :birth_date::text, :sex::text)
 
 -- name: update_record
 WITH saved AS (
   UPDATE patient_record SET
-    source = :source::text, authorities = :authorities::text[], values = :values::text[],
+    source = :source::text, fed_by = :fed_by::text, authorities = :authorities::text[], values = :values::text[],
     demographics = :demographics::bytea, blocks = :blocks::bigint[], names = :names::text, sounds = :sounds::text,
     birth_date = :birth_date::text, sex = :sex::text, version = version + 1, updated_at = now(),
     removed_at = CASE WHEN :removed::boolean THEN now() END

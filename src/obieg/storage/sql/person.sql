@@ -14,7 +14,7 @@ SELECT (to_jsonb(l) - 'retired_by')::text FROM patient_locator l
 WHERE l.patient_key = ANY(:keys::bigint[]) ORDER BY l.authority, l.value
 
 -- name: person_records
-SELECT json_build_object('patient_key', r.patient_key, 'record_key', r.record_key, 'source', r.source,
+SELECT json_build_object('patient_key', r.patient_key, 'record_key', r.record_key, 'source', r.source, 'fed_by', r.fed_by,
   'authorities', r.authorities, 'values', r.values, 'demographics', convert_from(r.demographics, 'UTF8')::json,
   'version', r.version, 'created_at', r.created_at, 'updated_at', r.updated_at, 'removed_at', r.removed_at)::text
 FROM patient_record r WHERE r.patient_key = ANY(:keys::bigint[]) ORDER BY r.created_at, r.record_key
