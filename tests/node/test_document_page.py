@@ -92,7 +92,9 @@ def test_axe_finds_no_barrier_and_nothing_is_wider_than_the_screen(
     with chromium() as browser:
         page = browser.new_page(viewport={"width": width, "height": 900})
         served = pages.Served(page)
-        for at, (name, document) in enumerate(samples.items()):
+        # All on the narrow screen; on the wide one, where the same stands with more room, the last and every third.
+        looked_at = list(samples.items())[:: -1 if width == 390 else -3]
+        for at, (name, document) in enumerate(looked_at):
             page.emulate_media(color_scheme=scheme)
             served.open(document, pages.page_of(document, list(LANGUAGES)[at % 3]))
             page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
