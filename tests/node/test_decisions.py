@@ -225,12 +225,12 @@ def test_documents_of_a_type_and_time(region: peer.Node, world: World) -> None:
 
     closed = other.entry(content=b"V", type_code=(absent, absent_scheme), confidentiality=[V], creation_time="20240203")
     region.provided(region.submission(other.patient, closed))
-    other.state("notices", True)
     assert asked(DOCTOR, absent) == ["Deny"]  # one that is registered now
-    notices = "SELECT count(*) FROM access_notice n JOIN patient_locator l USING (patient_key) WHERE l.value = %s"
-    told = region.rows(notices, other.logical)
-    assert told == [(0,)]  # nobody has been shown anything
     assert asked(DOCTOR, absent, "2024-02-04", "2024-12-31") == ["Permit"]
+    other.state("notices", True)
+    assert asked(DOCTOR, absent) == ["Deny"]
+    notices = "SELECT count(*) FROM access_notice n JOIN patient_locator l USING (patient_key) WHERE l.value = %s"
+    assert region.rows(notices, other.logical) == [(0,)]  # nobody was shown anything
 
 
 def test_a_document_is_that_of_the_patient_who_is_named(region: peer.Node, world: World) -> None:

@@ -37,7 +37,7 @@ from obieg.domain.access import (
     decide,
     next_change,
 )
-from obieg.domain.access_explained import LANGUAGES, BasisTrace, Hidden, explain, render
+from obieg.domain.access_explained import LANGUAGES, BasisTrace, Hidden, explain, obtainable, render
 from obieg.domain.requester import Requester
 from obieg.domain.showing import shown, surely
 from obieg.transactions import TRANSACTIONS
@@ -1202,6 +1202,7 @@ _requesters = st.sampled_from(
         doctor(purpose_of_use="BTG"),
         doctor(purpose_of_use="HRESCH"),
         doctor(role="nurse", organisation=CLINIC),
+        doctor(role="pharmacist"),
         assistant(),
         citizen(),
         citizen(PARENT),
@@ -1311,6 +1312,36 @@ def test_an_explanation_agrees_with_the_decision(
         assert not (trace.shown and (trace.hidden_by or trace.above))
     for language in LANGUAGES:
         assert len(render(explanation, language)) >= 1 + len(explanation.documents)
+
+
+def _brought_about(name: str, who: Requester, known: Facts) -> tuple[Requester, Facts]:
+    """What a basis is said to take, done; nothing, where nobody can: nobody becomes the patient."""
+    in_person = who.acting_for or who.person
+    match name:
+        case "same-entity":
+            return who, _plus(known, encounters=(Encounter(who.organisation, ALWAYS),))
+        case "poz":
+            kind = next((kind for kind, roles in TABLE["declarations"].items() if who.role in roles), "doctor")
+            return who, _plus(known, declarations=(Declaration(in_person, kind, who.organisation, ALWAYS),))
+        case "consent":
+            given = permit(actors=(who.person,), purposes=(who.purpose_of_use,))
+            return who, _plus(known, consents=(consent(given, name="given"),))
+        case "emergency":
+            session = Emergency(in_person, who.organisation, ALWAYS)
+            return msgspec.structs.replace(who, purpose_of_use="ETREAT"), _plus(known, emergencies=(session,))
+        case _:
+            return who, _plus(known, representatives=(Representative(who.person, name, ALWAYS),))
+
+
+@settings(max_examples=200, deadline=None)
+@given(_requesters, _facts, _documents, _settings)
+def test_what_is_said_to_change_a_decision_changes_it(requester: Any, known: Any, documents: Any, chosen: Any) -> None:
+    explanation = explain(requester, known, Act.READ, NOW, chosen, documents)
+    for trace in obtainable(explanation):
+        if trace.basis == "patient":
+            continue
+        decision = decide(*_brought_about(trace.basis, requester, known), Act.READ, NOW, chosen)
+        assert trace.basis in names(decision), trace
 
 
 # explanations ----------------------------------------------------------------------------------------------------

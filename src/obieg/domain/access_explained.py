@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from obieg.codes.load import toml
 from obieg.domain.access import (
     BASES,
+    DECLARED,
     HOLD,
     Act,
     Asked,
@@ -106,6 +109,9 @@ def explain(
     )
 
 
+_CHOSEN = frozenset(
+    role for roles in DECLARED.values() for role in roles
+)  # others can be no chosen doctor, nurse, midwife
 # Refusals by the purpose.
 _BY_PURPOSE = frozenset(("purpose", "own-purpose"))
 
@@ -134,6 +140,10 @@ def _trace(name: str, question: Asked) -> BasisTrace:
     if name == "consent":
         return _trace_consents(question)
     found = basis(name, question)
+    if found == "purpose":  # for another one it may be barred as well, and that goes first
+        found = bar(name, replace(question, purposes=BASES[name]["purposes"][0])) or found
+    if name == "poz" and found == "none" and question.group != "assistant" and question.role not in _CHOSEN:
+        found = "role"
     return BasisTrace(name, found) if isinstance(found, str) else BasisTrace(name, until=found.until)
 
 
