@@ -219,8 +219,8 @@ FORMATTING = {
     "domain/access_explained.py": {
         "texts['above']",
         "texts['because']",
-        "texts['change_above' if trace.above else 'change_none']",
         "texts['change_basis']",
+        "texts['change_opened']",
         "texts['change_purpose_consent']",
         "texts['closed']",
         "texts['hidden' if own else 'hidden_by_other']",

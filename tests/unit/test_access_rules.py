@@ -1314,7 +1314,7 @@ def test_an_explanation_agrees_with_the_decision(
         assert len(render(explanation, language)) >= 1 + len(explanation.documents)
 
 
-def _brought_about(name: str, who: Requester, known: Facts) -> tuple[Requester, Facts]:
+def _brought_about(name: str, who: Requester, known: Facts, **of_consent: Any) -> tuple[Requester, Facts]:
     """What a basis is said to take, done; nothing, where nobody can: nobody becomes the patient."""
     in_person = who.acting_for or who.person
     match name:
@@ -1324,7 +1324,7 @@ def _brought_about(name: str, who: Requester, known: Facts) -> tuple[Requester, 
             kind = next((kind for kind, roles in TABLE["declarations"].items() if who.role in roles), "doctor")
             return who, _plus(known, declarations=(Declaration(in_person, kind, who.organisation, ALWAYS),))
         case "consent":
-            given = permit(actors=(who.person,), purposes=(who.purpose_of_use,))
+            given = permit(actors=(who.person,), purposes=(who.purpose_of_use,), **of_consent)
             return who, _plus(known, consents=(consent(given, name="given"),))
         case "emergency":
             session = Emergency(in_person, who.organisation, ALWAYS)
@@ -1342,6 +1342,30 @@ def test_what_is_said_to_change_a_decision_changes_it(requester: Any, known: Any
             continue
         decision = decide(*_brought_about(trace.basis, requester, known), Act.READ, NOW, chosen)
         assert trace.basis in names(decision), trace
+
+
+@settings(max_examples=300, deadline=None)
+@given(_requesters, _facts, _documents, _settings)
+def test_what_is_said_to_show_a_document_shows_it(requester: Any, known: Any, documents: Any, chosen: Any) -> None:
+    """What hides it is taken back, and where nothing opens it one of the bases is brought about, whichever it is."""
+    numbered = [msgspec.structs.replace(each, id=str(place)) for place, each in enumerate(known.consents)]
+    known = msgspec.structs.replace(known, consents=tuple(numbered))
+    explanation = explain(requester, known, Act.READ, NOW, chosen, documents)
+    for trace in explanation.documents:
+        if trace.shown or not isinstance(explanation.decision, Permit):
+            continue
+        taken_back = {hidden.reference for hidden in trace.hidden_by}
+        less = msgspec.structs.replace(
+            known,
+            consents=tuple(each for each in known.consents if each.id not in taken_back),
+            holds=tuple(each for each in known.holds if each.reason not in taken_back),
+        )
+        for name in trace.openable:
+            if name != "patient":
+                who, more = _brought_about(name, requester, less, documents=(trace.entry_uuid,))
+                assert trace.entry_uuid in seen(who, more, documents, **msgspec.structs.asdict(chosen)), name
+        if trace.permitted_by and "consent" not in trace.permitted_by:  # which may be what is taken back
+            assert trace.entry_uuid in seen(requester, less, documents, **msgspec.structs.asdict(chosen))
 
 
 # explanations ----------------------------------------------------------------------------------------------------
@@ -1430,6 +1454,7 @@ def test_an_explanation_says_what_hides_what() -> None:
     assert [source.reference for source in explanation.restrictions] == ["restriction"]
     assert one.hidden_by == two.hidden_by == (Hidden("consent", "restriction", "1"),)
     assert (three.permitted_by, three.hidden_by, three.above) == ((), (), ("poz", "consent"))
+    assert (three.openable, four.openable) == (("consent", "emergency"), ())
     assert (four.shown, four.permitted_by) == (True, ("author", "poz", "consent"))
     lines = render(explanation, "en")
     assert (

@@ -65,6 +65,7 @@ class DocumentTrace(Value, frozen=True):
     permitted_by: tuple[str, ...] = ()  # bases
     hidden_by: tuple[Hidden, ...] = ()
     above: tuple[str, ...] = ()  # if none permits it: bases that would if it were less confidential
+    openable: tuple[str, ...] = ()  # if none permits it: bases that do not hold, could, and would permit it then
 
 
 class Explanation(Value, frozen=True):
@@ -94,16 +95,19 @@ def explain(
     lineages: dict[str, list[Look]] = {}
     for look in looks(documents):
         lineages.setdefault(look.lineage, []).append(look)
+    bases = tuple(_trace(name, question) for name in needed(act, question))
+    # A consent that holds does not keep the patient from giving another one.
+    could = [_supposed(t.basis, question) for t in bases if (t.lack or t.basis == "consent") and t.lack not in _FIXED]
     return Explanation(
         decision,
         reason,
         _purposes(act, question) if reason in _BY_PURPOSE else (),
-        tuple(_trace(name, question) for name in needed(act, question)),
+        bases,
         tuple(source for source in permitted or () if any(rule.permit is False for rule in source.rules)),
         tuple(
             DocumentTrace(look.document.entry_uuid, shown=True, permitted_by=decision.bases)
             if isinstance(decision, Permit) and permitted is None
-            else _document(look, permitted or (), lineages[look.lineage])
+            else _document(look, permitted or (), lineages[look.lineage], could)
             for look in looks(documents)
         ),
     )
@@ -159,7 +163,13 @@ def _trace_consents(question: Asked) -> BasisTrace:
     return BasisTrace("consent", "not-now" if ended else "none")
 
 
-def _document(look: Look, permitted: Filter, lineage: Sequence[Look]) -> DocumentTrace:
+def _supposed(name: str, question: Asked) -> Source:
+    """What a basis would open if it held; a consent may name a document, and then opens it whatever it is."""
+    theirs = Condition(authors=(question.organisation,)) if name == "same-entity" else Condition()
+    return Source(name, (Rule(permit=True, condition=theirs, max=BASES[name]["max"]),))
+
+
+def _document(look: Look, permitted: Filter, lineage: Sequence[Look], could: Sequence[Source]) -> DocumentTrace:
     permitting = [source for source in permitted if effect(source, look)]
     hiding = tuple(
         Hidden(source.basis, source.reference, other.document.entry_uuid)
@@ -174,6 +184,7 @@ def _document(look: Look, permitted: Filter, lineage: Sequence[Look]) -> Documen
         permitted_by=_named(permitting),
         hidden_by=hiding,
         above=_named(above),
+        openable=() if permitting else _named(source for source in could if effect(source, look)),
     )
 
 
@@ -251,15 +262,15 @@ def render(explanation: Explanation, language: str) -> list[str]:
             return str(texts["above"].format(document=document, bases=names(trace.above)))
         return str(texts["closed"].format(document=document))
 
-    def of_change(trace: DocumentTrace) -> str:
+    def of_change(trace: DocumentTrace) -> Iterable[str]:
+        """All that it takes."""
         document = trace.entry_uuid
-        if trace.hidden_by:
-            hidden = trace.hidden_by[0]
-            end = next((s.until for s in explanation.restrictions if s.reference == hidden.reference), None)
-            said = {"reference": hidden.reference, "until": until(end)}
-            key = "change_hold" if hidden.basis == HOLD else "change_consent"
-            return str(texts[key].format(document=document, **said))
-        return str(texts["change_above" if trace.above else "change_none"].format(document=document))
+        for is_hold, reference in dict.fromkeys((hidden.basis == HOLD, hidden.reference) for hidden in trace.hidden_by):
+            end = next((s.until for s in explanation.restrictions if s.reference == reference), None)
+            key = "change_hold" if is_hold else "change_consent"
+            yield str(texts[key].format(document=document, reference=reference, until=until(end)))
+        if trace.openable:
+            yield str(texts["change_opened"].format(document=document, bases=names(trace.openable)))
 
     def of_refusal() -> Iterable[str]:
         if explanation.purposes:
@@ -294,7 +305,12 @@ def render(explanation: Explanation, language: str) -> list[str]:
             [
                 *of_refusal(),
                 *map(of_need, obtainable(explanation)),
-                *(of_change(trace) for trace in explanation.documents if not trace.shown and may(decision)),
+                *(
+                    said
+                    for trace in explanation.documents
+                    if not trace.shown and may(decision)
+                    for said in of_change(trace)
+                ),
             ],
         ),
     )
