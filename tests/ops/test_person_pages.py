@@ -67,12 +67,18 @@ def test_codes_and_times_are_told_in_words(tmp_path: Path) -> None:
         ],
         facts=[{"kind": "consent", "facts": [consent], "recorded_at": "2026-11-22 21:30:00.5+00", "recorded_by": "P"}],
         accesses=[of_access(logged), of_access(hidden)],
+        emergencies=[
+            {"kind": "emergency", "professional": "1.2#77", "professional_name": "", "reason": "life-threat"},
+            {"kind": "emergency", "professional": "1.2#78", "professional_name": "Sowa Ewa", "reason": "own words"},
+        ],
     ).values()
     for words in (
         "zgoda lub zastrzeżenie", "zezwala: nie", "komu: 1.2#7", "poufność: V", "od: 20260101 01:00", "20261122 22:30",
         "Karta informacyjna leczenia szpitalnego", "20260417", "aktualny", "Otwarto dokument", "Nowak Jan", "Szpital", "pielęgniarka", "wybrany lekarz", "odmówiono", "z decyzji inspektora",
+        "1.2#77", "zagrożenie życia", "Sowa Ewa", "own words",
     ):  # fmt: skip
         assert "".join(words.replace("-", "").split()) in said, words
+    assert "1.2#78" not in said
 
 
 def test_many_rows_are_volumes_and_each_stands_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1426,9 +1426,10 @@ def test_why_a_basis_does_not_hold() -> None:
 def test_what_is_refused_before_any_basis_is_not_changed_by_one(
     who: Requester, act: Act, reason: str, changes: list[str]
 ) -> None:
-    explanation = explain(who, OPEN, act, NOW, Settings())
+    explanation = explain(who, OPEN, act, NOW, Settings(), [document("1")])
     lines = render(explanation, "en")
     assert explanation.reason == reason
+    assert explanation.documents[0].openable == ()
     heading = "What would change it:"
     said = lines[lines.index(heading) + 1 :] if heading in lines else []
     assert [line.strip() for line in said] == changes

@@ -97,7 +97,11 @@ def explain(
         lineages.setdefault(look.lineage, []).append(look)
     bases = tuple(_trace(name, question) for name in needed(act, question))
     # A consent that holds does not keep the patient from giving another one.
-    could = [_supposed(t.basis, question) for t in bases if (t.lack or t.basis == "consent") and t.lack not in _FIXED]
+    could = [
+        _supposed(t.basis, question)
+        for t in bases
+        if reason in _WITHOUT_BASIS and (t.lack or t.basis == "consent") and t.lack not in _FIXED
+    ]
     return Explanation(
         decision,
         reason,
@@ -116,6 +120,7 @@ def explain(
 _CHOSEN = frozenset(
     role for roles in DECLARED.values() for role in roles
 )  # others can be no chosen doctor, nurse, midwife
+_WITHOUT_BASIS = frozenset(("", "none"))  # all other refusals come before any basis is looked at
 # Refusals by the purpose.
 _BY_PURPOSE = frozenset(("purpose", "own-purpose"))
 
@@ -211,7 +216,7 @@ def obtainable(explanation: Explanation) -> tuple[BasisTrace, ...]:
 
     What is refused before any basis is looked at no basis changes, but a consent that names the purpose.
     """
-    if explanation.reason not in ("", "none"):
+    if explanation.reason not in _WITHOUT_BASIS:
         named = explanation.reason == "purpose"
         return tuple(t for t in explanation.bases if named and t.basis == "consent" and t.lack in ("none", "not-now"))
     wanting = not may(explanation.decision) or any(not (d.shown or d.hidden_by) for d in explanation.documents)

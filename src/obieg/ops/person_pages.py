@@ -58,7 +58,7 @@ class Pages:
         self._counts[name] = 0
         for line in lines:
             said = msgspec.json.decode(line)
-            cells = [_cell(member, said.get(member), name) for member in shown]
+            cells = [_cell(member, _first(said, member), name) for member in shown]
             self._file.write(_encode([name, cells]) + b"\n")
             self._counts[name] += 1
             yield line
@@ -117,6 +117,11 @@ class Pages:
     def _begun(self, name: str) -> dict[str, Any]:
         section = self._sections[name]
         return {"heading": section["title"], "columns": [*section["shown"].values()], "rows": []}
+
+
+def _first(line: Mapping[str, Any], members: str) -> Any:
+    """What a line says of a member; of several, with bars between them, of the first of which it says anything."""
+    return next((line[member] for member in members.split("|") if line.get(member) not in (None, "")), None)
 
 
 def _cell(member: str, value: Any, section: str) -> str:
