@@ -1351,9 +1351,11 @@ def test_what_is_said_to_show_a_document_shows_it(requester: Any, known: Any, do
     numbered = [msgspec.structs.replace(each, id=str(place)) for place, each in enumerate(known.consents)]
     known = msgspec.structs.replace(known, consents=tuple(numbered))
     explanation = explain(requester, known, Act.READ, NOW, chosen, documents)
+    offered = {trace.basis for trace in obtainable(explanation)} | {"consent"}  # of one that holds another is wanted
     for trace in explanation.documents:
         if trace.shown or not isinstance(explanation.decision, Permit):
             continue
+        assert offered.issuperset(trace.openable)
         taken_back = {hidden.reference for hidden in trace.hidden_by}
         less = msgspec.structs.replace(
             known,

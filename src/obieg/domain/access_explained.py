@@ -117,9 +117,8 @@ def explain(
     )
 
 
-_CHOSEN = frozenset(
-    role for roles in DECLARED.values() for role in roles
-)  # others can be no chosen doctor, nurse, midwife
+# Roles of chosen doctors, nurses and midwives.
+_CHOSEN = frozenset(role for roles in DECLARED.values() for role in roles)
 _WITHOUT_BASIS = frozenset(("", "none"))  # all other refusals come before any basis is looked at
 # Refusals by the purpose.
 _BY_PURPOSE = frozenset(("purpose", "own-purpose"))
@@ -219,7 +218,7 @@ def obtainable(explanation: Explanation) -> tuple[BasisTrace, ...]:
     if explanation.reason not in _WITHOUT_BASIS:
         named = explanation.reason == "purpose"
         return tuple(t for t in explanation.bases if named and t.basis == "consent" and t.lack in ("none", "not-now"))
-    wanting = not may(explanation.decision) or any(not (d.shown or d.hidden_by) for d in explanation.documents)
+    wanting = not may(explanation.decision) or any(d.openable for d in explanation.documents)
     return tuple(trace for trace in explanation.bases if wanting and trace.lack and trace.lack not in _FIXED)
 
 
